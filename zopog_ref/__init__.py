@@ -1,0 +1,28 @@
+"""ZO-PoG and its relatives in plain NumPy: black-box prompt learning, readable beside the paper.
+
+Importing this package imports NumPy and the standard library, nothing else.
+"""
+
+from zopog_ref.algorithm import Settings, WeightedPrompt, ZOPoG, ZOPoGState
+from zopog_ref.distribution import probabilities, sample, score
+from zopog_ref.objective import (
+    BudgetExhausted,
+    FunctionObjective,
+    Ledger,
+    ModelObjective,
+    Objective,
+    Oracle,
+    cross_entropy,
+    hinge,
+)
+from zopog_ref.policy_gradient import policy_gradient
+from zopog_ref.search import DevScore, Record, SearchResult, run
+from zopog_ref.zeroth_order import perturb, projection, two_point_gradient
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BudgetExhausted", "DevScore", "FunctionObjective", "Ledger", "ModelObjective", "Objective", "Oracle", "Record",
+    "SearchResult", "Settings", "WeightedPrompt", "ZOPoG", "ZOPoGState", "cross_entropy", "hinge", "perturb",
+    "policy_gradient", "probabilities", "projection", "run", "sample", "score", "two_point_gradient",
+]  # fmt: skip

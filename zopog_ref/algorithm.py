@@ -1,0 +1,192 @@
+"""ZO-PoG, Algorithm 1: policy gradient on the discrete prompt, then a zeroth-order step on the continuous one.
+
+    from zopog_ref import FunctionObjective, Ledger, Settings, ZOPoG
+    method = ZOPoG(n_positions=4, n_candidates=10, dim=3, settings=Settings(eta_alpha=0.1, eta_z=0.1), seed=0)
+    objective = FunctionObjective(my_function, Ledger(budget=4000))     # (tokens, z, examples) -> losses (K, B)
+    state = method.init()
+    for _ in range(100):
+        state = method.step(state, objective, examples)
+    [prompt] = method.prompts(state)                                     # its tokens, z and weight 1
+
+Reported (official code): the two estimates, their alternation, the clipping, the numbers of Settings.paper().
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zopog_ref.distribution import mode, probabilities, sample
+from zopog_ref.objective import Objective
+from zopog_ref.policy_gradient import policy_gradient
+from zopog_ref.randomness import Purpose, gumbel, normal, uniform
+from zopog_ref.zeroth_order import perturb, two_point_gradient
+
+FLOAT64 = NDArray[np.float64]
+INT64 = NDArray[np.int64]
+
+
+class WeightedPrompt(NamedTuple):
+    """A prompt to deploy: candidate indices (n,), continuous prompt (d,), and its weight among several."""
+
+    tokens: INT64
+    z: FLOAT64
+    weight: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of ZO-PoG: the symbols of docs/zo-pog.md. The defaults learn; paper() are the published ones."""
+
+    policy_samples: int = 20  # I_1, prompts a policy step
+    direction_pairs: int = 10  # I_2, antithetic pairs a zeroth-order step
+    tau: float = 1.0  # temperature
+    mu: float = 0.03  # smoothing radius
+    eta_alpha: float = 0.03  # step size of alpha
+    eta_z: float = 0.3  # step size of z
+    alpha_min: float = 1e-11  # Assumption 4's lower bound, enforced by clipping
+    gumbel: Literal["per_sample", "per_step", "none"] = "per_step"
+    directions: Literal["per_example", "shared"] = "per_example"
+    deploy: Literal["mode", "noisy_mode"] = "mode"  # argmax of alpha, or of the last noisy p
+    policy: bool = True  # False: the ablation without policy gradient, alpha stays at 1/N
+    zeroth_order: bool = True  # False: the ablation without zeroth-order steps, z stays 0
+
+    def __post_init__(self) -> None:
+        least = {"policy_samples": 2, "direction_pairs": 1}
+        for name, smallest in least.items():
+            if getattr(self, name) < smallest:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {smallest}")
+        for name in ("tau", "mu", "eta_alpha", "eta_z", "alpha_min"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive and finite")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
+        if not (self.policy or self.zeroth_order):
+            raise ValueError("policy and zeroth_order are both off: nothing would be learned")
+
+    @classmethod
+    def official(cls, **changes: object) -> "Settings":
+        """variant="official": the choices of the official code where the paper's text leaves room."""
+        official = cls(gumbel="per_step", directions="per_example", deploy="noisy_mode")
+        return replace(official, **changes)  # type: ignore[arg-type]
+
+    @classmethod
+    def paper(cls) -> "Settings":
+        """The published numbers, for RoBERTa-large (with scale a = 100 of the projection), in the official variant."""
+        return cls.official(mu=0.01, eta_alpha=1e-3, eta_z=1e-2)
+
+
+_CHOICES = {
+    "gumbel": ("per_sample", "per_step", "none"),
+    "directions": ("per_example", "shared"),
+    "deploy": ("mode", "noisy_mode"),
+}
+
+
+@dataclass(frozen=True)
+class ZOPoGState:
+    """Where a run stands. The floats are for the learning curve; only step, alpha and z decide what comes next."""
+
+    step: int
+    alpha: FLOAT64  # (n, N)
+    z: FLOAT64  # (d,)
+    loss: float = float("nan")  # mean loss of the step's queries
+    alpha_gradient_norm: float = 0.0
+    z_gradient_norm: float = 0.0
+
+
+class ZOPoG:
+    """ZO-PoG, Algorithm 1, for n positions, N candidates and a d-dimensional continuous prompt.
+
+    A step costs I_1 + 2 I_2 calls (40 with 20 and 10). Every random number comes from (seed, step), so the state
+    holds no generator and a resumed run repeats an uninterrupted one bit for bit.
+    """
+
+    def __init__(
+        self, n_positions: int, n_candidates: int, dim: int, settings: Settings | None = None, seed: int = 0
+    ) -> None:
+        for name, value in (("n_positions", n_positions), ("n_candidates", n_candidates), ("dim", dim)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        self.n_positions, self.n_candidates, self.dim, self.seed = n_positions, n_candidates, dim, seed
+        self.settings = settings or Settings()
+
+    @property
+    def calls_per_step(self) -> int:
+        """API calls of one step: I_1 + 2 I_2, or one of the two in an ablation."""
+        s = self.settings
+        return s.policy * s.policy_samples + s.zeroth_order * 2 * s.direction_pairs
+
+    def init(self) -> ZOPoGState:
+        """alpha_0 = 1/N everywhere, z_0 = 0."""
+        alpha = np.full((self.n_positions, self.n_candidates), 1 / self.n_candidates)
+        return ZOPoGState(step=0, alpha=alpha, z=np.zeros(self.dim))
+
+    def step(self, state: ZOPoGState, objective: Objective, examples: INT64) -> ZOPoGState:
+        """One iteration of Algorithm 1 on the mini-batch of rows `examples` (B,)."""
+        s = self.settings
+        alpha, z = state.alpha, state.z
+        queries: list[FLOAT64] = []
+        alpha_gradient, z_gradient = np.zeros(1), np.zeros(1)
+
+        if s.policy:  # alpha <- max(alpha - eta_alpha g_alpha, alpha_min), at the current z
+            p = self._probabilities(alpha, state.step, Purpose.GUMBEL_POLICY, s.policy_samples)
+            tokens = self._draw(p, state.step, Purpose.TOKENS_POLICY, s.policy_samples)  # (I1, n)
+            losses = objective.losses(tokens, np.broadcast_to(z, (len(tokens), self.dim)), examples)  # (I1, B)
+            alpha_gradient = policy_gradient(losses.mean(axis=1), tokens, alpha, p, s.tau)  # (n, N)
+            alpha = np.maximum(alpha - s.eta_alpha * alpha_gradient, s.alpha_min)
+            queries.append(losses)
+
+        if s.zeroth_order:  # z <- z - eta_z g_z, with prompts from the new distribution
+            # Under per_step noise the draw that follows an update of alpha serves this step's zeroth-order half and
+            # the next step's policy half, as in the official code: hence step + 1 here and step above.
+            p = self._probabilities(alpha, state.step + 1, Purpose.GUMBEL_ZEROTH, s.direction_pairs)
+            tokens = self._draw(p, state.step, Purpose.TOKENS_ZEROTH, s.direction_pairs)  # (I2, n)
+            u = self._directions(state.step, len(examples))  # (I2, d) or (I2, B, d)
+            losses = objective.losses(np.tile(tokens, (2, 1)), np.concatenate(perturb(z, u, s.mu)), examples)
+            plus, minus = losses[: s.direction_pairs], losses[s.direction_pairs :]  # (I2, B) each
+            if s.directions == "shared":
+                z_gradient = two_point_gradient(plus.mean(axis=1), minus.mean(axis=1), u, s.mu)  # [Z1]
+            else:
+                z_gradient = two_point_gradient(plus, minus, u, s.mu)  # [Z1b]
+            z = z - s.eta_z * z_gradient
+            queries.append(losses)
+
+        return ZOPoGState(
+            step=state.step + 1,
+            alpha=alpha,
+            z=z,
+            loss=float(np.mean(np.concatenate(queries))),
+            alpha_gradient_norm=float(np.linalg.norm(alpha_gradient)),
+            z_gradient_norm=float(np.linalg.norm(z_gradient)),
+        )
+
+    def prompts(self, state: ZOPoGState) -> list[WeightedPrompt]:
+        """The prompt to deploy: the mode of the distribution, and z.
+
+        deploy="mode" takes argmax_j alpha_ij, the mode of the distribution. deploy="noisy_mode" takes the argmax of
+        the last noisy p, as the official code does: that is one random draw from alpha, not its mode.
+        """
+        if self.settings.deploy == "mode":
+            return [WeightedPrompt(mode(state.alpha), state.z, 1.0)]
+        p = self._probabilities(state.alpha, state.step, Purpose.GUMBEL_POLICY, 1)
+        return [WeightedPrompt(mode(p[0] if p.ndim == 3 else p), state.z, 1.0)]
+
+    def _probabilities(self, alpha: FLOAT64, step: int, purpose: Purpose, samples: int) -> FLOAT64:
+        """p with the noise of this mode: (n, N), or (samples, n, N) for per_sample."""
+        mode_, tau = self.settings.gumbel, self.settings.tau
+        if mode_ == "none":
+            return probabilities(alpha, tau)
+        if mode_ == "per_step":
+            return probabilities(alpha, tau, gumbel(self.seed, step, Purpose.GUMBEL_STEP, alpha.shape))
+        return probabilities(alpha, tau, gumbel(self.seed, step, purpose, (samples, *alpha.shape)))
+
+    def _draw(self, p: FLOAT64, step: int, purpose: Purpose, samples: int) -> INT64:
+        return sample(p, uniform(self.seed, step, purpose, (samples, self.n_positions)))
+
+    def _directions(self, step: int, batch: int) -> NDArray[np.float32]:
+        pairs = self.settings.direction_pairs
+        shape = (pairs, self.dim) if self.settings.directions == "shared" else (pairs, batch, self.dim)
+        return normal(self.seed, step, Purpose.DIRECTIONS, shape)

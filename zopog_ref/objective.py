@@ -1,0 +1,151 @@
+"""What a method may see: the frozen model as an Oracle, its losses as an Objective, and the ledger of calls.
+
+An API call is one prompt on one mini-batch, as the literature counts; the ledger also counts sequences (rows sent
+to the model) and tokens. It refuses to start what would pass the budget, so a run never overspends.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FLOAT64 = NDArray[np.float64]
+INT64 = NDArray[np.int64]
+
+
+class Oracle(Protocol):
+    """A frozen model with its task: prompts in, label-word logits out. Nothing else of the model is ever seen."""
+
+    n_positions: int  # n
+    n_candidates: int  # N
+    dim: int  # d, of the subspace
+    n_classes: int  # C
+    lengths: INT64  # (rows,) tokens of each row of the training split, the prompt's included
+
+    def logits(self, tokens: INT64, z: FLOAT64, examples: INT64) -> NDArray[np.float32]:
+        """(K, B, C) for tokens (K, n) candidate indices; z (K, d) or (K, B, d); examples (B,) rows."""
+        ...
+
+
+class Objective(Protocol):
+    """A loss of prompts on examples that charges what it costs."""
+
+    ledger: "Ledger"
+
+    def losses(self, tokens: INT64, z: FLOAT64, examples: INT64) -> FLOAT64:
+        """(K, B) losses f(t_k, z_k; x_b) >= 0, for K calls. Arguments as Oracle.logits."""
+        ...
+
+
+class BudgetExhausted(Exception):
+    """The budget of calls does not allow what was asked; nothing was sent to the model."""
+
+
+@dataclass
+class Ledger:
+    """Counts what a run has spent. budget in calls; sequences and tokens for the record."""
+
+    budget: int
+    calls: int = 0
+    sequences: int = 0
+    tokens: int = 0
+
+    @property
+    def left(self) -> int:
+        """Calls left."""
+        return self.budget - self.calls
+
+    def charge(self, calls: int, sequences: int = 0, tokens: int = 0) -> None:
+        """Pay before asking. Errors: BudgetExhausted when the calls would pass the budget; nothing is charged then."""
+        if calls > self.left:
+            raise BudgetExhausted(f"{calls} calls asked for, {self.left} of {self.budget} left")
+        self.calls += calls
+        self.sequences += sequences
+        self.tokens += tokens
+
+
+class Journal(Protocol):
+    """Losses paid for since the last checkpoint, kept so that an interrupted step does not pay for them twice."""
+
+    def replay(self) -> FLOAT64 | None:
+        """The next recorded losses, or None when all have been replayed."""
+        ...
+
+    def record(self, losses: FLOAT64) -> None:
+        """Keep these losses, in order."""
+        ...
+
+
+Loss = Callable[[NDArray[np.floating], INT64], FLOAT64]
+
+
+def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> FLOAT64:
+    """f = log sum_c exp(logit_c) - logit_y, in nats. logits (..., B, C), labels (B,). Returns (..., B)."""
+    logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
+    largest = logits.max(axis=-1)
+    normaliser = largest + np.log(np.exp(logits - largest[..., None]).sum(axis=-1))
+    return normaliser - logits[..., np.arange(len(labels)), labels]
+
+
+def hinge(logits: ArrayLike, labels: ArrayLike, margin: float = 2.0) -> FLOAT64:
+    """f = max(0, margin + max_{c != y} logit_c - logit_y); margin 2 as BBT's code. Shapes as cross_entropy."""
+    logits, labels = np.array(logits, np.float64), np.asarray(labels)
+    rows = np.arange(len(labels))
+    right = logits[..., rows, labels].copy()
+    logits[..., rows, labels] = -np.inf
+    return np.maximum(0.0, margin + logits.max(axis=-1) - right)
+
+
+LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "hinge": hinge}
+
+
+class ModelObjective:
+    """The loss of an oracle's training split: oracle + labels + loss + ledger.
+
+    labels (rows,) class of every row; loss a name of LOSSES. Errors: ValueError for an unknown loss or labels that
+    do not fit the oracle; FloatingPointError when the model answers with something that is not finite.
+    """
+
+    def __init__(
+        self, oracle: Oracle, labels: ArrayLike, ledger: Ledger, loss: str = "cross_entropy",
+        journal: Journal | None = None,
+    ) -> None:
+        if loss not in LOSSES:
+            raise ValueError(f"unknown loss {loss!r}; there are {', '.join(LOSSES)}")
+        self.labels = np.asarray(labels, np.int64)
+        if self.labels.shape != oracle.lengths.shape:
+            raise ValueError(f"the oracle has {len(oracle.lengths)} rows, labels are {self.labels.shape}")
+        if self.labels.size and not (0 <= self.labels.min() and self.labels.max() < oracle.n_classes):
+            raise ValueError(f"labels must lie in 0..{oracle.n_classes - 1}; largest is {self.labels.max()}")
+        self.oracle, self.ledger, self.loss, self.journal = oracle, ledger, LOSSES[loss], journal
+
+    def losses(self, tokens: INT64, z: FLOAT64, examples: INT64) -> FLOAT64:
+        """(K, B) losses, for K calls; see Objective."""
+        self.ledger.charge(
+            len(tokens), len(tokens) * len(examples), len(tokens) * int(self.oracle.lengths[examples].sum())
+        )
+        if self.journal is not None and (paid := self.journal.replay()) is not None:
+            return paid
+        losses = self.loss(self.oracle.logits(tokens, z, examples), self.labels[examples])  # (K, B)
+        if not np.isfinite(losses).all():
+            raise FloatingPointError(
+                f"the model answered with {int((~np.isfinite(losses)).sum())} non-finite losses of {losses.size}: "
+                "the continuous prompt may have diverged (a smaller eta_z or scale), or the model is damaged"
+            )
+        if self.journal is not None:
+            self.journal.record(losses)
+        return losses
+
+
+class FunctionObjective:
+    """Your own function as an objective: function(tokens (K, n), z, examples (B,)) -> losses (K, B)."""
+
+    def __init__(self, function: Callable[[INT64, FLOAT64, INT64], ArrayLike], ledger: Ledger) -> None:
+        self.function, self.ledger = function, ledger
+
+    def losses(self, tokens: INT64, z: FLOAT64, examples: INT64) -> FLOAT64:
+        """(K, B) losses, for K calls; see Objective."""
+        self.ledger.charge(len(tokens), len(tokens) * len(examples))
+        return np.asarray(self.function(tokens, z, examples), np.float64)

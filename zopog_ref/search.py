@@ -1,0 +1,193 @@
+"""The one loop that runs any method: budget, mini-batches, selection on dev, checkpoint and resume."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zopog_ref.algorithm import WeightedPrompt
+from zopog_ref.objective import BudgetExhausted, Objective
+from zopog_ref.randomness import Purpose, permutation
+
+INT64 = NDArray[np.int64]
+Arrays = dict[str, NDArray[Any]]
+
+
+class Method(Protocol):
+    """A way to learn a prompt. A State is a frozen dataclass of arrays, ints and floats."""
+
+    seed: int
+
+    @property
+    def calls_per_step(self) -> int: ...
+    def init(self) -> Any: ...
+    def step(self, state: Any, objective: Objective, examples: INT64) -> Any: ...
+    def prompts(self, state: Any) -> list[WeightedPrompt]: ...
+
+
+class DevScore(NamedTuple):
+    """How good prompts are on dev: higher accuracy wins, then lower loss."""
+
+    accuracy: float
+    loss: float
+
+    def beats(self, other: "DevScore | None") -> bool:
+        """Strictly better, so that the earliest of equals is kept."""
+        return other is None or (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of the learning curve. calls, sequences, tokens are totals; dev is None where it was not evaluated."""
+
+    step: int
+    calls: int
+    sequences: int
+    tokens: int
+    dev_accuracy: float | None
+    dev_loss: float | None
+    diagnostics: dict[str, float]  # the float fields of the method's state: loss, gradient norms
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a run ends with: the prompts that were best on dev, where, and why it stopped."""
+
+    prompts: list[WeightedPrompt]
+    dev: DevScore | None
+    best_step: int
+    state: Any
+    curve: list[Record]
+    stop_reason: str
+
+
+class Store(Protocol):
+    """Where a run is kept. load returns what the last save got, with the curve up to it, or None at the start."""
+
+    def load(self) -> tuple[Arrays, list[Record]] | None: ...
+    def save(self, arrays: Arrays, record: Record) -> None: ...
+
+
+def mini_batch(seed: int, step: int, rows: int, batch_size: int) -> INT64:
+    """Rows of step `step`: each epoch runs through a fresh random order, its last batch may be smaller."""
+    steps_per_epoch = -(-rows // batch_size)
+    epoch, place = divmod(step, steps_per_epoch)
+    return permutation(seed, epoch, Purpose.EPOCH, rows)[place * batch_size : (place + 1) * batch_size]
+
+
+def run(
+    method: Method,
+    objective: Objective,
+    *,
+    rows: int,
+    batch_size: int = 32,
+    dev: Callable[[Sequence[WeightedPrompt]], DevScore] | None = None,
+    evaluate_every: int | None = None,
+    store: Store | None = None,
+    on_step: Callable[[Record], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> SearchResult:
+    """Run a method until its budget is spent, and return the prompts that were best on dev.
+
+    rows is the size of the training split. dev scores prompts without being charged, every `evaluate_every` steps
+    (default: once an epoch) and once more at the end; without it the last prompts are returned. store makes the run
+    resumable: saved after every step, continued bit for bit. should_stop is asked between steps.
+    Errors: BudgetExhausted when the budget is under one step; nothing is sent to the model then.
+    """
+    every = evaluate_every or -(-rows // batch_size)
+    state, curve, best, kept = _restore(method, objective, store)
+    if not curve and objective.ledger.left < method.calls_per_step:
+        raise BudgetExhausted(
+            f"one step of this method costs {method.calls_per_step} calls and the budget is {objective.ledger.budget}: "
+            "raise the budget or use fewer samples a step"
+        )
+    stop_reason = ""
+    while not stop_reason:
+        if objective.ledger.left < method.calls_per_step:
+            stop_reason = "budget"
+            break
+        if should_stop():
+            stop_reason = "interrupted"
+            break
+        step = len(curve)
+        state = method.step(state, objective, mini_batch(method.seed, step, rows, batch_size))
+        last = objective.ledger.left < method.calls_per_step
+        score = None
+        if dev is not None and ((step + 1) % every == 0 or last):
+            prompts = method.prompts(state)
+            score = dev(prompts)
+            if score.beats(best):
+                best, kept = score, _Kept(step + 1, prompts)
+        curve.append(_record(step + 1, objective, score, state))
+        if store is not None:
+            store.save(_to_arrays(state, best, kept), curve[-1])
+        if on_step is not None:
+            on_step(curve[-1])
+    if kept is None:
+        kept = _Kept(len(curve), method.prompts(state))
+    return SearchResult(kept.prompts, best, kept.step, state, curve, stop_reason)
+
+
+class _Kept(NamedTuple):
+    step: int
+    prompts: list[WeightedPrompt]
+
+
+def _record(step: int, objective: Objective, score: DevScore | None, state: Any) -> Record:
+    diagnostics = {k: v for k, v in _fields(state).items() if isinstance(v, float)}
+    ledger = objective.ledger
+    return Record(
+        step, ledger.calls, ledger.sequences, ledger.tokens,
+        None if score is None else score.accuracy, None if score is None else score.loss, diagnostics,
+    )  # fmt: skip
+
+
+def _fields(state: Any) -> dict[str, Any]:
+    return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+
+
+def _to_arrays(state: Any, best: DevScore | None, kept: _Kept | None) -> Arrays:
+    """A checkpoint as plain arrays: the state's fields, and the best prompts so far."""
+    arrays = {f"state.{name}": np.asarray(value) for name, value in _fields(state).items()}
+    if kept is not None and best is not None:
+        arrays["best.step"] = np.asarray(kept.step)
+        arrays["best.score"] = np.asarray(best, np.float64)
+        arrays["best.tokens"] = np.stack([prompt.tokens for prompt in kept.prompts])  # (M, n)
+        arrays["best.z"] = np.stack([prompt.z for prompt in kept.prompts])  # (M, d)
+        arrays["best.weight"] = np.asarray([prompt.weight for prompt in kept.prompts], np.float64)  # (M,)
+    return arrays
+
+
+def _restore(
+    method: Method, objective: Objective, store: Store | None
+) -> tuple[Any, list[Record], DevScore | None, _Kept | None]:
+    """State, curve, best score and best prompts: from the store's checkpoint, or fresh."""
+    initial = method.init()
+    saved = store.load() if store is not None else None
+    if saved is None:
+        return initial, [], None, None
+    arrays, curve = saved
+    state = type(initial)(**_state_fields(initial, arrays))
+    ledger = objective.ledger
+    ledger.calls, ledger.sequences, ledger.tokens = curve[-1].calls, curve[-1].sequences, curve[-1].tokens
+    if "best.step" not in arrays:
+        return state, curve, None, None
+    prompts = [
+        WeightedPrompt(tokens, z, float(weight))
+        for tokens, z, weight in zip(arrays["best.tokens"], arrays["best.z"], arrays["best.weight"])
+    ]
+    return state, curve, DevScore(*map(float, arrays["best.score"])), _Kept(int(arrays["best.step"]), prompts)
+
+
+def _state_fields(initial: Any, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """The saved fields with the types the method's own initial state has."""
+    restored: dict[str, Any] = {}
+    for name, value in _fields(initial).items():
+        if f"state.{name}" not in arrays:
+            raise ValueError(f"the checkpoint lacks {name!r}: it was made by another method or version")
+        saved = arrays[f"state.{name}"]
+        restored[name] = saved if isinstance(value, np.ndarray) else type(value)(saved)
+    return restored

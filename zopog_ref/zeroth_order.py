@@ -1,0 +1,65 @@
+"""The two-point zeroth-order gradient of the continuous prompt, section 3.3.
+
+The continuous prompt lives in a random subspace: the embeddings at the n prompt positions are e(v_{t_i}) + (A z)_i,
+with A (n D, d) fixed, and only z (d,) is learned, from values of the loss.
+
+    from zopog_ref import perturb, two_point_gradient
+    u = rng.standard_normal((K, d))
+    plus, minus = perturb(z, u, mu)                                   # (K, d) each
+    gradient = two_point_gradient(f(plus), f(minus), u, mu)           # f: any function of z
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from zopog_ref.randomness import Purpose, normal
+
+FLOAT64 = NDArray[np.float64]
+
+
+def perturb(z: ArrayLike, directions: ArrayLike, mu: float) -> tuple[FLOAT64, FLOAT64]:
+    """The two points of each pair, section 3.3: z + mu u and z - mu u. z (d,); directions (K, d) or (K, B, d)."""
+    step = mu * np.asarray(directions, np.float64)
+    z = np.asarray(z, np.float64)
+    return z + step, z - step
+
+
+def two_point_gradient(losses_plus: ArrayLike, losses_minus: ArrayLike, directions: ArrayLike, mu: float) -> FLOAT64:
+    """Two-point estimate [Z1] (shared directions) or [Z1b] (per-example directions), section 3.3.
+
+    [Z1]   g = (1/K)  sum_k  u_k  (l(z + mu u_k) - l(z - mu u_k)) / (2 mu)
+    [Z1b]  g = (1/KB) sum_kb u_kb (f(z + mu u_kb; x_b) - f(z - mu u_kb; x_b)) / (2 mu)
+
+    losses_plus and losses_minus (K,) for [Z1], (K, B) for [Z1b], in the unit of the loss; directions (K, d) or
+    (K, B, d), drawn from N(0, I); mu > 0 the smoothing radius, in the unit of z. Returns (d,): an unbiased estimate
+    of the gradient of the smoothed loss E_u l(z + mu u) [Z2]. Both lines are reported; [Z1b] is what the official
+    code computes: B times as many directions for the same number of calls.
+    Errors: ValueError when the shapes do not agree, mu is not positive, or a loss is not finite.
+    """
+    plus, minus = np.asarray(losses_plus, np.float64), np.asarray(losses_minus, np.float64)
+    u = np.asarray(directions, np.float64)
+    if not mu > 0:
+        raise ValueError(f"mu must be positive, not {mu}")
+    if plus.shape != minus.shape or u.shape[:-1] != plus.shape or plus.ndim not in (1, 2) or not plus.size:
+        raise ValueError(
+            "expected losses (K,) with directions (K, d), or (K, B) with (K, B, d); "
+            f"got {plus.shape}, {minus.shape} and {u.shape}"
+        )
+    difference = plus - minus
+    if not np.isfinite(difference).all():
+        raise ValueError("losses_plus and losses_minus must be finite")
+    slope = difference / (2 * mu)  # (K,) or (K, B): directional derivatives
+    return np.asarray(np.tensordot(slope, u, axes=slope.ndim) / slope.size)
+
+
+def projection(
+    seed: int, n_positions: int, hidden: int, dim: int, *, scale: float, embedding_std: float, sigma: float = 1.0
+) -> NDArray[np.float32]:
+    """The fixed Gaussian projection A, section 3.3: entries N(0, s^2), s = a std(E) / (sqrt(d) sigma).
+
+    scale is a, embedding_std the standard deviation of the frozen model's word embeddings, sigma the deviation
+    expected of z. Returns (n D, d) float32, the same for the same seed on every machine. Reported: a = 100 in the
+    ZO-PoG code, 1 in BBT's; sigma = 1 in both.
+    """
+    s = scale * embedding_std / (np.sqrt(dim) * sigma)
+    return np.float32(s) * normal(seed, 0, Purpose.PROJECTION, (n_positions * hidden, dim))
