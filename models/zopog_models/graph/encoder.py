@@ -1,0 +1,118 @@
+"""BERT and RoBERTa as a black box: texts, prompts and offsets in, scores of the label words out.
+
+The row that the encoder sees is  [first token] [n prompt tokens] [rest of the text],  and the soft prompt A z is added
+to the n prompt positions:
+
+    e = LayerNorm(word + position + type)     and  e[prompt] += offset      (injection = "post_layernorm")
+    e = LayerNorm(word + offset[prompt] + position + type)                  (injection = "word_embedding")
+
+Then the encoder's layers, the last of them only at the answer position, then the masked-token head, only for the label
+words. Dropout is off: the model is frozen.
+"""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+
+from ..checkpoint import Checkpoint, head_names
+from .builder import GraphBuilder
+from .layers import Layers
+
+INJECTIONS = ("post_layernorm", "word_embedding")
+
+
+def build(checkpoint: Checkpoint, injection: str = "post_layernorm") -> tuple[bytes, dict[str, np.ndarray]]:
+    """The ONNX model (without weights) and its weights, for a BERT or RoBERTa checkpoint.
+
+    Inputs: text_ids (R, L) and attention_mask (R, L), int64, rows padded on the right; answer_position (R,), int64,
+    the mask token's place in the text row before the prompt is inserted, at least 1; prompt_ids (P, n), int64;
+    prompt_offset (P, n, D), float32; prompt_index (R,), int64: row r is read with prompt prompt_index[r]; label_ids
+    (C,), int64. Output: logits (R, C), float32. n = 0 is the model without a prompt.
+    Raises ValueError for an unknown injection.
+    """
+    if injection not in INJECTIONS:
+        raise ValueError(f"injection must be one of {INJECTIONS}, got {injection!r}")
+    g = GraphBuilder()
+    layers = Layers(g, checkpoint)
+    a = checkpoint.architecture
+    text_ids = g.input("text_ids", np.int64, ("R", "L"))
+    attention_mask = g.input("attention_mask", np.int64, ("R", "L"))
+    answer_position = g.input("answer_position", np.int64, ("R",))
+    prompt_ids = g.input("prompt_ids", np.int64, ("P", "n"))
+    prompt_offset = g.input("prompt_offset", np.float32, ("P", "n", a.hidden_size))
+    prompt_index = g.input("prompt_index", np.int64, ("R",))
+    label_ids = g.input("label_ids", np.int64, ("C",))
+    n = g.op("Shape", prompt_ids, start=1, end=2)  # (1,)
+    length = g.op("Shape", text_ids, start=1, end=2)  # (1,)
+    one = g.integers(1)
+
+    # Embeddings. Prompts are embedded once each, not once a row.
+    words = layers.table(f"{a.family}.embeddings.word_embeddings.weight")  # (V, D)
+    places = _places(layers)  # (S, D)
+    after_prompt = g.op("Add", n, one)
+    prompt_places = g.op("Slice", places, one, after_prompt)  # (n, D)
+    text_places = g.op(
+        "Concat",
+        g.op("Slice", places, g.integers(0), one),
+        g.op("Slice", places, after_prompt, g.op("Add", n, length)),
+        axis=0,
+    )  # (L, D)
+    norm = f"{a.family}.embeddings.LayerNorm"
+    text = layers.layer_norm(g.op("Add", g.op("Gather", words, text_ids), text_places), norm)  # (R, L, D)
+    prompt = g.op("Gather", words, prompt_ids)  # (P, n, D)
+    if injection == "word_embedding":
+        prompt = g.op("Add", prompt, prompt_offset)
+    prompt = layers.layer_norm(g.op("Add", prompt, prompt_places), norm)
+    if injection == "post_layernorm":
+        prompt = g.op("Add", prompt, prompt_offset)
+    x = _insert(g, text, g.op("Gather", prompt, prompt_index))  # (R, S, D), S = n + L
+
+    # Which positions may be looked at: the prompt always, padding never.
+    prompt_mask = g.op("Expand", one, g.op("Concat", g.op("Shape", text_ids, end=1), n, axis=0))  # (R, n)
+    visible = g.op("Greater", _insert(g, attention_mask, prompt_mask), g.scalar(0))  # (R, S)
+    to_answer = g.op("Unsqueeze", visible, g.integers(1, 2))  # (R, 1, 1, S)
+    # ONNX Runtime's CPU Attention does not broadcast the query axis of a mask: expand it.
+    total = g.op("Add", n, length)
+    to_all = g.op("Expand", to_answer, g.op("Concat", one, one, total, one, axis=0))  # (R, 1, S, S)
+
+    for i in range(a.layers - 1):
+        x = layers.encoder_layer(x, x, to_all, f"{a.family}.encoder.layer.{i}")
+    position = g.op("Unsqueeze", g.op("Add", answer_position, n), g.integers(1))  # (R, 1)
+    answer = g.op("GatherND", x, position, batch_dims=1)  # (R, D)
+    answer = g.op("Unsqueeze", answer, g.integers(1))  # (R, 1, D)
+    answer = layers.encoder_layer(answer, x, to_answer, f"{a.family}.encoder.layer.{a.layers - 1}")
+    hidden = g.op("Squeeze", answer, g.integers(1))  # (R, D)
+    logits = _label_logits(layers, hidden, words, label_ids, tied="tie_word_embeddings" not in checkpoint.config
+                           or bool(checkpoint.config["tie_word_embeddings"]))  # fmt: skip
+    g.output(logits, "logits", np.float32, ("R", "C"))
+    metadata = {"injection": injection, "architecture": json.dumps(asdict(a), sort_keys=True)}
+    return g.model_bytes(f"{a.family}_masked_language_model", metadata), g.initializers
+
+
+def _places(layers: Layers) -> str:
+    """position + type embedding of every place in a row: row 0 is the first token's place, every token is of type 0."""
+    a = layers.architecture
+    embeddings = f"{a.family}.embeddings"
+    positions = layers.tensors[f"{embeddings}.position_embeddings.weight"][a.first_position :]
+    types = layers.tensors[f"{embeddings}.token_type_embeddings.weight"]
+    # Summed here, once, in float32, as the model would on every run.
+    return layers.graph.weight(f"{embeddings}.places", positions.astype(np.float32) + types[0].astype(np.float32))
+
+
+def _insert(g: GraphBuilder, text: str, prompt: str) -> str:
+    """[first token] [prompt] [rest of the text] along axis 1."""
+    first, rest = g.integers(1), g.integers(2**62)
+    head = g.op("Slice", text, g.integers(0), first, g.integers(1))
+    tail = g.op("Slice", text, first, rest, g.integers(1))
+    return g.op("Concat", head, prompt, tail, axis=1)
+
+
+def _label_logits(layers: Layers, hidden: str, words: str, label_ids: str, *, tied: bool) -> str:
+    """The masked-token head's scores, computed for the label words only: (R, D), (C,) -> (R, C)."""
+    g, a = layers.graph, layers.architecture
+    dense, norm, decoder, bias = head_names(a.family)
+    hidden = layers.layer_norm(layers.activation(layers.linear(hidden, dense), a.head_activation), norm)
+    outputs = g.op("Gather", words if tied else layers.table(decoder), label_ids)  # (C, D)
+    scores = g.op("MatMul", hidden, g.op("Transpose", outputs, perm=(1, 0)))
+    return g.op("Add", scores, g.op("Gather", layers.table(bias), label_ids))

@@ -1,0 +1,51 @@
+"""The layers of a Transformer encoder as graph operators. x is the name of a value; shapes stand at the line ends."""
+
+from ..checkpoint import Architecture, Checkpoint
+from .builder import GraphBuilder
+
+
+class Layers:
+    """Layers that read their weights from a checkpoint by name."""
+
+    def __init__(self, graph: GraphBuilder, checkpoint: Checkpoint) -> None:
+        self.graph = graph
+        self.tensors = checkpoint.tensors
+        self.architecture: Architecture = checkpoint.architecture
+
+    def table(self, name: str) -> str:
+        """A weight as it is stored."""
+        return self.graph.weight(name, self.tensors[name])
+
+    def linear(self, x: str, name: str) -> str:
+        """x Wᵀ + b, with W published as (out, in)."""
+        g = self.graph
+        weight = g.weight(f"{name}.weight.T", self.tensors[f"{name}.weight"].T)  # (in, out)
+        return g.op("Add", g.op("MatMul", x, weight), self.table(f"{name}.bias"))
+
+    def layer_norm(self, x: str, name: str) -> str:
+        """(x − mean) / √(variance + ε) · γ + β over the last axis."""
+        gamma, beta = self.table(f"{name}.weight"), self.table(f"{name}.bias")
+        epsilon = self.architecture.layer_norm_eps
+        return self.graph.op("LayerNormalization", x, gamma, beta, axis=-1, epsilon=epsilon)
+
+    def activation(self, x: str, kind: str) -> str:
+        if kind == "relu":
+            return self.graph.op("Relu", x)
+        return self.graph.op("Gelu", x, approximate="none" if kind == "gelu" else "tanh")
+
+    def attention(self, queries: str, x: str, mask: str, name: str) -> str:
+        """softmax(Q Kᵀ / √head) V in `heads` heads; queries (R, Q, D) look at x (R, S, D) where mask (R, 1, Q, S)."""
+        heads = self.architecture.heads
+        q = self.linear(queries, f"{name}.query")  # (R, Q, D)
+        k = self.linear(x, f"{name}.key")  # (R, S, D)
+        v = self.linear(x, f"{name}.value")  # (R, S, D)
+        return self.graph.op("Attention", q, k, v, mask, q_num_heads=heads, kv_num_heads=heads)  # (R, Q, D)
+
+    def encoder_layer(self, queries: str, x: str, mask: str, name: str) -> str:
+        """One layer of the encoder, with its normalisations after the residual sums, at the positions `queries`."""
+        g = self.graph
+        attended = self.linear(self.attention(queries, x, mask, f"{name}.attention.self"), f"{name}.attention.output.dense")
+        hidden = self.layer_norm(g.op("Add", attended, queries), f"{name}.attention.output.LayerNorm")  # (R, Q, D)
+        wide = self.activation(self.linear(hidden, f"{name}.intermediate.dense"), self.architecture.activation)
+        narrow = self.linear(wide, f"{name}.output.dense")  # (R, Q, F) -> (R, Q, D)
+        return self.layer_norm(g.op("Add", narrow, hidden), f"{name}.output.LayerNorm")

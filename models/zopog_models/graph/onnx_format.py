@@ -1,0 +1,99 @@
+"""The few ONNX messages this package writes, in protobuf's wire format.
+
+A graph here is some hundred nodes with small attributes; its weights stay outside. Writing that takes the sixty lines
+below, so that a checkpoint runs with NumPy and ONNX Runtime alone. The tests read the result back with the `onnx`
+package and its checker. Field numbers: onnx.proto, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+Attribute = int | float | str | Sequence[int]
+
+FLOAT, INT64, BOOL = 1, 7, 9  # TensorProto.DataType
+_ELEMENT_TYPES = {np.dtype(np.float32): FLOAT, np.dtype(np.int64): INT64, np.dtype(np.bool_): BOOL}
+_IR_VERSION = 11  # the first that goes with opset 23
+EXTERNAL_LOCATION = "fed-by-the-session"  # no file of that name exists: arrays are handed over in memory
+
+
+def _varint(value: int) -> bytes:
+    value &= (1 << 64) - 1  # negative numbers as two's complement in 64 bits
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _int(field: int, value: int) -> bytes:
+    return _varint(field << 3) + _varint(value)
+
+
+def _float(field: int, value: float) -> bytes:
+    return _varint(field << 3 | 5) + struct.pack("<f", value)
+
+
+def _bytes(field: int, value: bytes | str) -> bytes:
+    value = value.encode() if isinstance(value, str) else value
+    return _varint(field << 3 | 2) + _varint(len(value)) + value
+
+
+def node(op_type: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Mapping[str, Attribute]) -> bytes:
+    """NodeProto; an empty input name stands for an optional input left out."""
+    body = b"".join(_bytes(1, name) for name in inputs) + b"".join(_bytes(2, name) for name in outputs)
+    body += _bytes(3, outputs[0]) + _bytes(4, op_type)
+    return body + b"".join(_bytes(5, _attribute(name, value)) for name, value in attributes.items())
+
+
+def _attribute(name: str, value: Attribute) -> bytes:
+    head = _bytes(1, name)
+    if isinstance(value, int):
+        return head + _int(3, value) + _int(20, 2)
+    if isinstance(value, float):
+        return head + _float(2, value) + _int(20, 1)
+    if isinstance(value, str):
+        return head + _bytes(4, value) + _int(20, 3)
+    return head + b"".join(_int(8, item) for item in value) + _int(20, 7)
+
+
+def tensor(name: str, array: np.ndarray, *, external: bool) -> bytes:
+    """TensorProto: the values themselves, or (external) only dtype and shape, for an array the session is given."""
+    array = np.asarray(array)
+    body = b"".join(_int(1, size) for size in array.shape)
+    body += _int(2, _ELEMENT_TYPES[array.dtype]) + _bytes(8, name)
+    if not external:
+        return body + _bytes(9, array.tobytes())
+    entries = {"location": EXTERNAL_LOCATION, "offset": "0", "length": str(array.nbytes)}
+    for key, value in entries.items():
+        body += _bytes(13, _bytes(1, key) + _bytes(2, value))
+    return body + _int(14, 1)
+
+
+def value_info(name: str, dtype: type, shape: Sequence[str | int]) -> bytes:
+    """ValueInfoProto of an input or output; a named dimension is free, equal names are equal sizes."""
+    dimensions = b"".join(_bytes(1, _bytes(2, s) if isinstance(s, str) else _int(1, s)) for s in shape)
+    tensor_type = _int(1, _ELEMENT_TYPES[np.dtype(dtype)]) + _bytes(2, dimensions)
+    return _bytes(1, name) + _bytes(2, _bytes(1, tensor_type))
+
+
+def model(
+    name: str,
+    nodes: Sequence[bytes],
+    initializers: Sequence[bytes],
+    inputs: Sequence[bytes],
+    outputs: Sequence[bytes],
+    *,
+    opset: int,
+    metadata: Mapping[str, str],
+) -> bytes:
+    """ModelProto."""
+    graph = b"".join(_bytes(1, item) for item in nodes) + _bytes(2, name)
+    graph += b"".join(_bytes(5, item) for item in initializers)
+    graph += b"".join(_bytes(11, item) for item in inputs) + b"".join(_bytes(12, item) for item in outputs)
+    body = _int(1, _IR_VERSION) + _bytes(2, "zopog-ref") + _bytes(7, graph)
+    body += _bytes(8, _bytes(1, "") + _int(2, opset))
+    for key, value in metadata.items():
+        body += _bytes(14, _bytes(1, key) + _bytes(2, value))
+    return body
