@@ -1,0 +1,100 @@
+"""Losses against their definitions; the ledger never overspends; the journal never pays twice."""
+
+import numpy as np
+import pytest
+
+from zopog_ref import BudgetExhausted, FunctionObjective, Ledger, ModelObjective, cross_entropy, hinge
+
+
+class TableOracle:
+    """Logits from a table: class 0 gets the sum of the tokens, class 1 the sum of z."""
+
+    n_positions, n_candidates, dim, n_classes = 2, 3, 4, 2
+
+    def __init__(self) -> None:
+        self.lengths = np.array([5, 7, 9])
+        self.queries = 0
+
+    def logits(self, tokens: np.ndarray, z: np.ndarray, examples: np.ndarray) -> np.ndarray:
+        self.queries += 1
+        z = z if z.ndim == 3 else np.repeat(z[:, None], len(examples), axis=1)
+        return np.stack([np.repeat(tokens.sum(1)[:, None], len(examples), 1), z.sum(-1)], axis=-1).astype(np.float32)
+
+
+def test_cross_entropy_is_minus_log_softmax() -> None:
+    logits, labels = np.random.default_rng(0).normal(size=(3, 4, 5)), np.array([0, 4, 2, 2])
+    softmax = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    expected = -np.log(softmax[:, np.arange(4), labels])
+    np.testing.assert_allclose(cross_entropy(logits, labels), expected, rtol=1e-12)
+    assert np.isfinite(cross_entropy(np.array([[1e4, -1e4]]), np.array([1]))).all()
+
+
+def test_hinge_by_hand() -> None:
+    logits = np.array([[3.0, 1.0, 0.0], [0.0, 1.5, 1.0], [0.0, 0.0, 4.0]])
+    np.testing.assert_allclose(hinge(logits, np.array([0, 1, 0])), [0.0, 1.5, 6.0])
+    assert logits[0, 0] == 3.0  # the caller's array is left alone
+
+
+def test_ledger_refuses_before_it_charges() -> None:
+    ledger = Ledger(budget=10)
+    ledger.charge(8, 80, 800)
+    with pytest.raises(BudgetExhausted, match="3 calls asked for, 2 of 10 left"):
+        ledger.charge(3)
+    assert (ledger.calls, ledger.sequences, ledger.tokens, ledger.left) == (8, 80, 800, 2)
+
+
+def test_a_model_objective_charges_and_stops_before_the_model() -> None:
+    oracle = TableOracle()
+    objective = ModelObjective(oracle, [0, 1, 0], Ledger(budget=3))
+    losses = objective.losses(np.array([[0, 1], [2, 2]]), np.zeros((2, 4)), np.array([0, 2]))
+    np.testing.assert_allclose(losses, np.log1p(np.exp(-np.array([[1.0, 1.0], [4.0, 4.0]]))), rtol=1e-6)
+    assert (objective.ledger.calls, objective.ledger.sequences, objective.ledger.tokens) == (2, 4, 28)
+    with pytest.raises(BudgetExhausted):
+        objective.losses(np.zeros((2, 2), int), np.zeros((2, 4)), np.array([0]))
+    assert oracle.queries == 1
+
+
+def test_the_journal_is_asked_before_the_model() -> None:
+    class Memory:
+        def __init__(self) -> None:
+            self.kept: list[np.ndarray] = []
+            self.place = 0
+
+        def replay(self) -> np.ndarray | None:
+            self.place += 1
+            return self.kept[self.place - 1] if self.place <= len(self.kept) else None
+
+        def record(self, losses: np.ndarray) -> None:
+            self.kept.append(losses)
+            self.place = len(self.kept)
+
+    journal, first, second = Memory(), TableOracle(), TableOracle()
+    arguments = np.array([[0, 1]]), np.zeros((1, 4)), np.array([0])
+    paid = ModelObjective(first, [0, 1, 0], Ledger(9), journal=journal).losses(*arguments)
+    journal.place = 0  # as after a crash
+    resumed = ModelObjective(second, [0, 1, 0], Ledger(9), journal=journal)
+    assert (resumed.losses(*arguments) == paid).all()
+    assert (second.queries, resumed.ledger.calls) == (0, 1)
+    resumed.losses(*arguments)
+    assert (second.queries, len(journal.kept)) == (1, 2)
+
+
+def test_a_diverged_model_is_named() -> None:
+    objective = ModelObjective(TableOracle(), [0, 1, 0], Ledger(9))
+    with pytest.raises(FloatingPointError, match="1 non-finite losses of 1"), np.errstate(invalid="ignore"):
+        objective.losses(np.array([[0, 1]]), np.full((1, 4), np.nan), np.array([0]))
+
+
+@pytest.mark.parametrize(
+    ("labels", "loss", "message"),
+    [([0, 1], "hinge", "3 rows"), ([0, 1, 2], "hinge", r"0\.\.1"), ([0, 1, 0], "zero_one", "unknown loss")],
+)
+def test_errors_say_what_is_wrong(labels: list[int], loss: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ModelObjective(TableOracle(), labels, Ledger(9), loss)
+
+
+def test_any_function_is_an_objective() -> None:
+    objective = FunctionObjective(lambda tokens, z, examples: np.ones((len(tokens), len(examples))), Ledger(4))
+    assert objective.losses(np.zeros((3, 1), int), np.zeros((3, 1)), np.arange(2)).shape == (3, 2)
+    assert objective.ledger.calls == 3

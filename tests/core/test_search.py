@@ -1,0 +1,123 @@
+"""The one loop: budget, mini-batches, selection on dev, and resuming bit for bit."""
+
+import numpy as np
+import pytest
+
+from tests.core import toy
+from zopog_ref import BudgetExhausted, DevScore, Settings, ZOPoG, run
+from zopog_ref.search import mini_batch
+
+
+class Memory:
+    """A store that forgets nothing and can be cut off after any save."""
+
+    def __init__(self, saves: int | None = None) -> None:
+        self.arrays, self.curve, self.saves = None, [], saves
+
+    def load(self):
+        return None if self.arrays is None else (self.arrays, list(self.curve))
+
+    def save(self, arrays, record) -> None:
+        if self.saves is not None and len(self.curve) == self.saves:
+            raise KeyboardInterrupt
+        self.arrays, self.curve = {k: v.copy() for k, v in arrays.items()}, [*self.curve, record]
+
+
+def method(seed: int = 0, **settings) -> ZOPoG:
+    return ZOPoG(toy.N_POSITIONS, toy.N_CANDIDATES, toy.DIM, Settings(eta_alpha=0.05, eta_z=0.1, **settings), seed)
+
+
+def search(budget: int = 1000, store: Memory | None = None, **options):
+    options = {"rows": toy.ROWS, "batch_size": 5, "dev": toy.dev} | options
+    return run(method(), toy.objective(budget), store=store, **options)
+
+
+def same(a, b) -> bool:
+    return (
+        a.curve == b.curve and a.best_step == b.best_step and a.dev == b.dev
+        and all(np.array_equal(x, y) for p, q in zip(a.prompts, b.prompts) for x, y in zip(p, q))
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("budget", [1000, 1010, 1039])
+def test_the_budget_is_never_overspent_and_all_used(budget: int) -> None:
+    result = search(budget)
+    assert result.curve[-1].calls == 1000
+    assert result.stop_reason == "budget"
+    assert result.curve[-1].dev_accuracy is not None  # evaluated at the end, wherever the epoch stands
+
+
+def test_a_budget_under_one_step_is_refused() -> None:
+    with pytest.raises(BudgetExhausted, match="costs 40 calls and the budget is 39"):
+        search(39)
+
+
+@pytest.mark.parametrize("saves", [1, 2, 7, 24])
+def test_a_resumed_run_repeats_an_uninterrupted_one(saves: int) -> None:
+    whole, store = search(), Memory(saves)
+    with pytest.raises(KeyboardInterrupt):
+        search(store=store)
+    store.saves = None
+    assert same(search(store=store), whole)
+
+
+def test_another_seed_would_be_noticed() -> None:
+    whole, store = search(), Memory(7)
+    with pytest.raises(KeyboardInterrupt):
+        search(store=store)
+    store.saves = None
+    other = run(method(seed=1), toy.objective(1000), rows=toy.ROWS, batch_size=5, dev=toy.dev, store=store)
+    assert not same(other, whole)
+
+
+def test_a_finished_run_resumes_to_its_result() -> None:
+    store = Memory()
+    whole = search(store=store)
+    assert same(search(store=store), whole)
+
+
+def test_a_checkpoint_of_another_method_is_refused() -> None:
+    store = Memory()
+    search(store=store)
+    del store.arrays["state.alpha"]
+    with pytest.raises(ValueError, match="lacks 'alpha'"):
+        search(store=store)
+
+
+def test_the_best_on_dev_is_kept_and_ties_go_to_the_earlier() -> None:
+    scores = iter([DevScore(0.5, 1.0), DevScore(0.7, 2.0), DevScore(0.7, 1.5), DevScore(0.7, 1.5), DevScore(0.6, 0.1)])
+    result = search(200, dev=lambda prompts: next(scores), evaluate_every=1)
+    assert (result.best_step, result.dev) == (3, DevScore(0.7, 1.5))
+
+
+def test_dev_once_an_epoch() -> None:
+    evaluated = [record.step for record in search(400).curve if record.dev_accuracy is not None]
+    assert evaluated == [3, 6, 9, 10]
+
+
+def test_without_dev_the_last_prompt_is_returned() -> None:
+    result = search(400, dev=None)
+    assert result.best_step == 10
+    assert np.array_equal(result.prompts[0].z, result.state.z)
+
+
+def test_it_stops_when_asked() -> None:
+    result = search(4000, should_stop=iter([False, False, True]).__next__)
+    assert (len(result.curve), result.stop_reason) == (2, "interrupted")
+
+
+@pytest.mark.parametrize(("rows", "batch"), [(12, 5), (12, 4), (3, 32), (1, 1)])
+def test_an_epoch_visits_every_row_once(rows: int, batch: int) -> None:
+    steps = -(-rows // batch)
+    epochs = [[mini_batch(9, e * steps + s, rows, batch) for s in range(steps)] for e in range(3)]
+    for epoch in epochs:
+        assert sorted(np.concatenate(epoch).tolist()) == list(range(rows))
+        assert max(map(len, epoch)) <= batch
+    if rows > 3:
+        assert np.concatenate(epochs[0]).tolist() != np.concatenate(epochs[1]).tolist()
+
+
+def test_the_curve_carries_the_diagnostics() -> None:
+    record = search(400).curve[4]
+    assert set(record.diagnostics) == {"loss", "alpha_gradient_norm", "z_gradient_norm"}
+    assert (record.step, record.calls, record.sequences) == (5, 200, 40 * (5 + 5 + 2 + 5 + 5))
