@@ -44,7 +44,8 @@ class Layers:
     def encoder_layer(self, queries: str, x: str, mask: str, name: str) -> str:
         """One layer of the encoder, with its normalisations after the residual sums, at the positions `queries`."""
         g = self.graph
-        attended = self.linear(self.attention(queries, x, mask, f"{name}.attention.self"), f"{name}.attention.output.dense")
+        attended = self.attention(queries, x, mask, f"{name}.attention.self")
+        attended = self.linear(attended, f"{name}.attention.output.dense")
         hidden = self.layer_norm(g.op("Add", attended, queries), f"{name}.attention.output.LayerNorm")  # (R, Q, D)
         wide = self.activation(self.linear(hidden, f"{name}.intermediate.dense"), self.architecture.activation)
         narrow = self.linear(wide, f"{name}.output.dense")  # (R, Q, F) -> (R, Q, D)

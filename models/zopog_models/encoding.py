@@ -1,0 +1,160 @@
+"""Texts and label words as token ids, through a task's template."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from .template import Task, TaskError
+
+if TYPE_CHECKING:
+    from .runtime import FrozenModel
+
+__all__ = ["Encoded", "encode", "label_ids"]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows ready for the model, without the prompt: ids (R arrays), answer_position (R,), lengths (R,) in tokens.
+
+    truncated counts the rows whose texts had to be cut.
+    """
+
+    ids: list[np.ndarray]
+    answer_position: np.ndarray
+    truncated: int
+    lengths: np.ndarray
+
+
+class _Part(NamedTuple):
+    """A stretch of the template between special tokens: literal strings, with texts standing between them."""
+
+    literals: list[str]  # one more than slots
+    slots: list[int]  # indices into a row's texts
+
+
+def encode(texts: Sequence[tuple[str, ...]], task: Task, model: "FrozenModel", n_positions: int) -> Encoded:
+    """[first token] template with the texts filled in [separator], at most max_positions − n_positions tokens a row.
+
+    A row that is too long loses tokens from the end of its texts, the longest text first; template and mask are never
+    cut. Special tokens written out in a text are read as plain text.
+    Raises TaskError when the template alone does not fit, or a row has the wrong number of texts.
+    """
+    room = model.max_positions - n_positions
+    parts, specials = _split_template(task, model)
+    slots = len(task.slots)
+    for r, filling in enumerate(texts):
+        if len(filling) != slots:
+            raise TaskError(f"row {r} has {len(filling)} texts, the template {task.template!r} needs {slots}")
+    tokens: list[list[np.ndarray]] = []  # for each part, each row's ids
+    owners: list[list[np.ndarray]] = []  # and which text each id belongs to (-1: the template)
+    for part in parts:
+        part_tokens, part_owners = _encode_part(part, texts, model)
+        tokens.append(part_tokens)
+        owners.append(part_owners)
+    rows, positions, lengths = [], [], []
+    truncated = 0
+    for r in range(len(texts)):
+        row = np.concatenate([[model.cls_id], *_alternate([t[r] for t in tokens], specials), [model.sep_id]])
+        owner = np.concatenate([[-1], *_alternate([o[r] for o in owners], [-1] * len(specials)), [-1]])
+        if len(row) > room:
+            keep = _kept(owner, len(row) - room, slots, room, task, n_positions)
+            row, owner = row[keep], owner[keep]
+            truncated += 1
+        rows.append(row.astype(np.int64))
+        # Texts cannot hold a mask token (they are read as plain text), so there is exactly one.
+        positions.append(int(np.flatnonzero(row == model.mask_id)[0]))
+        lengths.append(len(row))
+    return Encoded(rows, np.array(positions, np.int64), truncated, np.array(lengths, np.int64))
+
+
+def label_ids(task: Task, model: "FrozenModel", *, first_piece: bool = False) -> np.ndarray:
+    """Token ids (C,) of the label words, as they stand after a space.
+
+    A word of several tokens is an error that names its pieces, unless first_piece asks for the first of them.
+    Raises TaskError: several pieces, a word unknown to the tokenizer, two labels with the same token.
+    """
+    chosen: dict[int, str] = {}
+    for value, word in task.labels.items():
+        encoding = model.tokenizer.encode(" " + word.strip(), add_special_tokens=False)
+        if not encoding.ids or any(i in model.special_ids for i in encoding.ids):
+            raise TaskError(f"label word {word!r} (label {value!r}) is not in the vocabulary of model {model.name!r}; "
+                            "choose another word")  # fmt: skip
+        if len(encoding.ids) > 1 and not first_piece:
+            raise TaskError(f"label word {word!r} (label {value!r}) is {len(encoding.ids)} tokens for model "
+                            f"{model.name!r}: {' '.join(encoding.tokens)}; choose a word of one token, or ask for the "
+                            "first piece")  # fmt: skip
+        token = encoding.ids[0]
+        if token in chosen:
+            raise TaskError(f"labels {chosen[token]!r} and {value!r} have the same first token {encoding.tokens[0]!r}")
+        chosen[token] = value
+    return np.array(list(chosen), np.int64)
+
+
+def _split_template(task: Task, model: "FrozenModel") -> tuple[list[_Part], list[int]]:
+    """The parts between {mask} and {sep}, and those special tokens' ids (one fewer than parts)."""
+    specials = {"mask": model.mask_id, "sep": model.sep_id}
+    found = [specials[name] for name in re.findall(r"\{(mask|sep)\}", task.template)]
+    parts = []
+    for i, piece in enumerate(re.split(r"\{(?:mask|sep)\}", task.template)):
+        # split keeps the slot names at the odd places
+        pieces = re.split(r"\{(\w+)\}", piece)
+        literals = pieces[0::2]
+        literals[-1] = literals[-1].rstrip()  # the space before a special token belongs to it
+        if i == 0:
+            literals[0] = literals[0].lstrip()
+        parts.append(_Part(literals, [task.slots.index(name) for name in pieces[1::2]]))
+    return parts, found
+
+
+def _encode_part(
+    part: _Part, texts: Sequence[tuple[str, ...]], model: "FrozenModel"
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Each row's tokens of this part, tokenised as one string, and which text each token belongs to (or -1)."""
+    if not part.slots:
+        ids = np.array(model.tokenizer.encode(part.literals[0], add_special_tokens=False).ids, np.int64)
+        return [ids] * len(texts), [np.full(len(ids), -1)] * len(texts)
+    strings, spans = [], []
+    for row in texts:
+        string, spots = part.literals[0], []
+        for slot, literal in zip(part.slots, part.literals[1:], strict=True):
+            text = row[slot].strip()
+            spots.append((len(string), len(string) + len(text), slot))
+            string += text + literal
+        strings.append(string)
+        spans.append(spots)
+    all_ids, all_owners = [], []
+    for encoding, spots in zip(model.tokenizer.encode_batch(strings, add_special_tokens=False), spans, strict=True):
+        # A token belongs to what its last character is: a byte-level token may begin with the space before a word.
+        last = np.array([max(start, end - 1) for start, end in encoding.offsets], np.int64)
+        owner = np.full(len(last), -1)
+        for begin, end, slot in spots:
+            owner[(begin <= last) & (last < end)] = slot
+        all_ids.append(np.array(encoding.ids, np.int64))
+        all_owners.append(owner)
+    return all_ids, all_owners
+
+
+def _alternate(parts: Sequence[np.ndarray], between: Sequence[int]) -> list[np.ndarray]:
+    result = [parts[0]]
+    for value, part in zip(between, parts[1:], strict=True):
+        result += [np.array([value]), part]
+    return result
+
+
+def _kept(owner: np.ndarray, excess: int, slots: int, room: int, task: Task, n_positions: int) -> np.ndarray:
+    """Which tokens stay when `excess` must go: always the last token of whichever text is longest."""
+    sizes = [int((owner == slot).sum()) for slot in range(slots)]
+    if sum(sizes) < excess:
+        raise TaskError(f"the template {task.template!r} alone does not fit: {n_positions} prompt positions leave "
+                        f"{room} of the model's; use fewer prompt positions or a shorter template")  # fmt: skip
+    limits = list(sizes)
+    for _ in range(excess):
+        longest = max(range(slots), key=lambda slot: limits[slot])
+        limits[longest] -= 1
+    keep = np.ones(len(owner), bool)
+    for slot in range(slots):
+        keep[np.flatnonzero(owner == slot)[limits[slot] :]] = False
+    return keep

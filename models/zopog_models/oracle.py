@@ -1,0 +1,111 @@
+"""The black box that a prompt-learning method sees: (tokens, z, examples) -> label-word logits."""
+
+import numpy as np
+
+from .encoding import Encoded
+from .runtime import FrozenModel
+
+__all__ = ["FrozenModelOracle"]
+
+# Offsets that may be in memory at once. Per-example directions need one (n, D) offset for every row.
+_OFFSET_BYTES = 64 * 2**20
+
+
+class FrozenModelOracle:
+    """A frozen model on the rows of one split, addressed by candidate indices and points of the subspace.
+
+    encoded: the rows; label_ids (C,); candidates (N,): the token id of every candidate index; projection: A (n·D, d),
+    float32. Attributes: n_positions (n), n_candidates (N), dim (d), n_classes (C), lengths (rows,): tokens of each
+    row, the prompt included. Nothing here counts calls: that is the caller's ledger.
+    """
+
+    def __init__(
+        self,
+        model: FrozenModel,
+        encoded: Encoded,
+        label_ids: np.ndarray,
+        candidates: np.ndarray,
+        projection: np.ndarray,
+        n_positions: int,
+    ) -> None:
+        width = n_positions * model.hidden_size
+        if projection.ndim != 2 or projection.shape[0] != width:
+            raise ValueError(f"projection must have shape ({width}, d), n·D rows for n = {n_positions} and "
+                             f"D = {model.hidden_size}, got {projection.shape}")  # fmt: skip
+        self.n_positions = n_positions
+        self.n_candidates = len(candidates)
+        self.dim = projection.shape[1]
+        self.n_classes = len(label_ids)
+        self.lengths = encoded.lengths + n_positions
+        self._model = model
+        self._encoded = encoded
+        self._label_ids = np.asarray(label_ids, np.int64)
+        self._candidates = np.asarray(candidates, np.int64)
+        self._project = model.projector(projection)
+
+    def logits(self, tokens: np.ndarray, z: np.ndarray, examples: np.ndarray) -> np.ndarray:
+        """Scores (K, B, C), float32, of K prompts on B rows.
+
+        tokens (K, n): candidate indices; z (K, d), or (K, B, d) for another point on every row; examples (B,): rows of
+        the split. Equal prompts are evaluated once. Raises ValueError for shapes and indices that do not fit.
+        """
+        tokens, z, examples = np.asarray(tokens), np.asarray(z), np.asarray(examples)
+        self._check(tokens, z, examples)
+        if z.ndim == 3:
+            return self._per_example(tokens, z, examples)
+        count, size = len(tokens), len(examples)
+        # Distinct z first: the prompts of a policy step all share one.
+        points, point = np.unique(z, axis=0, return_inverse=True)  # (U, d), (K,)
+        pairs = np.concatenate([tokens, point.reshape(-1, 1)], axis=1)  # (K, n + 1)
+        pairs, prompt = np.unique(pairs, axis=0, return_inverse=True)  # (P, n + 1), (K,)
+        offsets = self._offsets(points)[pairs[:, -1]]  # (P, n, D)
+        rows = np.tile(examples, len(pairs))
+        index = np.repeat(np.arange(len(pairs)), size)
+        logits = self._run(rows, pairs[:, :-1], offsets, index)  # (P·B, C)
+        return logits.reshape(len(pairs), size, self.n_classes)[prompt.reshape(count)]
+
+    def _per_example(self, tokens: np.ndarray, z: np.ndarray, examples: np.ndarray) -> np.ndarray:
+        count, size = len(tokens), len(examples)
+        rows = np.tile(examples, count)  # (K·B,)
+        owner = np.repeat(np.arange(count), size)
+        z = z.reshape(count * size, self.dim)
+        result = np.empty((count * size, self.n_classes), np.float32)
+        # Slices are cut along the lengths, so that rows of like length still meet in a chunk.
+        order = np.argsort(self.lengths[rows], kind="stable")
+        at_once = max(1, _OFFSET_BYTES // max(1, 4 * self._project.rows))
+        for start in range(0, len(order), at_once):
+            part = order[start : start + at_once]
+            offsets = self._offsets(z[part])
+            result[part] = self._run(rows[part], tokens[owner[part]], offsets, np.arange(len(part)))
+        return result.reshape(count, size, self.n_classes)
+
+    def _offsets(self, z: np.ndarray) -> np.ndarray:
+        """A z as (U, n, D)."""
+        return self._project(z).reshape(len(z), self.n_positions, self._model.hidden_size)
+
+    def _run(self, rows: np.ndarray, tokens: np.ndarray, offsets: np.ndarray, index: np.ndarray) -> np.ndarray:
+        return self._model.logits(
+            [self._encoded.ids[row] for row in rows],
+            self._encoded.answer_position[rows],
+            self._candidates[tokens],
+            offsets,
+            index,
+            self._label_ids,
+        )
+
+    def _check(self, tokens: np.ndarray, z: np.ndarray, examples: np.ndarray) -> None:
+        if tokens.ndim != 2 or tokens.shape[1] != self.n_positions:
+            raise ValueError(f"tokens must have shape (K, {self.n_positions}), got {tokens.shape}")
+        if examples.ndim != 1:
+            raise ValueError(f"examples must have shape (B,), got {examples.shape}")
+        allowed = ((len(tokens), self.dim), (len(tokens), len(examples), self.dim))
+        if z.shape not in allowed:
+            raise ValueError(f"z must have shape {allowed[0]} or {allowed[1]}, got {z.shape}")
+        for name, array, limit in (
+            ("tokens", tokens, self.n_candidates),
+            ("examples", examples, len(self._encoded.ids)),
+        ):
+            if array.dtype.kind not in "iu":
+                raise ValueError(f"{name} must be whole numbers, got dtype {array.dtype}")
+            if array.size and not 0 <= array.min() <= array.max() < limit:
+                raise ValueError(f"{name} must lie between 0 and {limit - 1}, got {array.min()} to {array.max()}")

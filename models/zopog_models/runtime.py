@@ -1,0 +1,291 @@
+"""Running a frozen model: ONNX Runtime sessions, chunks of rows, one pool of threads.
+
+On the CPU a session computes with one thread, and the pool runs several chunks of rows at once. Chunks are cut by a
+rule that looks at the rows alone, never at the number of threads, so neither the number of threads nor their timing
+can change a bit of the result.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from .graph import build, build_projection
+from .session import ProviderError, Session
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["FrozenModel", "ProviderError", "load_model"]
+
+EMBEDDED_MODEL = Path(__file__).parent / "embedded" / "model"
+
+# Rows of one run. On a CPU small chunks stay in the caches (docs/performance.md); a GPU wants to be filled.
+CHUNK_ROWS = {"cpu": 8, "cuda": 256}
+_SPECIAL_TOKENS = {
+    "bert": {"mask": "[MASK]", "pad": "[PAD]", "cls": "[CLS]", "sep": "[SEP]"},
+    "roberta": {"mask": "<mask>", "pad": "<pad>", "cls": "<s>", "sep": "</s>"},
+}
+
+
+def load_model(
+    source: str | Path = "embedded",
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    injection: str = "post_layernorm",
+) -> "FrozenModel":
+    """Open a frozen model: "embedded", or a folder with config.json, model.safetensors and tokenizer.json.
+
+    device is "cpu" or "cuda"; threads is the size of the pool (default: the cores this process may use);
+    injection says where the soft prompt is added, see `graph.build`.
+    Raises CheckpointError, TensorFileError, ProviderError, ValueError; never falls back to another device.
+    """
+    folder = EMBEDDED_MODEL if source == "embedded" else Path(source)
+    name = "embedded" if source == "embedded" else folder.resolve().name
+    return FrozenModel(load_checkpoint(folder), name=name, device=device, threads=threads, injection=injection)
+
+
+class FrozenModel:
+    """A masked language model as a black box: token ids and prompt offsets in, scores of label words out.
+
+    Attributes: name, family, hidden_size (D), vocab_size, max_positions (prompt included), embedding_std, mask_id,
+    pad_id, cls_id, sep_id, special_ids (of all special tokens), tokenizer, sha256, tokenizer_sha256, injection, device,
+    providers, threads.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        name: str,
+        device: str = "cpu",
+        threads: int | None = None,
+        injection: str = "post_layernorm",
+    ) -> None:
+        self.name = name
+        self.family = checkpoint.family
+        architecture = checkpoint.architecture
+        self.hidden_size = architecture.hidden_size
+        self.vocab_size = architecture.vocab_size
+        self.max_positions = architecture.max_positions
+        self.injection = injection
+        self.device = device
+        self.threads = _thread_count(threads)
+        self.chunk_rows = CHUNK_ROWS.get(device, 8)
+        self.tokenizer = _open_tokenizer(checkpoint)
+        self.mask_id, self.pad_id, self.cls_id, self.sep_id = _special_ids(checkpoint, self.tokenizer)
+        self.special_ids = _all_special_ids(self.tokenizer)
+        model_bytes, weights = build(checkpoint, injection)
+        self._session = Session(model_bytes, weights, device)
+        self.providers = self._session.providers
+        self._checkpoint = checkpoint
+        self._pool: ThreadPoolExecutor | None = None
+
+    @cached_property
+    def embedding_std(self) -> float:
+        """The standard deviation of all entries of the word embedding matrix: the scale of A is set by it."""
+        words = self._checkpoint.tensors[f"{self.family}.embeddings.word_embeddings.weight"]
+        blocks = range(0, len(words), 4096)  # in float64, but never the whole matrix at once
+        mean = sum(words[i : i + 4096].sum(dtype=np.float64) for i in blocks) / words.size
+        squares = sum(np.square(words[i : i + 4096].astype(np.float64) - mean).sum() for i in blocks)
+        return float(np.sqrt(squares / words.size))
+
+    @property
+    def sha256(self) -> str:
+        """Of model.safetensors."""
+        return self._checkpoint.model_sha256
+
+    @property
+    def tokenizer_sha256(self) -> str:
+        """Of tokenizer.json."""
+        return self._checkpoint.tokenizer_sha256
+
+    def logits(
+        self,
+        text_ids: Sequence[np.ndarray],
+        answer_position: np.ndarray,
+        prompt_ids: np.ndarray,
+        prompt_offset: np.ndarray | None,
+        prompt_index: np.ndarray,
+        label_ids: np.ndarray,
+    ) -> np.ndarray:
+        """Scores (R, C), float32, of the label words at the answer position of each row.
+
+        text_ids: R rows of token ids, first token and separator included, without padding and without the prompt;
+        answer_position (R,): the mask token's place in such a row; prompt_ids (P, n); prompt_offset (P, n, D) is
+        added to the prompt's embeddings (None: nothing is); prompt_index (R,): row r is read with prompt
+        prompt_index[r]; label_ids (C,). n = 0 reads the rows without a prompt.
+        Raises ValueError for shapes that do not fit, token ids outside the vocabulary, rows that are too long.
+        """
+        rows = _Rows(self, text_ids, answer_position, prompt_ids, prompt_offset, prompt_index, label_ids)
+        # Rows of like length share a chunk, so little is computed on padding; `stable` makes the order unique.
+        order = np.argsort(rows.lengths, kind="stable")
+        result = np.empty((len(order), len(rows.label_ids)), np.float32)
+
+        def run(chunk: np.ndarray) -> None:
+            result[chunk] = self._session.run("logits", rows.feeds(chunk))
+
+        self.run_all(run, [order[i : i + self.chunk_rows] for i in range(0, len(order), self.chunk_rows)])
+        return result
+
+    def projector(self, projection: np.ndarray) -> "Projector":
+        """z -> A z on this model's device and in its threads; projection is A (rows, d)."""
+        return Projector(self, projection)
+
+    def run_all(self, job: Callable[[Any], None], items: Sequence[Any]) -> None:
+        """Call job(item) for all items, `threads` at a time; the first exception is raised here."""
+        if self.threads == 1 or len(items) <= 1 or self.device != "cpu":
+            for item in items:
+                job(item)
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="frozen-model")
+        for _ in self._pool.map(job, items):
+            pass
+
+
+class Projector:
+    """A z for many z: (U, d) -> (U, rows), float32."""
+
+    _SLICE = 64  # z in one product: a fixed number, so that the threads do not show in the bits
+
+    def __init__(self, model: FrozenModel, projection: np.ndarray) -> None:
+        self._model = model
+        self.rows, self.dim = projection.shape
+        self._session = Session(*build_projection(projection), model.device)
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        z = np.ascontiguousarray(z, np.float32)
+        result = np.empty((len(z), self.rows), np.float32)
+
+        def run(start: int) -> None:
+            part = slice(start, start + self._SLICE)
+            result[part] = self._session.run("offset", {"z": z[part]})
+
+        self._model.run_all(run, range(0, len(z), self._SLICE))
+        return result
+
+
+class _Rows:
+    """The checked inputs of one call, and the padded feeds of any chunk of it."""
+
+    def __init__(
+        self,
+        model: FrozenModel,
+        text_ids: Sequence[np.ndarray],
+        answer_position: np.ndarray,
+        prompt_ids: np.ndarray,
+        prompt_offset: np.ndarray | None,
+        prompt_index: np.ndarray,
+        label_ids: np.ndarray,
+    ) -> None:
+        self.pad_id = model.pad_id
+        self.texts = [np.asarray(ids) for ids in text_ids]
+        self.lengths = np.array([len(ids) for ids in self.texts], np.int64)  # (R,)
+        self.answer_position = np.asarray(answer_position, np.int64)
+        self.prompt_ids = np.asarray(prompt_ids, np.int64)
+        self.prompt_index = np.asarray(prompt_index, np.int64)
+        self.label_ids = np.asarray(label_ids, np.int64)
+        count = len(self.texts)
+        for name, array in (("answer_position", self.answer_position), ("prompt_index", self.prompt_index)):
+            if array.shape != (count,):
+                raise ValueError(f"{name} must have shape ({count},), one entry a row of text, got {array.shape}")
+        if self.prompt_ids.ndim != 2:
+            raise ValueError(f"prompt_ids must have shape (P, n), got {self.prompt_ids.shape}")
+        prompts, n = self.prompt_ids.shape
+        if prompt_offset is None:
+            prompt_offset = np.zeros((prompts, n, model.hidden_size), np.float32)
+        self.prompt_offset = np.asarray(prompt_offset, np.float32)
+        if self.prompt_offset.shape != (prompts, n, model.hidden_size):
+            raise ValueError(f"prompt_offset must have shape {(prompts, n, model.hidden_size)}, (P, n, D), "
+                             f"got {self.prompt_offset.shape}")  # fmt: skip
+        _require_range("prompt_index", self.prompt_index, prompts, "there are {} prompts")
+        _require_range("prompt_ids", self.prompt_ids, model.vocab_size, "the model knows {} tokens")
+        _require_range("label_ids", self.label_ids, model.vocab_size, "the model knows {} tokens")
+        if count:
+            _require_range("text_ids", np.concatenate(self.texts), model.vocab_size, "the model knows {} tokens")
+            longest = int(self.lengths.max())
+            if longest + n > model.max_positions:
+                raise ValueError(f"a row of {longest} tokens and a prompt of {n} do not fit into the model's "
+                                 f"{model.max_positions} positions; encode the texts with n_positions={n}")  # fmt: skip
+            wrong = (self.answer_position < 1) | (self.answer_position >= self.lengths)
+            if wrong.any():
+                row = int(np.argmax(wrong))
+                raise ValueError(f"answer_position of row {row} is {self.answer_position[row]}; it must lie after the "
+                                 f"first token and inside the row of {self.lengths[row]} tokens")  # fmt: skip
+
+    def feeds(self, chunk: np.ndarray) -> dict[str, np.ndarray]:
+        longest = int(self.lengths[chunk].max())
+        text_ids = np.full((len(chunk), longest), self.pad_id, np.int64)
+        for i, row in enumerate(chunk):
+            text_ids[i, : self.lengths[row]] = self.texts[row]
+        visible = np.arange(longest) < self.lengths[chunk, None]  # (rows, L)
+        used, prompt_index = np.unique(self.prompt_index[chunk], return_inverse=True)
+        return {
+            "text_ids": text_ids,
+            "attention_mask": visible.astype(np.int64),
+            "answer_position": self.answer_position[chunk],
+            "prompt_ids": self.prompt_ids[used],
+            "prompt_offset": self.prompt_offset[used],
+            "prompt_index": prompt_index,
+            "label_ids": self.label_ids,
+        }
+
+
+def _require_range(name: str, values: np.ndarray, limit: int, reason: str) -> None:
+    if values.size and (values.min() < 0 or values.max() >= limit):
+        wrong = values[(values < 0) | (values >= limit)].flat[0]
+        raise ValueError(f"{name} holds {wrong}, but {reason.format(limit)}: expected 0 to {limit - 1}")
+
+
+def _thread_count(threads: int | None) -> int:
+    if threads is None:
+        usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return usable or 1
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    return threads
+
+
+def _open_tokenizer(checkpoint: Checkpoint) -> "Tokenizer":
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise ProviderError(
+            f"the package tokenizers is missing ({error}); install it with: pip install 'zopog-ref[cpu]' "
+            "(or 'zopog-ref[gpu]')"
+        ) from error
+    try:
+        tokenizer = Tokenizer.from_file(str(checkpoint.tokenizer_path))
+    except Exception as error:  # the library raises bare Exception
+        raise CheckpointError(f"{checkpoint.tokenizer_path} is not a tokenizer: {error}") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # "[MASK]" inside a user's text is text
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    if largest >= checkpoint.architecture.vocab_size:
+        raise CheckpointError(f"{checkpoint.tokenizer_path} has token ids up to {largest}, config.json says "
+                              f"vocab_size {checkpoint.architecture.vocab_size}")  # fmt: skip
+    return tokenizer
+
+
+def _special_ids(checkpoint: Checkpoint, tokenizer: "Tokenizer") -> tuple[int, int, int, int]:
+    ids = []
+    for role, token in _SPECIAL_TOKENS[checkpoint.family].items():
+        token_id = tokenizer.token_to_id(token)
+        if token_id is None:
+            raise CheckpointError(f"{checkpoint.tokenizer_path} has no {role} token {token!r}, which a "
+                                  f"{checkpoint.family} model needs")  # fmt: skip
+        ids.append(token_id)
+    mask, pad, cls, sep = ids
+    return mask, pad, cls, sep
+
+
+def _all_special_ids(tokenizer: "Tokenizer") -> frozenset[int]:
+    return frozenset(i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special)

@@ -1,0 +1,174 @@
+"""Tasks from TOML files, and their files of labelled texts."""
+
+import csv
+import json
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .encoding import Encoded, encode, label_ids
+from .template import Task, TaskError, make_task
+
+__all__ = [
+    "Encoded",
+    "Rows",
+    "Task",
+    "TaskError",
+    "embedded_tasks",
+    "encode",
+    "few_shot",
+    "label_ids",
+    "load_task",
+    "make_task",
+    "read_rows",
+]
+
+EMBEDDED_TASKS = Path(__file__).parent / "embedded" / "tasks"
+
+
+class Rows(NamedTuple):
+    """Labelled texts: a tuple of one or two strings a row, and class indices (rows,)."""
+
+    texts: list[tuple[str, ...]]
+    labels: np.ndarray
+
+
+def load_task(source: str | Path) -> Task:
+    """A task by the name of an embedded one, or from a TOML file, whose data files are relative to its folder."""
+    path = Path(source)
+    if path.suffix != ".toml":
+        names = [task.stem for task in sorted(EMBEDDED_TASKS.glob("*.toml"))]
+        if str(source) not in names:
+            raise TaskError(f"unknown task {str(source)!r}; embedded tasks: {', '.join(names)}; or give a .toml file")
+        path = EMBEDDED_TASKS / f"{source}.toml"
+    try:
+        content = tomllib.loads(_read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise TaskError(f"{path} is not TOML: {error}") from None
+    known = {"name", "description", "template", "labels", "train", "dev", "test", "metric", "text_columns"}
+    if unknown := sorted(content.keys() - known):
+        raise TaskError(f"{path}: unknown keys {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    for key in ("template", "labels"):
+        if key not in content:
+            raise TaskError(f"{path}: {key!r} is missing")
+    for key, value in content.items():
+        wanted: type = {"labels": dict, "text_columns": list}.get(key, str)
+        if not isinstance(value, wanted):
+            raise TaskError(f"{path}: {key!r} must be a {wanted.__name__}, got {value!r}")
+    for key in content.keys() & {"train", "dev", "test"}:
+        content[key] = path.parent / content[key]
+    return make_task(**{"name": path.stem} | content)
+
+
+def embedded_tasks() -> list[Task]:
+    """The tasks that come with the package, by name."""
+    return [load_task(path) for path in sorted(EMBEDDED_TASKS.glob("*.toml"))]
+
+
+def read_rows(path: str | Path, task: Task) -> Rows:
+    """Read a .tsv (no quoting), .csv (quoted) or .jsonl file with the task's text columns and `label`.
+
+    Raises TaskError naming the file and the line: unreadable, empty, bad UTF-8, a missing column, an unknown label.
+    """
+    path = Path(path)
+    index = {value: i for i, value in enumerate(task.labels)}
+    texts: list[tuple[str, ...]] = []
+    labels: list[int] = []
+    for line, record in _records(path, (*task.text_columns, "label")):
+        *row, label = record
+        if label not in index:
+            raise TaskError(f"{path}, line {line}: unknown label {label!r}; the task's labels: {', '.join(index)}")
+        texts.append(tuple(row))
+        labels.append(index[label])
+    if not texts:
+        raise TaskError(f"{path} holds no rows")
+    return Rows(texts, np.array(labels, np.int64))
+
+
+def few_shot(
+    labels: np.ndarray, shots: int, order: np.ndarray, *, names: Sequence[str] | None = None
+) -> np.ndarray:
+    """The first `shots` rows of every class along the permutation `order`: row indices, in that order.
+
+    names: the classes, so that one without any row is noticed too. Raises TaskError naming a class with fewer rows.
+    """
+    if shots < 1:
+        raise TaskError(f"shots must be at least 1, got {shots}")
+    classes = len(names) if names is not None else int(labels.max(initial=-1)) + 1
+    ordered = labels[order]
+    chosen = []
+    for c in range(classes):
+        places = np.flatnonzero(ordered == c)[:shots]
+        if len(places) < shots:
+            shown = repr(names[c]) if names is not None else str(c)
+            raise TaskError(f"class {shown} has {len(places)} rows, but {shots} shots were asked for; lower the number "
+                            "of shots or give more data")  # fmt: skip
+        chosen.append(places)
+    return order[np.sort(np.concatenate(chosen))]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise TaskError(f"cannot read {path}: {error.strerror or error}") from None
+    if not content.strip():
+        raise TaskError(f"{path} is empty")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise TaskError(f"{path}, line {line}: not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def _records(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
+    """(line number, the values of the columns) for each row."""
+    text = _read_text(path)
+    kind = path.suffix.lower()
+    if kind == ".jsonl":
+        # Split at \n only: U+2028 and its like are legal inside a JSON string.
+        for line, raw in enumerate(text.split("\n"), start=1):
+            if raw.strip():
+                yield line, _json_values(path, line, raw, columns)
+        return
+    if kind not in (".tsv", ".csv"):
+        raise TaskError(f"{path}: unknown kind of file {kind!r}; give .tsv, .csv or .jsonl")
+    lines = iter(text.replace("\r\n", "\n").split("\n")) if kind == ".tsv" else iter(text.splitlines(keepends=True))
+    if kind == ".tsv":
+        reader: Any = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(lines, strict=True)
+    try:
+        header = next(reader)
+        if missing := [column for column in columns if column not in header]:
+            raise TaskError(f"{path}: missing column {', '.join(missing)}; the header has: {', '.join(header)}")
+        places = [header.index(column) for column in columns]
+        for values in reader:
+            if not values:
+                continue
+            if len(values) != len(header):
+                raise TaskError(f"{path}, line {reader.line_num}: {len(values)} fields, the header has {len(header)}")
+            yield reader.line_num, [values[place] for place in places]
+    except csv.Error as error:
+        raise TaskError(f"{path}, line {reader.line_num}: {error}") from None
+
+
+def _json_values(path: Path, line: int, raw: str, columns: tuple[str, ...]) -> list[str]:
+    try:
+        record = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise TaskError(f"{path}, line {line}: not JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise TaskError(f"{path}, line {line}: expected a JSON object, got {raw:.80}")
+    values = []
+    for column in columns:
+        value = record.get(column)
+        if column == "label" and isinstance(value, (int, bool)):
+            value = str(value).lower() if isinstance(value, bool) else str(value)
+        if not isinstance(value, str):
+            raise TaskError(f"{path}, line {line}: column {column!r} must be a string, got {value!r:.80}")
+        values.append(value)
+    return values

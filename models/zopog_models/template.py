@@ -1,0 +1,81 @@
+"""What is asked of the model: a template with one mask, and a word for every label."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["METRICS", "Task", "TaskError", "make_task"]
+
+METRICS = ("accuracy", "macro_f1", "matthews")
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_SLOTS = (("text",), ("text_a", "text_b"))
+
+
+class TaskError(ValueError):
+    """A task file, a template, a label or a data row that cannot be used; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked of the model.
+
+    template holds {text}, or {text_a} and {text_b}, and {mask} once; {sep} stands for the model's separator token.
+    labels: label value -> label word, in the order of the class indices. text_columns: the columns of the data files
+    that fill the template's texts, in order. metric: how predictions are scored.
+    """
+
+    name: str
+    template: str
+    labels: Mapping[str, str]
+    train: Path | None = None
+    dev: Path | None = None
+    test: Path | None = None
+    description: str = ""
+    metric: str = "accuracy"
+    text_columns: tuple[str, ...] = ("text",)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """("text",) or ("text_a", "text_b")."""
+        return _checked_template(self.template)
+
+
+def make_task(
+    template: str,
+    labels: Mapping[str, str],
+    train: str | Path | None = None,
+    dev: str | Path | None = None,
+    test: str | Path | None = None,
+    *,
+    name: str = "custom",
+    description: str = "",
+    metric: str = "accuracy",
+    text_columns: Sequence[str] | None = None,
+) -> Task:
+    """A checked task. Raises TaskError: no mask, unknown placeholders, fewer than two labels, an unknown metric."""
+    slots = _checked_template(template)
+    columns = tuple(text_columns) if text_columns is not None else slots
+    if len(columns) != len(slots):
+        raise TaskError(f"task {name!r}: text_columns {columns} do not match the template's {slots}")
+    if len(labels) < 2:
+        raise TaskError(f"task {name!r}: at least two labels are needed, got {dict(labels)}")
+    for value, word in labels.items():
+        if not isinstance(word, str) or not word.strip():
+            raise TaskError(f"task {name!r}: label {value!r} needs a label word, got {word!r}")
+    if metric not in METRICS:
+        raise TaskError(f"task {name!r}: unknown metric {metric!r}; known: {', '.join(METRICS)}")
+    train, dev, test = (None if file is None else Path(file) for file in (train, dev, test))
+    words = {str(value): word for value, word in labels.items()}
+    return Task(name, template, words, train, dev, test, description, metric, columns)
+
+
+def _checked_template(template: str) -> tuple[str, ...]:
+    names = _PLACEHOLDER.findall(template)
+    if names.count("mask") != 1:
+        raise TaskError(f"the template must contain {{mask}} exactly once, got {template!r}")
+    slots = tuple(sorted(set(names) - {"mask", "sep"}))
+    if slots not in _SLOTS or any(names.count(slot) != 1 for slot in slots):
+        raise TaskError(f"the template must contain {{text}} once, or {{text_a}} and {{text_b}} once each, besides "
+                        f"{{mask}} and {{sep}}; got {template!r}")  # fmt: skip
+    return slots

@@ -1,0 +1,86 @@
+"""Model folders small enough to make in a test: random weights, a tokenizer trained on a few sentences."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from zopog_models.checkpoint import expected_tensors, load_checkpoint
+from zopog_models.tensor_file import write_tensors
+
+SENTENCES = [
+    "a small furry animal that likes to sleep .",
+    "a large city near the sea , with many people",
+    "it is a kind of animal . it was great !",
+    "a person who works in a large city",
+    "the food was terrible , the people were great",
+    "a plant with green leaves and a small yellow flower",
+    "it was a terrible place ? yes , no , maybe .",
+    "an object made of wood , used to cut food",
+]
+
+
+def tokenizer_for(family: str) -> Tokenizer:
+    if family == "bert":
+        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        trainer = trainers.WordPieceTrainer(vocab_size=300, special_tokens=specials, show_progress=False)
+    else:
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+        trainer = trainers.BpeTrainer(
+            vocab_size=500,
+            special_tokens=specials,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+    tokenizer.train_from_iterator(SENTENCES * 4, trainer)
+    return tokenizer
+
+
+def config_for(family: str, vocab_size: int, **changes: Any) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "model_type": family,
+        "vocab_size": vocab_size,
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "max_position_embeddings": 64 if family == "bert" else 66,
+        "type_vocab_size": 2 if family == "bert" else 1,
+        "layer_norm_eps": 1e-12 if family == "bert" else 1e-5,
+        "hidden_act": "gelu",
+        "pad_token_id": 0 if family == "bert" else 1,
+    }
+    return config | changes
+
+
+def write_model(folder: Path, family: str, seed: int = 0, **changes: Any) -> Path:
+    """A model folder. Weights are large enough for every part to matter in the fifth digit of a logit."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = tokenizer_for(family)
+    config = config_for(family, tokenizer.get_vocab_size(), **changes)
+    (folder / "config.json").write_text(json.dumps(config))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    write_tensors(folder / "model.safetensors", random_tensors(config, seed))
+    load_checkpoint(folder)
+    return folder
+
+
+def random_tensors(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
+    from zopog_models.checkpoint import _read_architecture
+
+    architecture = _read_architecture(Path("config.json"), config)
+    rng = np.random.default_rng(seed)
+    tensors = {}
+    for name, shape in expected_tensors(architecture, config.get("tie_word_embeddings", True)).items():
+        values = rng.normal(0, 0.2, shape)
+        if name.endswith(("LayerNorm.weight", "layer_norm.weight")):
+            values += 1
+        tensors[name] = values.astype(np.float32)
+    return tensors
