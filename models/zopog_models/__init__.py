@@ -1,5 +1,6 @@
 """The frozen language model of a prompt-learning run, as a black box: NumPy, ONNX Runtime, tokenizers, no PyTorch."""
 
+from .bundle import Prediction, Prompt, PromptError, PromptMismatch, load_prompt, predict, save_prompt
 from .checkpoint import CheckpointError, load_checkpoint
 from .encoding import Encoded, encode, label_ids
 from .oracle import FrozenModelOracle
@@ -8,27 +9,37 @@ from .session import ProviderError
 from .task import Rows, embedded_tasks, few_shot, load_task, read_rows
 from .template import Task, TaskError, make_task
 from .tensor_file import TensorFileError, read_metadata, read_tensors, write_tensors
+from .vocabulary import VocabularyError, pmi_candidates
 
 __all__ = [
     "CheckpointError",
     "Encoded",
     "FrozenModel",
     "FrozenModelOracle",
+    "Prediction",
+    "Prompt",
+    "PromptError",
+    "PromptMismatch",
     "ProviderError",
     "Rows",
     "Task",
     "TaskError",
     "TensorFileError",
+    "VocabularyError",
     "embedded_tasks",
     "encode",
     "few_shot",
     "label_ids",
     "load_checkpoint",
     "load_model",
+    "load_prompt",
     "load_task",
     "make_task",
+    "pmi_candidates",
+    "predict",
     "read_metadata",
     "read_rows",
     "read_tensors",
+    "save_prompt",
     "write_tensors",
 ]

@@ -80,7 +80,7 @@ class FrozenModel:
         self.chunk_rows = CHUNK_ROWS.get(device, 8)
         self.tokenizer = _open_tokenizer(checkpoint)
         self.mask_id, self.pad_id, self.cls_id, self.sep_id = _special_ids(checkpoint, self.tokenizer)
-        self.special_ids = _all_special_ids(self.tokenizer)
+        self.special_ids = _all_special_ids(self.family, self.tokenizer)
         model_bytes, weights = build(checkpoint, injection)
         self._session = Session(model_bytes, weights, device)
         self.providers = self._session.providers
@@ -287,5 +287,9 @@ def _special_ids(checkpoint: Checkpoint, tokenizer: "Tokenizer") -> tuple[int, i
     return mask, pad, cls, sep
 
 
-def _all_special_ids(tokenizer: "Tokenizer") -> frozenset[int]:
-    return frozenset(i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special)
+def _all_special_ids(family: str, tokenizer: "Tokenizer") -> frozenset[int]:
+    """Special by the tokenizer's own list, or by name: some tokenizer files list only part of them."""
+    listed = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    names = (*_SPECIAL_TOKENS[family].values(), "[UNK]", "<unk>")
+    named = {i for i in map(tokenizer.token_to_id, names) if i is not None}
+    return frozenset(listed | named)

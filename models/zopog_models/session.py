@@ -50,7 +50,8 @@ class Session:
         self._session.disable_fallback()
 
     def run(self, output: str, feeds: dict[str, np.ndarray]) -> np.ndarray:
-        return self._session.run([output], feeds)[0]
+        result: np.ndarray = self._session.run([output], feeds)[0]
+        return result
 
 
 def _onnxruntime(device: str) -> Any:

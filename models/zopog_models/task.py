@@ -1,11 +1,12 @@
 """Tasks from TOML files, and their files of labelled texts."""
 
 import csv
+import io
 import json
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -134,24 +135,30 @@ def _records(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[s
             if raw.strip():
                 yield line, _json_values(path, line, raw, columns)
         return
-    if kind not in (".tsv", ".csv"):
-        raise TaskError(f"{path}: unknown kind of file {kind!r}; give .tsv, .csv or .jsonl")
-    lines = iter(text.replace("\r\n", "\n").split("\n")) if kind == ".tsv" else iter(text.splitlines(keepends=True))
-    if kind == ".tsv":
-        reader: Any = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    fields: Iterator[tuple[int, list[str]]]
+    if kind == ".tsv":  # no quoting: every quote mark is text
+        fields = ((line, raw.rstrip("\r").split("\t")) for line, raw in enumerate(text.split("\n"), start=1))
+    elif kind == ".csv":
+        fields = _csv_fields(path, text)
     else:
-        reader = csv.reader(lines, strict=True)
+        raise TaskError(f"{path}: unknown kind of file {kind!r}; give .tsv, .csv or .jsonl")
+    header = next(fields)[1]
+    if missing := [column for column in columns if column not in header]:
+        raise TaskError(f"{path}: missing column {', '.join(missing)}; the header has: {', '.join(header)}")
+    places = [header.index(column) for column in columns]
+    for line, values in fields:
+        if values in ([], [""]):  # an empty line
+            continue
+        if len(values) != len(header):
+            raise TaskError(f"{path}, line {line}: {len(values)} fields, the header has {len(header)}")
+        yield line, [values[place] for place in places]
+
+
+def _csv_fields(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        header = next(reader)
-        if missing := [column for column in columns if column not in header]:
-            raise TaskError(f"{path}: missing column {', '.join(missing)}; the header has: {', '.join(header)}")
-        places = [header.index(column) for column in columns]
         for values in reader:
-            if not values:
-                continue
-            if len(values) != len(header):
-                raise TaskError(f"{path}, line {reader.line_num}: {len(values)} fields, the header has {len(header)}")
-            yield reader.line_num, [values[place] for place in places]
+            yield reader.line_num, values
     except csv.Error as error:
         raise TaskError(f"{path}, line {reader.line_num}: {error}") from None
 

@@ -1,0 +1,181 @@
+"""A tuned prompt on disk, and predicting with it: all that deployment needs besides the model folder.
+
+`prompt.safetensors` holds everything, numbers and settings, so it is replaced in one piece or not at all.
+`prompt.json` beside it repeats the settings for human eyes; it is never read back.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .encoding import encode
+from .graph import INJECTIONS
+from .runtime import FrozenModel
+from .template import TaskError, make_task
+from .tensor_file import TensorFileError, read_metadata, read_tensors, write_atomically, write_tensors
+
+__all__ = ["Prediction", "Prompt", "PromptError", "PromptMismatch", "load_prompt", "predict", "save_prompt"]
+
+SCHEMA = 1
+_TENSORS = ("ids", "offsets", "weights", "label_ids")
+
+
+class PromptError(ValueError):
+    """A prompt folder that is damaged or incomplete."""
+
+
+class PromptMismatch(ValueError):
+    """A prompt used with another model, tokenizer or injection point than it was tuned for."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """M prompts of n positions with their weights; M = 1 unless the method learns a distribution over prompts.
+
+    ids (M, n): token ids; offsets (M, n, D), float32: A z, added to the prompt's embeddings; weights (M,), ≥ 0, with a
+    positive sum; label_ids (C,): token ids of the label words; template and labels (label value -> label word) as in
+    `Task`; injection: where the offsets are added; the sha256 of the model's and the tokenizer's files; about: anything
+    else worth keeping (method, seed, scores), as JSON.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    weights: np.ndarray
+    label_ids: np.ndarray
+    template: str
+    labels: Mapping[str, str]
+    injection: str
+    model: str
+    model_sha256: str
+    tokenizer_sha256: str
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_positions(self) -> int:
+        return int(self.ids.shape[1])
+
+
+class Prediction(NamedTuple):
+    """probabilities (R, C): the weighted mean over the prompts; per_prompt (M, R, C): each prompt's own; truncated:
+    how many rows were cut to fit the model."""
+
+    probabilities: np.ndarray
+    per_prompt: np.ndarray
+    truncated: int
+
+
+def save_prompt(folder: str | Path, prompt: Prompt) -> None:
+    """Write prompt.safetensors and prompt.json. Raises PromptError for a prompt that contradicts itself, OSError."""
+    folder = Path(folder)
+    _check(prompt, str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "schema": SCHEMA,
+        "template": prompt.template,
+        "labels": dict(prompt.labels),
+        "injection": prompt.injection,
+        "model": prompt.model,
+        "model_sha256": prompt.model_sha256,
+        "tokenizer_sha256": prompt.tokenizer_sha256,
+        "about": dict(prompt.about),
+    }
+    tensors: dict[str, np.ndarray] = {
+        "ids": np.asarray(prompt.ids, np.int64),
+        "offsets": np.asarray(prompt.offsets, np.float32),
+        "weights": np.asarray(prompt.weights, np.float64),
+        "label_ids": np.asarray(prompt.label_ids, np.int64),
+    }
+    text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
+    write_tensors(folder / "prompt.safetensors", tensors, {"prompt": text})
+    write_atomically(folder / "prompt.json", [text.encode()])
+
+
+def load_prompt(folder: str | Path) -> Prompt:
+    """Read a saved prompt. Raises PromptError: no prompt there, a damaged file, an unknown version of the format."""
+    path = Path(folder) / "prompt.safetensors"
+    if not path.is_file():
+        raise PromptError(f"{folder} holds no tuned prompt (no prompt.safetensors)")
+    try:
+        # Copied out of the file: a prompt in use must not change when the file is replaced.
+        tensors = {name: np.array(array) for name, array in read_tensors(path).items()}
+        settings = json.loads(read_metadata(path).get("prompt", "null"))
+    except TensorFileError as error:
+        raise PromptError(str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise PromptError(f"{path}: the settings are not JSON: {error}") from None
+    if not isinstance(settings, dict) or settings.get("schema") != SCHEMA:
+        found = settings.get("schema") if isinstance(settings, dict) else None
+        raise PromptError(f"{path}: format version {found!r}, this program reads version {SCHEMA}")
+    if set(tensors) != set(_TENSORS):
+        raise PromptError(f"{path}: expected the tensors {', '.join(_TENSORS)}, got {', '.join(tensors)}")
+    del settings["schema"]
+    try:
+        prompt = Prompt(**{**tensors, **settings})
+    except TypeError as error:
+        raise PromptError(f"{path}: {error}") from None
+    _check(prompt, str(path))
+    return prompt
+
+
+def predict(model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]]) -> Prediction:
+    """Label probabilities: p(c | row) = Σ_m w_m softmax(logits_m(row))_c / Σ_m w_m.
+
+    texts: R tuples of one string, or two for a template with two texts. Raises PromptMismatch (another model,
+    tokenizer or injection point) and TaskError (rows that do not fit the template).
+    """
+    _check_match(model, prompt)
+    task = make_task(prompt.template, prompt.labels)
+    encoded = encode(texts, task, model, prompt.n_positions)
+    count, rows = len(prompt.ids), len(texts)
+    logits = model.logits(
+        encoded.ids * count,
+        np.tile(encoded.answer_position, count),
+        prompt.ids,
+        prompt.offsets,
+        np.repeat(np.arange(count), rows),
+        prompt.label_ids,
+    ).astype(np.float64)
+    logits = logits.reshape(count, rows, len(prompt.label_ids))  # (M, R, C)
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    per_prompt = exponentials / exponentials.sum(-1, keepdims=True)
+    weights = np.asarray(prompt.weights, np.float64)
+    probabilities = np.einsum("m,mrc->rc", weights / weights.sum(), per_prompt)
+    return Prediction(probabilities, per_prompt, encoded.truncated)
+
+
+def _check_match(model: FrozenModel, prompt: Prompt) -> None:
+    for what, wanted, found in (
+        ("model", prompt.model_sha256, model.sha256),
+        ("tokenizer", prompt.tokenizer_sha256, model.tokenizer_sha256),
+    ):
+        if wanted != found:
+            raise PromptMismatch(f"the prompt was tuned for {what} {prompt.model!r} with sha256 {wanted}, but "
+                                 f"{model.name!r} has sha256 {found}; load the {what} it was tuned for")  # fmt: skip
+    if prompt.injection != model.injection:
+        raise PromptMismatch(f"the prompt was tuned with injection {prompt.injection!r}, the model was loaded with "
+                             f"{model.injection!r}; load it with injection={prompt.injection!r}")  # fmt: skip
+
+
+def _check(prompt: Prompt, where: str) -> None:
+    try:
+        make_task(prompt.template, prompt.labels)
+    except (TaskError, TypeError, AttributeError) as error:
+        raise PromptError(f"{where}: {error}") from None
+    if prompt.injection not in INJECTIONS:
+        raise PromptError(f"{where}: unknown injection {prompt.injection!r}; known: {', '.join(INJECTIONS)}")
+    ids, offsets, weights = (np.asarray(array) for array in (prompt.ids, prompt.offsets, prompt.weights))
+    label_ids = np.asarray(prompt.label_ids)
+    if ids.ndim != 2 or len(ids) < 1 or offsets.ndim != 3 or offsets.shape[:2] != ids.shape:
+        raise PromptError(f"{where}: ids must be (M, n) and offsets (M, n, D), got {ids.shape} and {offsets.shape}")
+    if weights.shape != (len(ids),) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.sum() > 0:
+        raise PromptError(f"{where}: weights must be {len(ids)} numbers ≥ 0 with a positive sum, got {weights}")
+    if label_ids.shape != (len(prompt.labels),):
+        raise PromptError(f"{where}: {len(prompt.labels)} labels need as many label_ids, got shape {label_ids.shape}")
+    if ids.dtype.kind not in "iu" or label_ids.dtype.kind not in "iu":
+        raise PromptError(f"{where}: ids and label_ids must be whole numbers, got {ids.dtype} and {label_ids.dtype}")
+    if not np.isfinite(offsets).all():
+        raise PromptError(f"{where}: offsets hold values that are not finite")
