@@ -109,7 +109,11 @@ class ModelObjective:
     """
 
     def __init__(
-        self, oracle: Oracle, labels: ArrayLike, ledger: Ledger, loss: str = "cross_entropy",
+        self,
+        oracle: Oracle,
+        labels: ArrayLike,
+        ledger: Ledger,
+        loss: str = "cross_entropy",
         journal: Journal | None = None,
     ) -> None:
         if loss not in LOSSES:

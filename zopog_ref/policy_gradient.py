@@ -19,9 +19,7 @@ from zopog_ref.distribution import score
 FLOAT64 = NDArray[np.float64]
 
 
-def policy_gradient(
-    losses: ArrayLike, tokens: ArrayLike, alpha: ArrayLike, p: ArrayLike, tau: float = 1.0
-) -> FLOAT64:
+def policy_gradient(losses: ArrayLike, tokens: ArrayLike, alpha: ArrayLike, p: ArrayLike, tau: float = 1.0) -> FLOAT64:
     """Variance-reduced policy gradient [V1], section 3.2: g = 1/(I-1) sum_k (l_k - mean l) s^k.
 
     losses (I,), one a prompt, in the unit of the loss; tokens (I, n) candidate indices drawn from p; alpha (n, N) > 0;
@@ -46,9 +44,7 @@ def literal(losses: ArrayLike, tokens: ArrayLike, alpha: ArrayLike, p: ArrayLike
     return np.tensordot(advantage, score(tokens, alpha, p, tau), axes=1) / (len(losses) - 1)
 
 
-def leave_one_out(
-    losses: ArrayLike, tokens: ArrayLike, alpha: ArrayLike, p: ArrayLike, tau: float = 1.0
-) -> FLOAT64:
+def leave_one_out(losses: ArrayLike, tokens: ArrayLike, alpha: ArrayLike, p: ArrayLike, tau: float = 1.0) -> FLOAT64:
     """Leave-one-out form [V2] = [V1]: g = (1/I) sum_k (l_k - mean_{m != k} l_m) s^k.
 
     The baseline of sample k never sees sample k, so it is independent of s^k and E[baseline * s^k] = 0 by [S2]: the
@@ -59,9 +55,7 @@ def leave_one_out(
     return np.tensordot(losses - others, score(tokens, alpha, p, tau), axes=1) / len(losses)
 
 
-def collapsed(
-    losses: ArrayLike, tokens: ArrayLike, alpha: ArrayLike, p: ArrayLike, tau: float = 1.0
-) -> FLOAT64:
+def collapsed(losses: ArrayLike, tokens: ArrayLike, alpha: ArrayLike, p: ArrayLike, tau: float = 1.0) -> FLOAT64:
     """Collapsed form [V3] = [V1]: g_ij = 1/((I-1) tau alpha_ij) sum_{k: t^k_i = j} (l_k - mean l).
 
     The -p_ij of the scores cancel since sum_k (l_k - mean l) = 0: a scatter-add, O(I n) instead of O(I n N). Holds

@@ -29,14 +29,14 @@ class Method(Protocol):
 
 
 class DevScore(NamedTuple):
-    """How good prompts are on dev: higher accuracy wins, then lower loss."""
+    """How good prompts are on dev: a higher metric (accuracy, or what the task names) wins, then lower loss."""
 
-    accuracy: float
+    metric: float
     loss: float
 
     def beats(self, other: "DevScore | None") -> bool:
         """Strictly better, so that the earliest of equals is kept."""
-        return other is None or (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
+        return other is None or (self.metric, -self.loss) > (other.metric, -other.loss)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Record:
     calls: int
     sequences: int
     tokens: int
-    dev_accuracy: float | None
+    dev_metric: float | None
     dev_loss: float | None
     diagnostics: dict[str, float]  # the float fields of the method's state: loss, gradient norms
 
@@ -141,7 +141,7 @@ def _record(step: int, objective: Objective, score: DevScore | None, state: Any)
     ledger = objective.ledger
     return Record(
         step, ledger.calls, ledger.sequences, ledger.tokens,
-        None if score is None else score.accuracy, None if score is None else score.loss, diagnostics,
+        None if score is None else score.metric, None if score is None else score.loss, diagnostics,
     )  # fmt: skip
 
 

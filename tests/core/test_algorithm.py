@@ -39,7 +39,9 @@ def official_toy(tokens: np.ndarray, z: np.ndarray, examples: np.ndarray) -> np.
 
 def official_steps(method: ZOPoG, monkeypatch: pytest.MonkeyPatch, shift: int = 0):
     noise = np.array(OFFICIAL["gumbel"])
-    monkeypatch.setattr(algorithm, "gumbel", lambda seed, step, purpose, shape: noise[min(step + shift, len(noise) - 1)])
+    monkeypatch.setattr(
+        algorithm, "gumbel", lambda seed, step, purpose, shape: noise[min(step + shift, len(noise) - 1)]
+    )
     objective, state, states = FunctionObjective(official_toy, Ledger(24)), method.init(), []
     for _ in OFFICIAL["steps"]:
         state = method.step(state, objective, np.arange(2))
@@ -73,7 +75,11 @@ def test_noise_timing_within_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Policy half of step s and zeroth-order half of step s - 1 share a draw; the two halves of one step do not."""
     seen: list[tuple[int, int]] = []
     real = algorithm.gumbel
-    monkeypatch.setattr(algorithm, "gumbel", lambda seed, step, purpose, shape: (seen.append((step, int(purpose))), real(seed, step, purpose, shape))[1])
+    monkeypatch.setattr(
+        algorithm,
+        "gumbel",
+        lambda seed, step, purpose, shape: (seen.append((step, int(purpose))), real(seed, step, purpose, shape))[1],
+    )
     method, objective = toy_method(Settings(gumbel="per_step")), toy.objective(80)
     state = method.step(method.init(), objective, np.arange(3))
     method.step(state, objective, np.arange(3))
@@ -128,7 +134,9 @@ def test_deployed_prompt() -> None:
     state = dataclasses.replace(method.init(), alpha=np.eye(toy.N_POSITIONS, toy.N_CANDIDATES, 1) + 0.1)
     assert method.prompts(state)[0].tokens.tolist() == [1, 2, 3, 4]
     draws = [
-        toy_method(Settings(deploy="noisy_mode"), seed).prompts(dataclasses.replace(state, alpha=np.ones_like(state.alpha)))[0]
+        toy_method(Settings(deploy="noisy_mode"), seed).prompts(
+            dataclasses.replace(state, alpha=np.ones_like(state.alpha))
+        )[0]
         for seed in range(5)
     ]
     assert len({tuple(draw.tokens) for draw in draws}) == 5  # the argmax of a noisy p is a random prompt

@@ -70,7 +70,8 @@ def test_score_is_the_derivative_of_log_probability_s1(alpha: np.ndarray, noise:
     scores = score(prompts, alpha, probabilities(alpha, TAU, noise), TAU)
     for prompt, s in zip(prompts, scores):
         derivative = finite_difference(
-            lambda a, prompt=prompt: float(np.log(prompt_probabilities(softmax_of(a, TAU, noise), prompt[None]))[0]), alpha
+            lambda a, prompt=prompt: float(np.log(prompt_probabilities(softmax_of(a, TAU, noise), prompt[None]))[0]),
+            alpha,
         )
         np.testing.assert_allclose(s, derivative, atol=1e-8)
 
@@ -95,7 +96,9 @@ def test_expected_score_is_zero_s2(alpha: np.ndarray, noise: np.ndarray | None) 
 def test_expected_score_of_a_wrong_distribution_is_not_zero(alpha: np.ndarray) -> None:
     prompts = all_prompts(N_POSITIONS, N_CANDIDATES)
     p, other = probabilities(alpha, TAU), probabilities(alpha, 2 * TAU)
-    assert np.abs(np.tensordot(prompt_probabilities(other, prompts), score(prompts, alpha, p, TAU), axes=1)).max() > 0.01
+    assert (
+        np.abs(np.tensordot(prompt_probabilities(other, prompts), score(prompts, alpha, p, TAU), axes=1)).max() > 0.01
+    )
 
 
 def test_second_moment_of_the_score_s3(alpha: np.ndarray, noise: np.ndarray | None) -> None:

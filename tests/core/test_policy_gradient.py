@@ -77,7 +77,11 @@ def exact_expectation(estimator: Estimator, alpha: np.ndarray, noises: list[np.n
 def modes(rng: np.random.Generator) -> dict[str, list[np.ndarray | None]]:
     shape = (N_POSITIONS, N_CANDIDATES)
     shared = rng.gumbel(size=shape)
-    return {"none": [None] * SAMPLES, "per_step": [shared] * SAMPLES, "per_sample": list(rng.gumbel(size=(SAMPLES, *shape)))}
+    return {
+        "none": [None] * SAMPLES,
+        "per_step": [shared] * SAMPLES,
+        "per_sample": list(rng.gumbel(size=(SAMPLES, *shape))),
+    }
 
 
 @pytest.mark.parametrize("gumbel", ["none", "per_step", "per_sample"])

@@ -44,7 +44,7 @@ def test_the_budget_is_never_overspent_and_all_used(budget: int) -> None:
     result = search(budget)
     assert result.curve[-1].calls == 1000
     assert result.stop_reason == "budget"
-    assert result.curve[-1].dev_accuracy is not None  # evaluated at the end, wherever the epoch stands
+    assert result.curve[-1].dev_metric is not None  # evaluated at the end, wherever the epoch stands
 
 
 def test_a_budget_under_one_step_is_refused() -> None:
@@ -91,7 +91,7 @@ def test_the_best_on_dev_is_kept_and_ties_go_to_the_earlier() -> None:
 
 
 def test_dev_once_an_epoch() -> None:
-    evaluated = [record.step for record in search(400).curve if record.dev_accuracy is not None]
+    evaluated = [record.step for record in search(400).curve if record.dev_metric is not None]
     assert evaluated == [3, 6, 9, 10]
 
 

@@ -1,0 +1,149 @@
+"""The other commands: predict, tasks, methods, models, doctor, and how the command line fails."""
+
+import io
+import json
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import numpy as np
+import pytest
+from zopog_models.tensor_file import read_metadata, read_tensors, write_tensors
+
+from tests.app.conftest import SMALL, Run
+from zopog_ref.app import doctor
+from zopog_ref.app.metrics import classification_metrics
+
+
+@pytest.fixture(scope="module")
+def tuned(small_task: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from zopog_ref.app.command_line import main
+
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["tune", "--task", str(small_task), *SMALL, "--out", str(folder), "--json"]) == 0
+    return folder
+
+
+def test_predict_from_the_command_line_and_stdin_agree(
+    zopog: Run, tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["a large wild cat", 'a "quoted" text, with\ttab', ""]
+    code, out, _ = zopog("predict", tuned, "--text", *texts)
+    assert code == 0
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(json.dumps({"text": text}) for text in texts)))
+    assert zopog("predict", tuned / "prompt", "-") == (0, out, "")
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [set(answer) for answer in answers] == [{"label", "probabilities"}] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "nothing to label"),
+        (["/no/such.jsonl"], "cannot be read"),
+        (["{bad}"], "line 2: expected a JSON object"),
+        (["{number}"], "line 1: the texts must be strings"),
+        (["{latin}"], "not UTF-8"),
+    ],
+)
+def test_predict_refuses(zopog: Run, tuned: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
+    (tmp_path / "bad").write_text('{"text": "fine"}\n{"words": "no"}\n')
+    (tmp_path / "number").write_text('{"text": 5}\n')
+    (tmp_path / "latin").write_bytes(b'{"text": "\xff"}\n')
+    filled = [
+        argument.format(**{name: tmp_path / name for name in ("bad", "number", "latin")}) for argument in arguments
+    ]
+    code, _, error = zopog("predict", tuned, *filled)
+    assert code == 2
+    assert words in error
+
+
+def test_predict_without_a_run(zopog: Run, tmp_path: Path) -> None:
+    code, _, error = zopog("predict", tmp_path / "nothing", "--text", "x")
+    assert (code, "neither a run folder" in error) == (2, True)
+
+
+def test_a_prompt_of_another_model_is_refused(zopog: Run, tuned: Path) -> None:
+    file = tuned / "prompt" / "prompt.safetensors"
+    original = file.read_bytes()
+    settings = json.loads(read_metadata(file)["prompt"]) | {"model_sha256": "0" * 64}
+    write_tensors(file, {k: np.array(v) for k, v in read_tensors(file).items()}, {"prompt": json.dumps(settings)})
+    try:
+        code, _, error = zopog("predict", tuned, "--text", "x")
+    finally:
+        file.write_bytes(original)
+    assert code == 2
+    assert "0000" in error
+
+
+@pytest.mark.parametrize(("command", "name"), [("tasks", "supersense"), ("methods", "zo-pog"), ("models", "embedded")])
+def test_lists(zopog: Run, command: str, name: str) -> None:
+    code, out, _ = zopog(command)
+    assert code == 0
+    assert any(line.startswith(name) for line in out.splitlines())
+    rows = json.loads(zopog(command, "--json")[1])
+    assert name in [row["name"] for row in rows]
+
+
+def test_doctor_opens_the_cpu_provider(zopog: Run) -> None:
+    code, out, _ = zopog("doctor", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert report["ready"] is True
+    assert report["providers"]["CPUExecutionProvider"] == "starts"
+    assert "ready" in zopog("doctor")[1]
+
+
+@pytest.mark.parametrize(
+    ("installed", "words"),
+    [
+        ({"onnxruntime": "1.23.0", "onnxruntime-gpu": "1.27.0"}, "overwrite each other"),
+        ({}, 'pip install "zopog-ref[cpu]"'),
+        ({"onnxruntime-gpu": "1.27.0", "cupy-cuda12x": "14.0"}, "pip install cupy-cuda13x"),
+        ({"onnxruntime-gpu": "1.26.0", "cupy-cuda13x": "14.0"}, "pip install cupy-cuda12x"),
+        ({"onnxruntime": "1.23.0"}, "tokenizers is missing"),
+    ],
+)
+def test_doctor_names_clashes(monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], words: str) -> None:
+    def version(package: str) -> str:
+        if package not in installed:
+            raise PackageNotFoundError(package)
+        return installed[package]
+
+    monkeypatch.setattr(doctor, "version", version)
+    monkeypatch.setattr(doctor, "_files_are_missing", lambda package: False)
+    assert any(words in problem for problem in doctor.examine()["problems"])
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["tune", "--no-such-option"]])
+def test_unknown_words_are_refused(zopog: Run, arguments: list[str]) -> None:
+    code, out, error = zopog(*arguments)
+    assert (code, out) == (2, "")
+    assert "usage" in error
+
+
+def test_help_answers(zopog: Run) -> None:
+    assert zopog("--help")[0] == 0
+    assert "--eta-alpha" in zopog("tune", "--help")[1]
+
+
+def test_missing_packages_name_the_extra(zopog: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib
+
+    def missing(name: str):
+        raise ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime")
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    code, _, error = zopog("tasks")
+    assert code == 2
+    assert "zopog-ref[cpu]" in error
+
+
+def test_metrics_by_hand() -> None:
+    metrics = classification_metrics([0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 1, 0], ["a", "b", "c"])
+    assert metrics["accuracy"] == pytest.approx(4 / 6)
+    assert metrics["majority"] == pytest.approx(3 / 6)
+    assert metrics["macro_f1"] == pytest.approx((2 * 2 / 6 + 2 * 2 / 5 + 0) / 3)
+    # Matthews, multi-class: (4*6 - (3*3 + 2*3 + 1*0)) / sqrt(36 - 14) / sqrt(36 - 18)
+    assert metrics["matthews"] == pytest.approx(9 / (22**0.5 * 18**0.5))
+    assert metrics["confusion"] == [[2, 1, 0], [0, 2, 0], [1, 0, 0]]
+    assert classification_metrics([0, 0], [1, 1], ["a", "b"])["matthews"] == 0.0

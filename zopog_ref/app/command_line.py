@@ -1,0 +1,88 @@
+"""The command `zopog`: one parser, one place where errors become exit codes.
+
+Exit codes: 0 done, 1 failed, 2 unusable input (one message, no traceback), 130 interrupted after saving.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from zopog_ref import __version__
+from zopog_ref.app.errors import InputError, Interrupted
+from zopog_ref.objective import BudgetExhausted
+
+# command -> (module of this room that has add_arguments and run, summary)
+COMMANDS = {
+    "tune": ("tune", "learn a prompt for a task"),
+    "predict": ("predict", "label texts with a tuned prompt"),
+    "tasks": ("listings", "the embedded tasks"),
+    "methods": ("listings", "the methods"),
+    "models": ("listings", "the models"),
+    "doctor": ("doctor", "what is installed, which providers really start, what to install"),
+    "bench": ("bench", "measure this machine, as ratios side by side"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="zopog", description="Black-box prompt learning with a frozen language model."
+    )
+    parser.add_argument("--version", action="version", version=f"zopog-ref {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    given = list(sys.argv[1:] if argv is None else argv)
+    try:
+        for name, (module, summary) in COMMANDS.items():
+            command = commands.add_parser(name, help=summary, description=summary)
+            if name in given[:1]:  # only the command that runs is imported
+                importlib.import_module(f"zopog_ref.app.{module}").add_arguments(command)
+        arguments = parser.parse_args(given)
+        return int(importlib.import_module(f"zopog_ref.app.{COMMANDS[arguments.command][0]}").run(arguments))
+    except SystemExit as leaving:  # argparse: --help, --version, or unusable options
+        return int(leaving.code or 0)
+    except _input_errors() as error:
+        return _say(error, 2)
+    except ModuleNotFoundError as error:
+        extra = 'pip install "zopog-ref[cpu]" (or [gpu] on a machine with CUDA)'
+        return _say(f"the package {error.name!r} is not installed: {extra}", 2)
+    except Interrupted as stopped:
+        return _say(stopped, 130)
+    except KeyboardInterrupt:
+        return _say("stopped; a run can be continued from its last checkpoint with zopog tune --resume", 130)
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        sys.stderr.close()
+        return 1
+    except (OSError, FloatingPointError) as error:
+        return _say(error, 1)
+
+
+def _input_errors() -> tuple[type[Exception], ...]:
+    """Whatever speaks of unusable input, here and in the models room."""
+    from zopog_models.bundle import PromptError, PromptMismatch
+    from zopog_models.checkpoint import CheckpointError
+    from zopog_models.session import ProviderError
+    from zopog_models.template import TaskError
+    from zopog_models.tensor_file import TensorFileError
+    from zopog_models.vocabulary import VocabularyError
+
+    ours = (InputError, BudgetExhausted)
+    return (
+        *ours,
+        PromptError,
+        PromptMismatch,
+        CheckpointError,
+        ProviderError,
+        TaskError,
+        TensorFileError,
+        VocabularyError,
+    )
+
+
+def _say(message: object, code: int) -> int:
+    sys.stderr.write(f"zopog: {message}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

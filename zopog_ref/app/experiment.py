@@ -1,0 +1,251 @@
+"""From a run's configuration to the objects that run it: model, few-shot splits, candidates, oracle, method."""
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from zopog_models.bundle import Prompt
+from zopog_models.encoding import Encoded, encode, label_ids
+from zopog_models.oracle import FrozenModelOracle
+from zopog_models.runtime import FrozenModel
+from zopog_models.task import Rows, few_shot, read_rows
+from zopog_models.template import Task
+from zopog_models.vocabulary import pmi_candidates
+
+from zopog_ref.algorithm import Settings, WeightedPrompt, ZOPoG
+from zopog_ref.app.errors import InputError
+from zopog_ref.app.metrics import classification_metrics
+from zopog_ref.app.presets import Preset
+from zopog_ref.objective import Journal, Ledger, ModelObjective, cross_entropy
+from zopog_ref.randomness import Purpose, permutation
+from zopog_ref.search import DevScore
+from zopog_ref.zeroth_order import projection
+
+INT64 = NDArray[np.int64]
+HELD_OUT_ROWS = 2000  # at most, when a task has no test file and unused training rows stand in for it
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which rows of which file: enough to find the same texts again."""
+
+    file: str
+    sha256: str
+    rows: list[int]
+
+
+@dataclass
+class Experiment:
+    """Everything a run needs, built from its configuration alone."""
+
+    model: FrozenModel
+    task: Task
+    preset: Preset
+    seed: int
+    train: Rows
+    dev: Rows
+    test: Rows | None
+    splits: dict[str, Split]
+    candidates: INT64  # (N,) token ids
+    labels: INT64  # (C,) token ids of the label words
+    truncated: dict[str, int]  # rows cut to the model's positions, for each split
+    _encoded: dict[str, Encoded]
+    _projection: NDArray[np.float32]  # A (n D, d)
+
+    def method(self) -> ZOPoG:
+        """The method with its settings; a fresh state comes from its init()."""
+        p = self.preset
+        return ZOPoG(p.n_positions, p.n_candidates, p.dim, p.method, self.seed)
+
+    def objective(self, ledger: Ledger, journal: Journal | None = None) -> ModelObjective:
+        """The training loss, charged to the ledger."""
+        return ModelObjective(self._oracle("train"), self.train.labels, ledger, self.preset.loss, journal)
+
+    def dev_score(self, prompts: Sequence[WeightedPrompt]) -> DevScore:
+        """The task's metric and the cross-entropy of the weighted mean of the prompts' predictions on the dev rows."""
+        oracle, rows = self._oracle("dev"), np.arange(len(self.dev.labels))
+        tokens, z = np.stack([p.tokens for p in prompts]), np.stack([p.z for p in prompts])
+        logits = oracle.logits(tokens, z, rows).astype(np.float64)  # (M, rows, C)
+        weights = np.array([p.weight for p in prompts]) / sum(p.weight for p in prompts)
+        log_softmax = logits - cross_entropy_normaliser(logits)
+        mixture = np.log(np.tensordot(weights, np.exp(log_softmax), axes=1))  # (rows, C)
+        loss = cross_entropy(mixture, self.dev.labels).mean()
+        metrics = classification_metrics(self.dev.labels, mixture.argmax(axis=-1), list(self.task.labels))
+        return DevScore(metrics[self.task.metric], float(loss))
+
+    def deployable(self, prompts: Sequence[WeightedPrompt]) -> Prompt:
+        """The prompts as token ids and finished embedding offsets A z: all that deployment needs."""
+        n, hidden = self.preset.n_positions, self.model.hidden_size
+        offsets = np.stack([(self._projection @ p.z.astype(np.float32)).reshape(n, hidden) for p in prompts])
+        ids = np.stack([self.candidates[p.tokens] for p in prompts])
+        return self._prompt(ids, offsets, np.array([p.weight for p in prompts]))
+
+    def manual(self) -> Prompt:
+        """The manual prompt: the template alone, no prompt tokens. The zero point of every comparison."""
+        hidden = self.model.hidden_size
+        return self._prompt(np.zeros((1, 0), np.int64), np.zeros((1, 0, hidden), np.float32), np.ones(1))
+
+    def _prompt(self, ids: INT64, offsets: NDArray[np.float32], weights: NDArray[np.float64]) -> Prompt:
+        return Prompt(
+            ids=ids,
+            offsets=offsets,
+            weights=weights / weights.sum(),
+            label_ids=self.labels,
+            template=self.task.template,
+            labels=self.task.labels,
+            injection=self.model.injection,
+            model=self.model.name,
+            model_sha256=self.model.sha256,
+            tokenizer_sha256=self.model.tokenizer_sha256,
+        )
+
+    def _oracle(self, split: str) -> FrozenModelOracle:
+        return FrozenModelOracle(
+            self.model, self._encoded[split], self.labels, self.candidates, self._projection, self.preset.n_positions
+        )
+
+
+def cross_entropy_normaliser(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """log sum_c exp(logit_c), with the class axis kept. (..., C) -> (..., 1)."""
+    largest = logits.max(axis=-1, keepdims=True)
+    return largest + np.log(np.exp(logits - largest).sum(axis=-1, keepdims=True))
+
+
+def prepare(model: FrozenModel, task: Task, preset: Preset, seed: int, shots: int) -> Experiment:
+    """Read the data, draw the few-shot splits, rank the candidates, encode.
+
+    train: `shots` rows a class of the train file; dev: `shots` a class of the dev file, or of the rest of the train
+    file when there is none; test: the test file, or up to 2,000 unused rows of the train file.
+    """
+    if task.train is None:
+        raise InputError(f"task {task.name!r} has no train file: give one with --train")
+    pool = read_rows(task.train, task)
+    names = list(task.labels)
+    order = permutation(seed, 0, Purpose.SPLIT, len(pool.labels))
+    train_rows = few_shot(pool.labels, shots, order, names=names)
+    rest = order[~np.isin(order, train_rows)]
+    splits = {"train": _split(task.train, train_rows)}
+    if task.dev is not None:
+        dev_pool, dev_path = read_rows(task.dev, task), task.dev
+        dev_order = permutation(seed, 1, Purpose.SPLIT, len(dev_pool.labels))
+        dev_rows = few_shot(dev_pool.labels, shots, dev_order, names=names)
+    else:
+        dev_pool, dev_path, dev_rows = pool, task.train, few_shot(pool.labels, shots, rest, names=names)
+        rest = rest[~np.isin(rest, dev_rows)]
+    splits["dev"] = _split(dev_path, dev_rows)
+    test = None
+    if task.test is not None:
+        test = read_rows(task.test, task)
+        splits["test"] = _split(task.test, np.arange(len(test.labels)))
+    elif len(rest):
+        held_out = np.sort(rest[:HELD_OUT_ROWS])
+        test = _take(pool, held_out)
+        splits["test"] = _split(task.train, held_out)
+    train, dev = _take(pool, train_rows), _take(dev_pool, dev_rows)
+    encoded = {
+        name: encode(rows.texts, task, model, preset.n_positions) for name, rows in (("train", train), ("dev", dev))
+    }
+    texts = [" ".join(row) for row in pool.texts]
+    n, hidden, std = preset.n_positions, model.hidden_size, model.embedding_std
+    a = projection(seed, n, hidden, preset.dim, scale=preset.scale, embedding_std=std)
+    return Experiment(
+        model=model,
+        task=task,
+        preset=preset,
+        seed=seed,
+        train=train,
+        dev=dev,
+        test=test,
+        splits=splits,
+        candidates=pmi_candidates(texts, model, preset.n_candidates),
+        labels=label_ids(task, model),
+        truncated={name: e.truncated for name, e in encoded.items()},
+        _encoded=encoded,
+        _projection=a,
+    )
+
+
+def configuration(experiment: Experiment, *, model: str, shots: int, method: str, settings: str) -> dict[str, Any]:
+    """config.json: everything needed to repeat the run, and what would show that it cannot be repeated."""
+    task, frozen = experiment.task, experiment.model
+    return {
+        "format": 1,
+        "method": method,
+        "model": model,
+        "task": {
+            "name": task.name,
+            "description": task.description,
+            "template": task.template,
+            "labels": dict(task.labels),
+            "metric": task.metric,
+            **{name: None if path is None else str(path) for name, path in _files(task).items()},
+        },
+        "seed": experiment.seed,
+        "shots": shots,
+        "settings": settings,
+        "preset": {name: value for name, value in asdict(experiment.preset).items() if name != "about"},
+        "model_sha256": frozen.sha256,
+        "tokenizer_sha256": frozen.tokenizer_sha256,
+        "injection": frozen.injection,
+        "splits": {name: asdict(split) for name, split in experiment.splits.items()},
+        "candidates": experiment.candidates.tolist(),
+        "label_ids": experiment.labels.tolist(),
+        "versions": versions(),
+    }
+
+
+def preset_of(config: dict[str, Any]) -> Preset:
+    """The preset a run was started with, from its config.json."""
+    saved = dict(config["preset"])
+    return Preset(about=config["settings"], **(saved | {"method": Settings(**saved["method"])}))
+
+
+def check_repeatable(config: dict[str, Any], experiment: Experiment) -> None:
+    """Errors: InputError when model, tokenizer, data or candidates are no longer those the run was started with."""
+    now = {
+        "model": experiment.model.sha256,
+        "tokenizer": experiment.model.tokenizer_sha256,
+        **{f"{name} rows": asdict(split) for name, split in experiment.splits.items()},
+        "candidates": experiment.candidates.tolist(),
+    }
+    then = {
+        "model": config["model_sha256"],
+        "tokenizer": config["tokenizer_sha256"],
+        **{f"{name} rows": split for name, split in config["splits"].items()},
+        "candidates": config["candidates"],
+    }
+    changed = [name for name in then if then[name] != now.get(name)]
+    if changed:
+        raise InputError(
+            f"this run cannot be continued: {', '.join(changed)} changed since it was started; restore them, "
+            "or start a new run"
+        )
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of every package that a number could depend on."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in ("zopog-ref", "numpy", "onnxruntime", "onnxruntime-gpu", "tokenizers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _files(task: Task) -> dict[str, Path | None]:
+    return {"train": task.train, "dev": task.dev, "test": task.test}
+
+
+def _split(path: Path, rows: INT64) -> Split:
+    return Split(str(path), hashlib.sha256(path.read_bytes()).hexdigest(), rows.tolist())
+
+
+def _take(rows: Rows, which: INT64) -> Rows:
+    return Rows([rows.texts[i] for i in which], rows.labels[which])

@@ -1,0 +1,49 @@
+"""zopog tasks, methods, models: what there is, one line each."""
+
+import argparse
+import json
+
+from zopog_models.checkpoint import SUPPORTED_FAMILIES
+from zopog_models.task import embedded_tasks
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+
+
+def tasks() -> list[dict[str, str]]:
+    """The embedded tasks; any TOML of the same form is one too."""
+    return [
+        {"name": t.name, "about": t.description, "template": t.template, "labels": ", ".join(t.labels)}
+        for t in embedded_tasks()
+    ]
+
+
+def methods() -> list[dict[str, str]]:
+    """The methods that `zopog tune --method` knows."""
+    about = "policy gradient on discrete tokens, zeroth-order steps on a continuous prompt (ICLR 2025)"
+    return [{"name": "zo-pog", "about": about}]
+
+
+def models() -> list[dict[str, str]]:
+    """The models that `--model` takes."""
+    families = ", ".join(SUPPORTED_FAMILIES)
+    folder = f"a Hugging Face folder (config.json, model.safetensors, tokenizer.json) of a family: {families}"
+    embedded = "a small BERT pretrained on WordNet, in this package: a demonstration that runs anywhere"
+    return [{"name": "embedded", "about": embedded}, {"name": "FOLDER", "about": folder}]
+
+
+LISTS = {"tasks": tasks, "methods": methods, "models": models}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the list named by the command."""
+    rows = LISTS[arguments.command]()
+    if arguments.json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))  # noqa: T201
+        return 0
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        print(f"{row['name']:<{width}}  {row['about']}")  # noqa: T201
+    return 0

@@ -1,0 +1,111 @@
+"""zopog predict: label texts with a tuned prompt, a JSON object a line."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from zopog_models.bundle import Prediction, Prompt, load_prompt, predict
+from zopog_models.runtime import load_model
+from zopog_models.template import make_task
+
+from zopog_ref.app.errors import InputError
+from zopog_ref.app.run_folder import read_json
+
+ROWS_AT_ONCE = 256
+Text = tuple[str, ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("run", type=Path, help="a run folder, or the prompt folder inside it")
+    parser.add_argument(
+        "file", nargs="?", help='JSONL with "text" (or "text_a" and "text_b") in each object; - for stdin'
+    )
+    parser.add_argument(
+        "--text", nargs="+", action="append", help="a text; for a task of two texts, both after one --text"
+    )
+    parser.add_argument("--model", help="default: the model the prompt was tuned for")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--json", action="store_true", help="accepted for symmetry: the answer is JSON in any case")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Answer each text with its label, the labels' probabilities and, for several prompts, how they differ."""
+    if not arguments.file and not arguments.text:
+        raise InputError("nothing to label: give --text, a JSONL file, or - to read JSONL from standard input")
+    prompt, name = _prompt_and_model(arguments)
+    model = load_model(arguments.model or name, device=arguments.device, threads=arguments.threads)
+    texts = _texts(arguments, make_task(prompt.template, prompt.labels).slots)
+    while rows := list(islice(texts, ROWS_AT_ONCE)):
+        for line in _answers(prompt, predict(model, prompt, rows)):
+            sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+    return 0
+
+
+def _prompt_and_model(arguments: argparse.Namespace) -> tuple[Prompt, str]:
+    folder = arguments.run
+    if not (folder / "prompt.safetensors").exists():
+        if (folder / "config.json").exists() and not (folder / "prompt").exists():
+            raise InputError(f"{folder} has no tuned prompt yet: finish it with zopog tune --resume {folder}")
+        folder = folder / "prompt"
+    if not folder.is_dir():
+        raise InputError(f"{arguments.run} is neither a run folder nor a prompt folder")
+    config = folder.parent / "config.json"
+    name = read_json(config, "")["model"] if config.exists() else "embedded"
+    return load_prompt(folder), name
+
+
+def _texts(arguments: argparse.Namespace, columns: tuple[str, ...]) -> Iterator[Text]:
+    for given in arguments.text or []:
+        if len(columns) == 1:
+            yield from ((text,) for text in given)
+        elif len(given) == len(columns):
+            yield tuple(given)
+        else:
+            raise InputError(f"this task takes two texts ({', '.join(columns)}): give both after one --text")
+    if arguments.file == "-":
+        yield from _rows(sys.stdin, "standard input", columns)
+    elif arguments.file:
+        try:
+            with open(arguments.file, encoding="utf-8") as lines:
+                yield from _rows(lines, arguments.file, columns)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{arguments.file} is not UTF-8: {error}") from error
+        except OSError as error:
+            raise InputError(f"{arguments.file} cannot be read: {error.strerror}") from error
+
+
+def _rows(lines: TextIO, name: str, columns: tuple[str, ...]) -> Iterator[Text]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            text = tuple(row[column] for column in columns)
+        except (ValueError, KeyError, TypeError) as error:
+            wanted = ", ".join(f'"{column}"' for column in columns)
+            raise InputError(f"{name}, line {number}: expected a JSON object with {wanted} ({error!r})") from error
+        if not all(isinstance(part, str) for part in text):
+            raise InputError(f"{name}, line {number}: the texts must be strings")
+        yield text
+
+
+def _answers(prompt: Prompt, prediction: Prediction) -> Iterator[dict[str, object]]:
+    labels, mixture, each = list(prompt.labels), prediction.probabilities, prediction.per_prompt
+    for row, p in enumerate(mixture):
+        answer: dict[str, object] = {
+            "label": labels[int(np.argmax(p))],
+            "probabilities": {label: round(float(value), 6) for label, value in zip(labels, p)},
+        }
+        if len(each) > 1:
+            votes = np.argmax(each[:, row], axis=-1)  # (M,)
+            answer["entropy"] = round(float(-(p * np.log(np.maximum(p, 1e-300))).sum()), 6)
+            answer["agreement"] = round(float(prompt.weights[votes == np.argmax(p)].sum()), 6)
+        yield answer

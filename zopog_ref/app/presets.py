@@ -1,0 +1,47 @@
+"""Named settings of a run: what each model needs to learn, and where the numbers come from (docs/zo-pog.md)."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from zopog_ref.algorithm import Settings
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of one method on one kind of model; everything the command line can change has a field here."""
+
+    about: str
+    n_positions: int = 20  # n
+    n_candidates: int = 100  # N
+    dim: int = 500  # d
+    scale: float = 30.0  # a, of the projection A
+    batch_size: int = 32
+    budget: int = 4000  # calls
+    loss: str = "cross_entropy"
+    method: Settings = field(default_factory=Settings)
+
+    def changed(self, **changes: Any) -> "Preset":
+        """A copy with some of the fields, or of the method's fields, replaced."""
+        own = {name: value for name, value in changes.items() if name in PRESET_FIELDS}
+        rest = {name: value for name, value in changes.items() if name not in PRESET_FIELDS}
+        return replace(self, **own, method=replace(self.method, **rest))
+
+
+PRESET_FIELDS = ("n_positions", "n_candidates", "dim", "scale", "batch_size", "budget", "loss")
+
+PRESETS = {
+    "embedded": Preset(
+        about="found on dev with the embedded model (docs/zo-pog.md says how)",
+        method=Settings(mu=0.03, eta_alpha=0.03, eta_z=0.3),
+    ),
+    "paper": Preset(
+        about="the published numbers, for RoBERTa-large, in the variant of the official code",
+        scale=100.0,
+        method=Settings.paper(),
+    ),
+}
+
+
+def default_preset(model: str) -> str:
+    """The embedded model has settings of its own; any other starts from the published ones."""
+    return "embedded" if model == "embedded" else "paper"

@@ -1,0 +1,281 @@
+"""zopog tune: learn a prompt, keep everything, compare with the manual prompt on the test split."""
+
+import argparse
+import dataclasses
+import json
+import signal
+import threading
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from zopog_models.bundle import Prompt, predict, save_prompt
+from zopog_models.runtime import FrozenModel, load_model
+from zopog_models.task import Rows, embedded_tasks, load_task
+from zopog_models.template import Task, make_task
+
+from zopog_ref import search
+from zopog_ref.algorithm import Settings
+from zopog_ref.app.errors import InputError, Interrupted
+from zopog_ref.app.experiment import Experiment, check_repeatable, configuration, prepare, preset_of
+from zopog_ref.app.metrics import classification_metrics
+from zopog_ref.app.presets import PRESET_FIELDS, PRESETS, Preset, default_preset
+from zopog_ref.app.progress import Progress
+from zopog_ref.app.run_folder import RunFolder, free_name, read_json, say, write_json
+from zopog_ref.objective import Ledger
+
+METHODS = ("zo-pog",)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options; those of the method and the preset come from their dataclasses."""
+    parser.add_argument("--task", help="an embedded task's name or a task TOML (default: supersense)")
+    own = parser.add_argument_group("your own data, instead of --task")
+    own.add_argument("--train", type=Path, metavar="FILE", help="TSV, CSV or JSONL with text columns and `label`")
+    own.add_argument("--dev", type=Path, metavar="FILE", help="default: other rows of the train file")
+    own.add_argument("--test", type=Path, metavar="FILE", help="default: unused rows of the train file")
+    own.add_argument("--template", help='with {text}, or {text_a} and {text_b}, and {mask}: "{text} . {mask} ."')
+    own.add_argument("--labels", metavar="VALUE=WORD,...", help='label values and their words: "0=bad,1=good"')
+    parser.add_argument("--model", default="embedded", help="embedded, or a Hugging Face folder")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, help="default: all cores")
+    parser.add_argument("--method", choices=METHODS, default="zo-pog")
+    parser.add_argument("--settings", choices=tuple(PRESETS), help="named settings (default: the model's own)")
+    parser.add_argument("--shots", type=int, default=16, help="training rows a class (default 16)")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--out", type=Path, help="run folder (default: runs/TASK-METHOD-SEED)")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on from the last checkpoint of a run folder")
+    parser.add_argument("--json", action="store_true", help="the result as JSON on stdout, nothing else there")
+    numbers = parser.add_argument_group("settings, to change one at a time")
+    defaults = PRESETS["embedded"]
+    for name in PRESET_FIELDS:
+        numbers.add_argument(_option(name), type=type(getattr(defaults, name)), dest=name)
+    for field in dataclasses.fields(Settings):
+        kind = type(field.default)
+        numbers.add_argument(_option(field.name), type=_switch if kind is bool else kind, dest=field.name)
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"expected on or off, not {text!r}")
+    return text.lower() == "on"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Start or resume a run; report its result. Exit code 0, or Interrupted after saving."""
+    if arguments.resume is not None:
+        folder, experiment, config = _reopen(arguments)
+    else:
+        folder, experiment, config = _start(arguments)
+    try:
+        result = _run(folder, experiment, config, quiet=arguments.json)
+    finally:
+        folder.close()
+    if arguments.json:
+        print(json.dumps(result, indent=2))  # noqa: T201  the command's answer
+    else:
+        print(_table(result, folder.path))  # noqa: T201
+    return 0
+
+
+def _start(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[str, Any]]:
+    task, source = chosen_task(arguments)
+    settings = arguments.settings or default_preset(arguments.model)
+    changes = {name: getattr(arguments, name) for name in (*PRESET_FIELDS, *_METHOD_FIELDS)}
+    try:
+        preset = PRESETS[settings].changed(**{name: value for name, value in changes.items() if value is not None})
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    _check(arguments, preset)
+    model = load_model(arguments.model, device=arguments.device, threads=arguments.threads)
+    experiment = prepare(model, task, preset, arguments.seed, arguments.shots)
+    config = configuration(
+        experiment, model=arguments.model, shots=arguments.shots, method=arguments.method, settings=settings
+    )
+    config["task"]["source"] = source
+    path = arguments.out or free_name(Path("runs") / f"{task.name}-{arguments.method}-{arguments.seed}")
+    folder = RunFolder.create(path, config)
+    say(f"run folder {path}, model {arguments.model}, task {task.name}")
+    say(f"settings {settings}: {preset.about}")
+    for split, count in experiment.truncated.items():
+        if count:
+            say(f"{count} {split} rows are longer than the model's {model.max_positions} positions: their text was cut")
+    return folder, experiment, config
+
+
+_METHOD_FIELDS = tuple(field.name for field in dataclasses.fields(Settings))
+
+
+def _check(arguments: argparse.Namespace, preset: Preset) -> None:
+    """What is wrong with the numbers, before the model is loaded."""
+    for name in ("n_positions", "n_candidates", "dim", "batch_size", "budget"):
+        if getattr(preset, name) < 1:
+            raise InputError(f"{_option(name)} is {getattr(preset, name)}; it must be at least 1")
+    if arguments.shots < 1:
+        raise InputError(f"--shots is {arguments.shots}; it must be at least 1")
+    if not 0 <= arguments.seed < 1 << 64:
+        raise InputError(f"--seed is {arguments.seed}; it must be in [0, 2^64)")
+    s = preset.method
+    cost = s.policy * s.policy_samples + s.zeroth_order * 2 * s.direction_pairs
+    if preset.budget < cost:
+        raise InputError(f"--budget is {preset.budget} calls and one step costs {cost}: raise it, or use fewer samples")
+
+
+def chosen_task(arguments: argparse.Namespace) -> tuple[Task, str | None]:
+    """The task asked for, and its embedded name or TOML when it has one."""
+    if arguments.train is None:
+        given = [name for name in ("template", "labels", "dev", "test") if getattr(arguments, name) is not None]
+        if given:
+            raise InputError(f"--{given[0]} describes your own data, but --train is missing")
+        name = arguments.task or "supersense"
+        return load_task(name), name
+    if arguments.task:
+        raise InputError("--task and --train were both given: a task TOML names its own train file")
+    if not arguments.template or not arguments.labels:
+        raise InputError('--train needs --template (such as "{text} . {mask} .") and --labels (such as "0=bad,1=good")')
+    labels: dict[str, str] = {}
+    for part in arguments.labels.split(","):
+        value, equals, word = part.partition("=")
+        if not equals or not value.strip() or not word.strip():
+            raise InputError(f'--labels: {part!r} is not VALUE=WORD; expected something like "0=bad,1=good"')
+        labels[value.strip()] = word.strip()
+    name = arguments.train.parent.name or arguments.train.stem
+    train, dev, test = (path and path.resolve() for path in (arguments.train, arguments.dev, arguments.test))
+    return make_task(arguments.template, labels, train, dev, test, name=name), None
+
+
+def task_of(config: dict[str, Any]) -> Task:
+    """The task a run was started with, from its config.json."""
+    saved = config["task"]
+    if saved["source"] in {task.name for task in embedded_tasks()}:
+        return load_task(saved["source"])
+    files = (saved[split] for split in ("train", "dev", "test"))
+    return make_task(saved["template"], saved["labels"], *files, name=saved["name"], metric=saved["metric"])
+
+
+def _reopen(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[str, Any]]:
+    folder, config = RunFolder.open(arguments.resume)
+    try:
+        model = load_model(config["model"], device=arguments.device, threads=arguments.threads)
+        experiment = prepare(model, task_of(config), preset_of(config), config["seed"], config["shots"])
+        check_repeatable(config, experiment)
+    except BaseException:
+        folder.close()
+        raise
+    return folder, experiment, config
+
+
+def _run(folder: RunFolder, experiment: Experiment, config: dict[str, Any], quiet: bool) -> dict[str, Any]:
+    method, preset = experiment.method(), experiment.preset
+    finished = folder.path / "result.json"
+    if finished.exists():
+        say(f"{folder.path} is finished already")
+        return read_json(finished, "")
+    ledger = Ledger(preset.budget)
+    with stop_requests() as should_stop:
+        result = search.run(
+            method,
+            experiment.objective(ledger, folder),
+            rows=len(experiment.train.labels),
+            batch_size=preset.batch_size,
+            dev=experiment.dev_score,
+            store=folder,
+            on_step=Progress(preset.budget, method.calls_per_step, quiet),
+            should_stop=should_stop,
+        )
+    for warning in folder.warnings:
+        say(warning)
+    if result.stop_reason == "interrupted":
+        raise Interrupted(f"stopped and saved after {ledger.calls} calls: go on with zopog tune --resume {folder.path}")
+    prompt = experiment.deployable(result.prompts)
+    save_prompt(folder.path / "prompt", prompt)
+    answer = _result(experiment, config, prompt, result, ledger, folder.seconds)
+    write_json(finished, answer)
+    return answer
+
+
+def _result(
+    experiment: Experiment, config: dict[str, Any], prompt: Prompt, result: search.SearchResult, ledger: Ledger,
+    seconds: float,
+) -> dict[str, Any]:  # fmt: skip
+    preset, test = experiment.preset, experiment.test
+    tuned = None if test is None else evaluate(experiment.model, prompt, experiment.task, test)
+    manual = None if test is None else evaluate(experiment.model, experiment.manual(), experiment.task, test)
+    return {
+        "method": config["method"],
+        "task": experiment.task.name,
+        "model": config["model"],
+        "settings": config["settings"],
+        "seed": experiment.seed,
+        "budget": preset.budget,
+        "calls": ledger.calls,
+        "sequences": ledger.sequences,
+        "tokens": ledger.tokens,
+        "seconds": round(seconds, 3),
+        "stop_reason": result.stop_reason,
+        "manual_accuracy": manual and manual["accuracy"],
+        "dev_accuracy": evaluate(experiment.model, prompt, experiment.task, experiment.dev)["accuracy"],
+        "dev_loss": result.dev and result.dev.loss,
+        "best_step": result.best_step,
+        "test_accuracy": tuned and tuned["accuracy"],
+        "test_metrics": tuned,
+        "manual_metrics": manual,
+        "prompt_tokens": [[experiment.model.tokenizer.id_to_token(int(i)) for i in ids] for ids in prompt.ids],
+        "n": preset.n_positions,
+        "N": preset.n_candidates,
+        "d": preset.dim,
+    }
+
+
+def evaluate(model: FrozenModel, prompt: Prompt, task: Task, rows: Rows) -> dict[str, Any]:
+    """Metrics of a prompt on labelled rows, exactly as `zopog predict` would answer them."""
+    probabilities = predict(model, prompt, rows.texts).probabilities  # (rows, C)
+    return classification_metrics(rows.labels, np.argmax(probabilities, axis=1), list(task.labels))
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C or SIGTERM asks the run to stop after the current step; a second Ctrl-C stops it at once."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: types.FrameType | None) -> None:
+        if asked.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+        say("\nstopping after this step (again to stop at once)")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _table(result: dict[str, Any], folder: Path) -> str:
+    rows = [("prompt", "test accuracy", "macro F1", "API calls")]
+    for name, metrics, calls in (
+        ("manual (template alone)", result["manual_metrics"], 0),
+        (f"tuned ({result['method']})", result["test_metrics"], result["calls"]),
+    ):
+        if metrics is not None:
+            rows.append((name, f"{metrics['accuracy']:.1%}", f"{metrics['macro_f1']:.3f}", str(calls)))
+    if len(rows) == 1:
+        lines = [f"dev accuracy {result['dev_accuracy']:.1%}; no rows are left for a test"]
+    else:
+        lines = ["  ".join([f"{row[0]:<26}", *(f"{cell:>13}" for cell in row[1:])]) for row in rows]
+        metrics = result["test_metrics"]
+        most = f"always answering the most frequent class: {metrics['majority']:.1%}"
+        lines.append(f"{metrics['rows']} test rows; {most}")
+    spent = f"{result['seconds']:.0f} s, {result['sequences']} sequences"
+    return "\n".join([*lines, f"{spent}; the prompt to deploy: {folder / 'prompt'}"])
