@@ -97,7 +97,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
             raise CheckpointError(f"{folder} has no {name}; a model folder needs config.json, model.safetensors and "
                                   "tokenizer.json (the files that Hugging Face's save_pretrained writes)")  # fmt: skip
     config = _read_config(folder / "config.json")
-    architecture = _read_architecture(folder / "config.json", config)
+    architecture = read_architecture(folder / "config.json", config)
     tensors = _canonical_tensors(folder / "model.safetensors", architecture, config)
     return Checkpoint(architecture.family, config, tensors, folder, architecture)
 
@@ -154,7 +154,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _read_architecture(path: Path, config: dict[str, Any]) -> Architecture:
+def read_architecture(path: Path, config: dict[str, Any]) -> Architecture:
+    """The architecture that a config.json describes (path: for messages). Raises CheckpointError."""
     family = config.get("model_type")
     if family not in SUPPORTED_FAMILIES:
         raise CheckpointError(f"{path}: model_type {family!r} is not supported; supported: "

@@ -42,10 +42,10 @@ class Session:
         except Exception as error:
             if device == "cpu":
                 raise
-            raise ProviderError(f"{provider} did not start ({_installed()}): {error}. {_ADVICE}") from error
+            raise ProviderError(f"{provider} did not start ({installed_runtimes()}): {error}. {_ADVICE}") from error
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         if provider not in self.providers:  # ONNX Runtime would only log this and go on with another
-            raise ProviderError(f"{provider} did not start ({_installed()}); what started instead: "
+            raise ProviderError(f"{provider} did not start ({installed_runtimes()}); what started instead: "
                                 f"{', '.join(self.providers)}. {_ADVICE}")  # fmt: skip
         self._session.disable_fallback()
 
@@ -66,12 +66,13 @@ def _onnxruntime(device: str) -> Any:
         ) from error
     available = ort.get_available_providers()
     if DEVICES[device] not in available:
-        raise ProviderError(f"device {device!r} needs ONNX Runtime's {DEVICES[device]}, but {_installed()} offers only "
-                            f"{', '.join(available)}. {_ADVICE}")  # fmt: skip
+        raise ProviderError(f"device {device!r} needs ONNX Runtime's {DEVICES[device]}, but {installed_runtimes()} "
+                            f"offers only {', '.join(available)}. {_ADVICE}")  # fmt: skip
     return ort
 
 
-def _installed() -> str:
+def installed_runtimes() -> str:
+    """The ONNX Runtime packages and versions that pip knows of."""
     found = []
     for name in ("onnxruntime", "onnxruntime-gpu"):
         try:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from zopog_models.checkpoint import expected_tensors, load_checkpoint
+from zopog_models.checkpoint import expected_tensors, load_checkpoint, read_architecture
 from zopog_models.tensor_file import write_tensors
 
 SENTENCES = [
@@ -73,9 +73,7 @@ def write_model(folder: Path, family: str, seed: int = 0, **changes: Any) -> Pat
 
 
 def random_tensors(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
-    from zopog_models.checkpoint import _read_architecture
-
-    architecture = _read_architecture(Path("config.json"), config)
+    architecture = read_architecture(Path("config.json"), config)
     rng = np.random.default_rng(seed)
     tensors = {}
     for name, shape in expected_tensors(architecture, config.get("tie_word_embeddings", True)).items():

@@ -1,0 +1,170 @@
+"""task: files are read as they are, and every way they can be wrong has its message with the line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from zopog_models import TaskError, embedded_tasks, few_shot, load_task, make_task, read_rows
+
+ONE = make_task("{text} {mask}", {"0": "bad", "1": "good"})
+TWO = make_task("{text_a} ? {mask} , {text_b}", {"yes": "yes", "no": "no"})
+
+
+def file(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_tsv_has_no_quoting(tmp_path: Path) -> None:
+    path = file(tmp_path, "a.tsv", 'text\tlabel\n"quoted\t0\nan "odd" one\r\t1\r\n\n\x85 \u2028line\t1')
+    rows = read_rows(path, ONE)
+    assert rows.texts == [('"quoted',), ('an "odd" one\r',), ("\x85 \u2028line",)]
+    assert rows.labels.tolist() == [0, 1, 1]
+
+
+def test_csv_has(tmp_path: Path) -> None:
+    path = file(tmp_path, "a.csv", 'label,other,text\n1,x,"one, ""two""\nthree"\n0,y,plain\n')
+    rows = read_rows(path, ONE)
+    assert rows.texts == [('one, "two"\nthree',), ("plain",)]
+    assert rows.labels.tolist() == [1, 0]
+
+
+def test_jsonl_labels_may_be_numbers(tmp_path: Path) -> None:
+    path = file(tmp_path, "a.jsonl", '{"text": "a\u2028b", "label": 1}\n\n{"label": "0", "text": "c", "more": null}\n')
+    rows = read_rows(path, ONE)
+    assert rows.texts == [("a\u2028b",), ("c",)]
+    assert rows.labels.tolist() == [1, 0]
+
+
+def test_two_texts_and_other_column_names(tmp_path: Path) -> None:
+    path = file(tmp_path, "a.tsv", "id\ttext_b\ttext_a\tlabel\n7\tsecond\tfirst\tno\n")
+    assert read_rows(path, TWO).texts == [("first", "second")]
+    renamed = make_task("{text} {mask}", {"yes": "yes", "no": "no"}, text_columns=["text_b"])
+    assert read_rows(path, renamed).texts == [("second",)]
+
+
+def test_a_byte_order_mark_is_no_column(tmp_path: Path) -> None:
+    path = file(tmp_path, "a.tsv", "\ufefftext\tlabel\na\t1\n")
+    assert read_rows(path, ONE).texts == [("a",)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.tsv", b"", "is empty"),
+        ("a.tsv", b"  \n", "is empty"),
+        ("a.tsv", "text\tlabel\n", "holds no rows"),
+        ("a.tsv", b"text\tlabel\na\t1\n\xff\t1\n", r"line 3: not UTF-8"),
+        ("a.tsv", "text\tclass\na\t1\n", "missing column label; the header has: text, class"),
+        ("a.tsv", "text\tlabel\na\t1\nb\t2\n", r"line 3: unknown label '2'; the task's labels: 0, 1"),
+        ("a.tsv", "text\tlabel\na\t1\nb\n", r"line 3: 1 fields, the header has 2"),
+        ("a.csv", 'text,label\na,1\n"b,1\n', r"line 3: unexpected end of data"),
+        ("a.csv", 'text,label\n"a\nb",3\n', r"line 3: unknown label '3'"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n{\n', r"line 2: not JSON"),
+        ("a.jsonl", "[1]\n", r"line 1: expected a JSON object"),
+        ("a.jsonl", '{"text": 3, "label": 1}\n', r"line 1: column 'text' must be a string, got 3"),
+        ("a.jsonl", '{"text": "a"}\n', r"line 1: column 'label' must be a string, got None"),
+        ("a.xlsx", "x", "unknown kind of file '.xlsx'; give .tsv, .csv or .jsonl"),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
+    with pytest.raises(TaskError, match=message) as caught:
+        read_rows(file(tmp_path, name, content), ONE)
+    assert name in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"cannot read .*nothing.tsv: No such file"):
+        read_rows(tmp_path / "nothing.tsv", ONE)
+    with pytest.raises(TaskError, match="cannot read"):
+        read_rows(tmp_path / "nothing.jsonl", ONE)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{text} it was", r"must contain \{mask\} exactly once"),
+        ("{text} {mask} {mask}", r"must contain \{mask\} exactly once"),
+        ("it was {mask}", r"must contain \{text\} once"),
+        ("{text} {text} {mask}", r"must contain \{text\} once"),
+        ("{text_a} {mask}", r"must contain \{text\} once"),
+        ("{text} {text_a} {mask}", r"must contain \{text\} once"),
+        ("{text} {mask} {colour}", r"must contain \{text\} once"),
+        ("{text} {mask} {}", r"must contain \{text\} once"),
+    ],
+)
+def test_templates_that_cannot_be_used(template: str, message: str) -> None:
+    with pytest.raises(TaskError, match=message):
+        make_task(template, {"0": "bad", "1": "good"})
+
+
+def test_other_settings_that_cannot_be_used() -> None:
+    with pytest.raises(TaskError, match="at least two labels"):
+        make_task("{text} {mask}", {"0": "bad"})
+    with pytest.raises(TaskError, match="label '1' needs a label word"):
+        make_task("{text} {mask}", {"0": "bad", "1": " "})
+    with pytest.raises(TaskError, match="unknown metric 'bleu'; known: accuracy"):
+        make_task("{text} {mask}", {"0": "bad", "1": "good"}, metric="bleu")
+    with pytest.raises(TaskError, match="text_columns"):
+        make_task("{text} {mask}", {"0": "bad", "1": "good"}, text_columns=["a", "b"])
+
+
+TOML = """
+name = "mine"
+template = "{text} {mask}"
+train = "train.tsv"
+[labels]
+b = "bad"
+a = "good"
+"""
+
+
+def test_a_task_file(tmp_path: Path) -> None:
+    task = load_task(file(tmp_path, "my.toml", TOML))
+    assert task.name == "mine"
+    assert list(task.labels) == ["b", "a"]  # the order is that of the classes
+    assert task.train == tmp_path / "train.tsv"
+    assert task.dev is None
+    assert load_task(file(tmp_path, "unnamed.toml", TOML.replace('name = "mine"', ""))).name == "unnamed"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("template = ", "is not TOML"),
+        ('template = "{text} {mask}"', "'labels' is missing"),
+        (TOML.replace("train =", "trian ="), "unknown keys trian; known: description"),
+        (TOML.replace('"train.tsv"', "3"), "'train' must be a str, got 3"),
+        (TOML.replace('"bad"', "3"), "label 'b' needs a label word, got 3"),
+        (TOML.replace("{mask}", ""), "exactly once"),
+        ("", "is empty"),
+    ],
+)
+def test_task_files_that_cannot_be_used(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(TaskError, match=message):
+        load_task(file(tmp_path, "my.toml", content))
+
+
+def test_unknown_names_list_the_known() -> None:
+    with pytest.raises(TaskError, match=r"unknown task 'nope'; embedded tasks: hyponym, supersense; or give a .toml"):
+        load_task("nope")
+    assert [task.name for task in embedded_tasks()] == ["hyponym", "supersense"]
+    assert load_task("supersense").test == embedded_tasks()[1].test
+
+
+def test_few_shot_takes_the_first_of_each_class() -> None:
+    labels = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 0])
+    order = np.array([9, 8, 7, 6, 5, 4, 3, 2, 1, 0])
+    assert few_shot(labels, 2, order).tolist() == [9, 8, 7, 6, 5, 4]
+    assert few_shot(labels, 3, order).tolist() == [9, 8, 7, 6, 5, 4, 3, 2, 1][:9]
+
+
+def test_few_shot_names_the_poor_class() -> None:
+    labels, order = np.array([0, 0, 1, 0]), np.arange(4)
+    with pytest.raises(TaskError, match="class 1 has 1 rows, but 2 shots were asked for"):
+        few_shot(labels, 2, order)
+    with pytest.raises(TaskError, match="class 'plant' has 0 rows"):
+        few_shot(labels, 1, order, names=["animal", "food", "plant"])
+    with pytest.raises(TaskError, match="shots must be at least 1"):
+        few_shot(labels, 0, order)
