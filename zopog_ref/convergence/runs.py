@@ -1,0 +1,149 @@
+"""Algorithm 1 run on problems with exact gradients: Theorem 1 [T1], the complexity [C1], the three noise modes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zopog_ref.algorithm import Settings, ZOPoG, ZOPoGState
+from zopog_ref.convergence.assumptions import Constants
+from zopog_ref.convergence.comparison import Inequality
+from zopog_ref.convergence.exact import log_prompt_probability
+from zopog_ref.convergence.problems import Problem
+from zopog_ref.convergence.theorem import Plan, average_bound, progress, shared_batch_term
+from zopog_ref.distribution import score
+from zopog_ref.objective import FunctionObjective, Ledger
+
+FLOAT64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What R runs of T steps did, exactly: values (R, T+1), squared slopes (R, T), the smallest alpha seen."""
+
+    value: FLOAT64  # L(alpha_t, z_t)
+    alpha_slope2: FLOAT64  # ||grad_alpha L(alpha_t, z_t)||^2
+    z_slope2: FLOAT64  # ||grad_z L(alpha_{t+1}, z_t)||^2
+    smallest_alpha: float
+
+
+def settings_of(plan: Plan, alpha_min: float, **changes: object) -> Settings:
+    """The algorithm's settings of a plan: shared directions [Z1], no Gumbel noise, so that L is a finite sum."""
+    chosen = dict(
+        policy_samples=plan.policy_samples, direction_pairs=plan.direction_pairs, mu=plan.mu, eta_alpha=plan.eta_alpha,
+        eta_z=plan.eta_z, alpha_min=alpha_min, gumbel="none", directions="shared",
+    )  # fmt: skip
+    return Settings(**{**chosen, **changes})  # type: ignore[arg-type]
+
+
+def trace(problem: Problem, start: ZOPoGState, plan: Plan, steps: int, seeds: Sequence[int], fresh: bool) -> Trace:
+    """Runs of Algorithm 1 with exact L and gradients at every step.
+
+    fresh=True draws another mini-batch for the zeroth-order half, as [T1] needs; False uses one for both, as
+    Algorithm 1 does. Mini-batches are drawn with replacement. The clipping floor is far below, so that the smallest
+    alpha shows whether [A4] held by itself.
+    """
+    values, a2, z2 = (np.empty((len(seeds), steps + extra)) for extra in (1, 0, 0))
+    smallest = float(start.alpha.min())
+    shape = (problem.n, problem.n_candidates, problem.d)
+    for r, seed in enumerate(seeds):
+        halves = [
+            ZOPoG(*shape, settings_of(plan, 1e-11, policy=policy, zeroth_order=not policy), seed) for policy in (True, False)
+        ]
+        objective = FunctionObjective(problem.losses, Ledger(budget=10**12))
+        rng, state = np.random.default_rng(seed), start
+        for t in range(steps):
+            examples = rng.integers(problem.rows, size=(2, plan.batch))
+            if not fresh:
+                examples[1] = examples[0]
+            values[r, t], a2[r, t], _ = exact_state(problem, state.alpha, state.z)
+            state = halves[0].step(state, objective, examples[0])
+            smallest = min(smallest, float(state.alpha.min()))
+            _, _, z2[r, t] = exact_state(problem, state.alpha, state.z)
+            state = halves[1].step(state, objective, examples[1])
+        values[r, steps] = exact_state(problem, state.alpha, state.z)[0]
+    return Trace(values, a2, z2, smallest)
+
+
+def exact_state(problem: Problem, alpha: FLOAT64, z: FLOAT64) -> tuple[float, float, float]:
+    """L, ||grad_alpha L||^2 and ||grad_z L||^2 at a point, by enumeration, without noise and tau = 1."""
+    weight = np.exp(log_prompt_probability(problem.prompts, alpha, 1.0))
+    p = alpha / alpha.sum(axis=1, keepdims=True)
+    losses = problem.table(z).mean(axis=1)
+    in_alpha = np.tensordot(weight * losses, score(problem.prompts, alpha, p), axes=1)
+    in_z = weight @ problem.slope_table(z).mean(axis=1)
+    return float(weight @ losses), float((in_alpha**2).sum()), float(in_z @ in_z)
+
+
+def theorem_1(c: Constants, plan: Plan, run: Trace, lowest: float | None, shared: bool = False) -> Inequality:
+    """Theorem 1 [T1], proved: (1/T) sum_t E[(eta_alpha/2)||grad_alpha L||^2 + (eta_z/4)||grad_z L||^2] <= average_bound.
+
+    lowest is L*, or None for the sharper telescoped form with E L_T in its place. shared adds what one mini-batch for
+    both halves can cost.
+    """
+    steps = run.alpha_slope2.shape[1]
+    left = float(progress(c, plan, run.alpha_slope2, run.z_slope2).mean())
+    end = float(run.value[:, -1].mean()) if lowest is None else lowest
+    right = average_bound(c, plan, steps, float(run.value[:, 0].mean()) - end)
+    if shared:
+        right += shared_batch_term(c, plan)
+    return Inequality(left, right, f"T = {steps}, {len(run.value)} runs")
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Steps and prompt evaluations until the running mean of ||grad_alpha L||^2 + ||grad_z L||^2 is at most eps^2."""
+
+    epsilon: float
+    policy_samples: int
+    steps: float
+    evaluations: float
+    error: float  # standard error of evaluations over the runs
+
+
+def evaluations_to_reach(problem: Problem, start: ZOPoGState, plan: Plan, epsilon: float, limit: int,
+                         seeds: Sequence[int]) -> Reached:  # fmt: skip
+    """Complexity [C1], measured: run until eps-stationary on average; limit steps at most (then steps = limit)."""
+    counts = []
+    for seed in seeds:
+        method = ZOPoG(problem.n, problem.n_candidates, problem.d, settings_of(plan, 1e-11), seed)
+        objective = FunctionObjective(problem.losses, Ledger(budget=10**12))
+        state, total = start, 0.0
+        for t in range(1, limit + 1):
+            _, a2, z2 = exact_state(problem, state.alpha, state.z)
+            total += a2 + z2
+            if total / t <= epsilon**2:
+                break
+            state = method.step(state, objective, np.arange(problem.rows))
+        counts.append(t)
+    per_step = plan.policy_samples + 2 * plan.direction_pairs
+    evaluations = np.array(counts, float) * per_step
+    error = float(evaluations.std(ddof=1) / np.sqrt(len(counts)))
+    return Reached(epsilon, plan.policy_samples, float(np.mean(counts)), float(evaluations.mean()), error)
+
+
+@dataclass(frozen=True)
+class ModeResult:
+    """Where runs with one kind of Gumbel noise end: mean loss at the deployed prompt, and its standard error."""
+
+    mode: str
+    directions: str
+    loss: float
+    error: float
+
+
+def final_loss(problem: Problem, mode: str, directions: str, eta_alpha: float, eta_z: float, steps: int, batch: int,
+               seeds: Sequence[int]) -> ModeResult:  # fmt: skip
+    """Mean loss over all examples at the mode of alpha and at z, after `steps` steps of 40 calls."""
+    ends = []
+    for seed in seeds:
+        chosen = Settings(eta_alpha=eta_alpha, eta_z=eta_z, mu=0.1, gumbel=mode, directions=directions)  # type: ignore[arg-type]
+        method = ZOPoG(problem.n, problem.n_candidates, problem.d, chosen, seed)
+        objective = FunctionObjective(problem.losses, Ledger(budget=10**9))
+        state, rng = method.init(), np.random.default_rng(seed)
+        for _ in range(steps):
+            state = method.step(state, objective, rng.integers(problem.rows, size=batch))
+        [prompt] = method.prompts(state)
+        ends.append(float(problem.losses(prompt.tokens[None], prompt.z[None], np.arange(problem.rows)).mean()))
+    return ModeResult(mode, directions, float(np.mean(ends)), float(np.std(ends, ddof=1) / np.sqrt(len(ends))))
