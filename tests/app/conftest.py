@@ -11,7 +11,6 @@ pytest.importorskip("onnxruntime", reason="the command line needs onnxruntime (e
 pytest.importorskip("tokenizers", reason="the command line needs tokenizers (extra cpu)")
 
 from zopog_models.task import load_task
-
 from zopog_ref.app.command_line import main
 
 SMALL = ["--budget", "120", "--policy-samples", "4", "--direction-pairs", "2", "--n-positions", "3", "--dim", "8",

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from zopog_models.tensor_file import read_metadata, read_tensors, write_tensors
 
 from tests.app.conftest import SMALL, Run
+from zopog_models.tensor_file import read_metadata, read_tensors, write_tensors
 from zopog_ref.app import doctor
 from zopog_ref.app.metrics import classification_metrics
 

@@ -8,9 +8,9 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from typing import Any
 
 import numpy as np
+
 from zopog_models.graph import build_projection
 from zopog_models.session import DEVICES, Session
-
 from zopog_ref import __version__
 
 PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "tokenizers", "cupy-cuda12x", "cupy-cuda13x", "onnx", "torch")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from zopog_models.bundle import Prompt
 from zopog_models.encoding import Encoded, encode, label_ids
 from zopog_models.oracle import FrozenModelOracle
@@ -17,7 +18,6 @@ from zopog_models.runtime import FrozenModel
 from zopog_models.task import Rows, few_shot, read_rows
 from zopog_models.template import Task
 from zopog_models.vocabulary import pmi_candidates
-
 from zopog_ref.algorithm import Settings, WeightedPrompt, ZOPoG
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.metrics import classification_metrics

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
+
 from zopog_models.bundle import Prediction, Prompt, load_prompt, predict
 from zopog_models.runtime import load_model
 from zopog_models.template import make_task
-
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run_folder import read_json
 

@@ -18,8 +18,8 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from zopog_models.tensor_file import TensorFileError, read_metadata, read_tensors, write_atomically, write_tensors
 
+from zopog_models.tensor_file import TensorFileError, read_metadata, read_tensors, write_atomically, write_tensors
 from zopog_ref.app.errors import InputError
 from zopog_ref.search import Arrays, Record
 

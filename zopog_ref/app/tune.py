@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from zopog_models.bundle import Prompt, predict, save_prompt
 from zopog_models.runtime import FrozenModel, load_model
 from zopog_models.task import Rows, embedded_tasks, load_task
 from zopog_models.template import Task, make_task
-
 from zopog_ref import search
 from zopog_ref.algorithm import Settings
 from zopog_ref.app.errors import InputError, Interrupted
