@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
             Path(folder) / "inputs.npz", shape, arguments.n_positions, arguments.batch_size, arguments.text_length
         )
         command = [sys.executable, "-m", "zopog_ref.app.command_line", "bench", "loss"]
-        sides = {"zopog": _Side([*command, f"--worker={folder}", threads])}
+        commands = {"zopog": [*command, f"--worker={folder}", threads]}
         if arguments.peer:
-            sides["peer"] = _Side([*shlex.split(arguments.peer), f"--worker={folder}", threads])
-        try:
-            report = _measure(sides, arguments)
-        finally:
-            for side in sides.values():
-                side.close()
+            commands["peer"] = [*shlex.split(arguments.peer), f"--worker={folder}", threads]
+        with ExitStack() as stack:
+            report = _measure({name: stack.enter_context(_Side(c)) for name, c in commands.items()}, arguments)
     if arguments.json:
         print(json.dumps(report, indent=2))  # noqa: T201
     else:
@@ -79,28 +77,33 @@ class _Side:
 
     def __init__(self, command: list[str]) -> None:
         self.command = command
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.about = self._answer()
+
+    def __enter__(self) -> "_Side":
+        self._process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            self.about = self._answer()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._process.communicate(timeout=30)  # closes its input, which ends it
 
     def evaluate(self) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
+        """One evaluation: {"seconds": ..., "logits": ...}."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
         if not line:
-            raise InputError(f"{shlex.join(self.command)} ended with code {self.process.wait()} before it answered")
+            raise InputError(f"{shlex.join(self.command)} ended before it answered")
         answer: dict[str, Any] = json.loads(line)
         return answer
-
-    def close(self) -> None:
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
-        self.process.wait(timeout=30)
 
 
 def _measure(sides: dict[str, _Side], arguments: argparse.Namespace) -> dict[str, Any]:
