@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["TensorFileError", "read_metadata", "read_tensors", "write_tensors"]
+__all__ = ["TensorFileError", "read_metadata", "read_tensors", "write_atomically", "write_tensors"]
 
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
 _DTYPES: dict[str, np.dtype[Any]] = {

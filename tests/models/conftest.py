@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from zopog_models import FrozenModel, load_model
 
 from tests.models.tiny_models import write_model
+from zopog_models import FrozenModel, load_model
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.models.tiny_models import SENTENCES
 from zopog_models import (
     FrozenModel,
     Prompt,
@@ -23,8 +25,6 @@ from zopog_models import (
     save_prompt,
     write_tensors,
 )
-
-from tests.models.tiny_models import SENTENCES
 
 LABELS = {"good": "great", "bad": "terrible"}
 TASK = make_task("{text} it was {mask} .", LABELS)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from zopog_models import CheckpointError, TensorFileError, load_checkpoint, read_tensors, write_tensors
-from zopog_models.checkpoint import expected_tensors
 
 from tests.models.tiny_models import write_model
+from zopog_models import CheckpointError, TensorFileError, load_checkpoint, read_tensors, write_tensors
+from zopog_models.checkpoint import expected_tensors
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, np.ndarray]], None]) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from zopog_models import FrozenModel, TaskError, encode, label_ids, make_task
 
 LABELS = {"good": "great", "bad": "terrible"}

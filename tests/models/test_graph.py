@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from zopog_models import FrozenModel, load_checkpoint, load_model
-from zopog_models.checkpoint import Checkpoint
-from zopog_models.graph import INJECTIONS, build, build_projection, onnx_format
 
 from tests.models import numpy_bert
 from tests.models.numpy_bert import Flaws
 from tests.models.tiny_models import write_model
+from zopog_models import FrozenModel, load_checkpoint, load_model
+from zopog_models.checkpoint import Checkpoint
+from zopog_models.graph import INJECTIONS, build, build_projection, onnx_format
 
 TOLERANCE = 1e-5
 D = 32

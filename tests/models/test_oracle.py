@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from zopog_models import FrozenModel, FrozenModelOracle, encode, label_ids, load_checkpoint, make_task, oracle
 
 from tests.models import numpy_bert
 from tests.models.tiny_models import SENTENCES
+from zopog_models import FrozenModel, FrozenModelOracle, encode, label_ids, load_checkpoint, make_task, oracle
 
 N_POSITIONS, DIM = 4, 7
 TASK = make_task("{text} it was {mask} .", {"good": "great", "bad": "terrible"})

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from zopog_models import CheckpointError, FrozenModel, ProviderError, load_model, session
 
 from tests.models.test_graph import case
 from tests.models.tiny_models import write_model
+from zopog_models import CheckpointError, FrozenModel, ProviderError, load_model, session
 
 
 def many_rows(seed: int = 0) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from zopog_models import TaskError, embedded_tasks, few_shot, load_task, make_task, read_rows
 
 ONE = make_task("{text} {mask}", {"0": "bad", "1": "good"})

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from zopog_models import tensor_file
 from zopog_models.tensor_file import TensorFileError, read_metadata, read_tensors, write_tensors
 
@@ -69,7 +70,8 @@ def test_the_reference_implementation_agrees(tmp_path: Path) -> None:
     write_tensors(tmp_path / "ours", ARRAYS, {"a": "b"})
     theirs = reference.load_file(tmp_path / "ours")
     assert all(np.array_equal(theirs[name], ARRAYS[name]) for name in ARRAYS)
-    reference.save_file({name: np.ascontiguousarray(array) for name, array in ARRAYS.items()}, tmp_path / "theirs")
+    contiguous = {name: np.require(array, requirements="C") for name, array in ARRAYS.items()}
+    reference.save_file(contiguous, tmp_path / "theirs")
     ours = read_tensors(tmp_path / "theirs")
     assert all(np.array_equal(ours[name], ARRAYS[name]) for name in ARRAYS)
 

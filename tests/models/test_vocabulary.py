@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from zopog_models import FrozenModel, VocabularyError, pmi_candidates
-from zopog_models.vocabulary import pmi_ngrams
 
 from tests.models.tiny_models import SENTENCES
+from zopog_models import FrozenModel, VocabularyError, pmi_candidates
+from zopog_models.vocabulary import pmi_ngrams
 
 
 def test_words_that_belong_together_stay_together() -> None:

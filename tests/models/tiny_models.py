@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
 from zopog_models.checkpoint import expected_tensors, load_checkpoint, read_architecture
 from zopog_models.tensor_file import write_tensors
 
