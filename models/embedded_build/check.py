@@ -72,7 +72,9 @@ class Classifier:
             right += int((guess == labels[part]).sum())
         return right / len(texts)
 
-    def tune(self, texts: list[str], labels: torch.Tensor, n: int = 20, steps: int = 400, seed: int = 0) -> torch.Tensor:
+    def tune(
+        self, texts: list[str], labels: torch.Tensor, n: int = 20, steps: int = 400, seed: int = 0
+    ) -> torch.Tensor:
         """A soft prompt by Adam on the given rows, batches of 32."""
         draw = np.random.default_rng(seed)
         prompt = torch.zeros(n, self.model.config.hidden_size, requires_grad=True)

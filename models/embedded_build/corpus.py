@@ -2,11 +2,11 @@
 
 Five sections, each in WordNet's file order, one line a text:
 
-    definitions   a government ship that is available for waging war .
-    names         warship , war vessel : a government ship that is available for waging war .
-    examples      they sold the warship .
-    relations     warship is a kind of ship .
-    questions     is warship a kind of ship ? yes
+    definitions   the act of conquering .
+    names         conquest , conquering , subjection : the act of conquering .
+    examples      the conquest of space .
+    relations     conquest is a kind of success .
+    questions     is conquest a kind of success ? yes
 
 What is left out, for every synset in a row of `supersense` (train, dev and test), which includes the
 second noun of every row of `hyponym`:
@@ -135,9 +135,7 @@ def build(wordnet: WordNet, out: HeldOut) -> dict[str, list[str]]:
         if not out.names_any(synset.names):
             lines["names"][f"{' , '.join(synset.names[:3])} : {synset.definition}"] = None
     lines["questions"].update(dict.fromkeys(question_lines(wordnet, out)))
-    return {
-        section: [_ended(text) for text in found if not out.quoted_in(text)] for section, found in lines.items()
-    }
+    return {section: [_ended(text) for text in found if not out.quoted_in(text)] for section, found in lines.items()}
 
 
 def _ended(text: str) -> str:

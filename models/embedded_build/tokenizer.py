@@ -1,5 +1,7 @@
 """Trains the WordPiece tokenizer on the pretraining text, and writes it as BERT's.
 
+The vocabulary is learned by wordpiece.py, so that the same text always gives the same file.
+
     python -m embedded_build.tokenizer
 """
 

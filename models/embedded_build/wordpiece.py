@@ -7,6 +7,7 @@ vocabularies. Here ties go to the pair that comes first in alphabetical order.
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from itertools import pairwise
 
 Pair = tuple[str, str]
 
@@ -40,7 +41,7 @@ def learn(words: Mapping[str, int], size: int, reserved: list[str], min_count: i
     for i, pieces in enumerate(spelled):
         for piece in pieces:
             alphabet[piece] += counts[i]
-        for pair in zip(pieces, pieces[1:], strict=False):
+        for pair in pairwise(pieces):
             pairs[pair] += counts[i]
             where[pair].add(i)
     letters = sorted(piece for piece, count in alphabet.items() if count >= min_count)
@@ -58,10 +59,10 @@ def learn(words: Mapping[str, int], size: int, reserved: list[str], min_count: i
         touched: set[Pair] = set()
         for i in where.pop(pair):
             before, after = spelled[i], merge(spelled[i], pair, merged)
-            for old in zip(before, before[1:], strict=False):
+            for old in pairwise(before):
                 pairs[old] -= counts[i]
                 touched.add(old)
-            for new in zip(after, after[1:], strict=False):
+            for new in pairwise(after):
                 pairs[new] += counts[i]
                 where[new].add(i)
                 touched.add(new)
