@@ -153,11 +153,15 @@ def _check_match(model: FrozenModel, prompt: Prompt) -> None:
         ("tokenizer", prompt.tokenizer_sha256, model.tokenizer_sha256),
     ):
         if wanted != found:
-            raise PromptMismatch(f"the prompt was tuned for {what} {prompt.model!r} with sha256 {wanted}, but "
-                                 f"{model.name!r} has sha256 {found}; load the {what} it was tuned for")  # fmt: skip
+            raise PromptMismatch(
+                f"the prompt was tuned for {what} {prompt.model!r} with sha256 {wanted}, but "
+                f"{model.name!r} has sha256 {found}; load the {what} it was tuned for"
+            )
     if prompt.injection != model.injection:
-        raise PromptMismatch(f"the prompt was tuned with injection {prompt.injection!r}, the model was loaded with "
-                             f"{model.injection!r}; load it with injection={prompt.injection!r}")  # fmt: skip
+        raise PromptMismatch(
+            f"the prompt was tuned with injection {prompt.injection!r}, the model was loaded with "
+            f"{model.injection!r}; load it with injection={prompt.injection!r}"
+        )
 
 
 def _check(prompt: Prompt, where: str) -> None:

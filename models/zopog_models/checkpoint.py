@@ -94,8 +94,10 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         )
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         if not (folder / name).is_file():
-            raise CheckpointError(f"{folder} has no {name}; a model folder needs config.json, model.safetensors and "
-                                  "tokenizer.json (the files that Hugging Face's save_pretrained writes)")  # fmt: skip
+            raise CheckpointError(
+                f"{folder} has no {name}; a model folder needs config.json, model.safetensors and "
+                "tokenizer.json (the files that Hugging Face's save_pretrained writes)"
+            )
     config = _read_config(folder / "config.json")
     architecture = read_architecture(folder / "config.json", config)
     tensors = _canonical_tensors(folder / "model.safetensors", architecture, config)
@@ -158,8 +160,9 @@ def read_architecture(path: Path, config: dict[str, Any]) -> Architecture:
     """The architecture that a config.json describes (path: for messages). Raises CheckpointError."""
     family = config.get("model_type")
     if family not in SUPPORTED_FAMILIES:
-        raise CheckpointError(f"{path}: model_type {family!r} is not supported; supported: "
-                              f"{', '.join(SUPPORTED_FAMILIES)}")  # fmt: skip
+        raise CheckpointError(
+            f"{path}: model_type {family!r} is not supported; supported: {', '.join(SUPPORTED_FAMILIES)}"
+        )
 
     def size(name: str, default: int | None = None) -> int:
         value = config.get(name, default)
@@ -230,8 +233,9 @@ def _canonical_tensors(path: Path, architecture: Architecture, config: dict[str,
         hint = " (a model without its masked-token head cannot be prompted)" if f"{dense}.weight" in missing else ""
         raise CheckpointError(f"{path}: missing tensors: {_listed(missing)}{hint}")
     if surplus:
-        raise CheckpointError(f"{path}: tensors that a {architecture.family} with this config.json does not have: "
-                              f"{_listed(surplus)}")  # fmt: skip
+        raise CheckpointError(
+            f"{path}: tensors that a {architecture.family} with this config.json does not have: {_listed(surplus)}"
+        )
     for name, shape in shapes.items():
         if tensors[name].shape != shape:
             raise CheckpointError(f"{path}: {name} has shape {tensors[name].shape}, config.json says {shape}")

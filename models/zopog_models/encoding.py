@@ -80,12 +80,16 @@ def label_ids(task: Task, model: "FrozenModel", *, first_piece: bool = False) ->
     for value, word in task.labels.items():
         encoding = model.tokenizer.encode(" " + word.strip(), add_special_tokens=False)
         if not encoding.ids or any(i in model.special_ids for i in encoding.ids):
-            raise TaskError(f"label word {word!r} (label {value!r}) is not in the vocabulary of model {model.name!r}; "
-                            "choose another word")  # fmt: skip
+            raise TaskError(
+                f"label word {word!r} (label {value!r}) is not in the vocabulary of model {model.name!r}; "
+                "choose another word"
+            )
         if len(encoding.ids) > 1 and not first_piece:
-            raise TaskError(f"label word {word!r} (label {value!r}) is {len(encoding.ids)} tokens for model "
-                            f"{model.name!r}: {' '.join(encoding.tokens)}; choose a word of one token, or ask for the "
-                            "first piece")  # fmt: skip
+            raise TaskError(
+                f"label word {word!r} (label {value!r}) is {len(encoding.ids)} tokens for model "
+                f"{model.name!r}: {' '.join(encoding.tokens)}; choose a word of one token, or ask for the "
+                "first piece"
+            )
         token = encoding.ids[0]
         if token in chosen:
             raise TaskError(f"labels {chosen[token]!r} and {value!r} have the same first token {encoding.tokens[0]!r}")
@@ -148,8 +152,10 @@ def _kept(owner: np.ndarray, excess: int, slots: int, room: int, task: Task, n_p
     """Which tokens stay when `excess` must go: always the last token of whichever text is longest."""
     sizes = [int((owner == slot).sum()) for slot in range(slots)]
     if sum(sizes) < excess:
-        raise TaskError(f"the template {task.template!r} alone does not fit: {n_positions} prompt positions leave "
-                        f"{room} of the model's; use fewer prompt positions or a shorter template")  # fmt: skip
+        raise TaskError(
+            f"the template {task.template!r} alone does not fit: {n_positions} prompt positions leave "
+            f"{room} of the model's; use fewer prompt positions or a shorter template"
+        )
     limits = list(sizes)
     for _ in range(excess):
         longest = max(range(slots), key=lambda slot: limits[slot])

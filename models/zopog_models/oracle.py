@@ -30,8 +30,10 @@ class FrozenModelOracle:
     ) -> None:
         width = n_positions * model.hidden_size
         if projection.ndim != 2 or projection.shape[0] != width:
-            raise ValueError(f"projection must have shape ({width}, d), n·D rows for n = {n_positions} and "
-                             f"D = {model.hidden_size}, got {projection.shape}")  # fmt: skip
+            raise ValueError(
+                f"projection must have shape ({width}, d), n·D rows for n = {n_positions} and "
+                f"D = {model.hidden_size}, got {projection.shape}"
+            )
         self.n_positions = n_positions
         self.n_candidates = len(candidates)
         self.dim = projection.shape[1]

@@ -10,27 +10,22 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from .checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from .checkpoint import Checkpoint, load_checkpoint
 from .graph import build, build_projection
-from .session import ProviderError, Session
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from .session import ProviderError, Session, require_device
+from .tokenizer import open_tokenizer, special_ids
 
 __all__ = ["FrozenModel", "ProviderError", "load_model"]
 
 EMBEDDED_MODEL = Path(__file__).parent / "embedded" / "model"
 
-# Rows of one run. On a CPU small chunks stay in the caches (docs/performance.md); a GPU wants to be filled.
+# Rows of one run. On a CPU, chunks of 4 to 8 rows stay in the caches (32 at once take up to 1.2 times as long); a GPU
+# wants to be filled.
 CHUNK_ROWS = {"cpu": 8, "cuda": 256}
-_SPECIAL_TOKENS = {
-    "bert": {"mask": "[MASK]", "pad": "[PAD]", "cls": "[CLS]", "sep": "[SEP]"},
-    "roberta": {"mask": "<mask>", "pad": "<pad>", "cls": "<s>", "sep": "</s>"},
-}
 
 
 def load_model(
@@ -68,6 +63,7 @@ class FrozenModel:
         threads: int | None = None,
         injection: str = "post_layernorm",
     ) -> None:
+        require_device(device)  # before any work on the weights
         self.name = name
         self.family = checkpoint.family
         architecture = checkpoint.architecture
@@ -77,10 +73,9 @@ class FrozenModel:
         self.injection = injection
         self.device = device
         self.threads = _thread_count(threads)
-        self.chunk_rows = CHUNK_ROWS.get(device, 8)
-        self.tokenizer = _open_tokenizer(checkpoint)
-        self.mask_id, self.pad_id, self.cls_id, self.sep_id = _special_ids(checkpoint, self.tokenizer)
-        self.special_ids = _all_special_ids(self.family, self.tokenizer)
+        self.chunk_rows = CHUNK_ROWS[device]
+        self.tokenizer = open_tokenizer(checkpoint)
+        self.mask_id, self.pad_id, self.cls_id, self.sep_id, self.special_ids = special_ids(checkpoint, self.tokenizer)
         model_bytes, weights = build(checkpoint, injection)
         self._session = Session(model_bytes, weights, device)
         self.providers = self._session.providers
@@ -203,8 +198,10 @@ class _Rows:
             prompt_offset = np.zeros((prompts, n, model.hidden_size), np.float32)
         self.prompt_offset = np.asarray(prompt_offset, np.float32)
         if self.prompt_offset.shape != (prompts, n, model.hidden_size):
-            raise ValueError(f"prompt_offset must have shape {(prompts, n, model.hidden_size)}, (P, n, D), "
-                             f"got {self.prompt_offset.shape}")  # fmt: skip
+            raise ValueError(
+                f"prompt_offset must have shape {(prompts, n, model.hidden_size)}, (P, n, D), "
+                f"got {self.prompt_offset.shape}"
+            )
         _require_range("prompt_index", self.prompt_index, prompts, "there are {} prompts")
         _require_range("prompt_ids", self.prompt_ids, model.vocab_size, "the model knows {} tokens")
         _require_range("label_ids", self.label_ids, model.vocab_size, "the model knows {} tokens")
@@ -212,13 +209,17 @@ class _Rows:
             _require_range("text_ids", np.concatenate(self.texts), model.vocab_size, "the model knows {} tokens")
             longest = int(self.lengths.max())
             if longest + n > model.max_positions:
-                raise ValueError(f"a row of {longest} tokens and a prompt of {n} do not fit into the model's "
-                                 f"{model.max_positions} positions; encode the texts with n_positions={n}")  # fmt: skip
+                raise ValueError(
+                    f"a row of {longest} tokens and a prompt of {n} do not fit into the model's "
+                    f"{model.max_positions} positions; encode the texts with n_positions={n}"
+                )
             wrong = (self.answer_position < 1) | (self.answer_position >= self.lengths)
             if wrong.any():
                 row = int(np.argmax(wrong))
-                raise ValueError(f"answer_position of row {row} is {self.answer_position[row]}; it must lie after the "
-                                 f"first token and inside the row of {self.lengths[row]} tokens")  # fmt: skip
+                raise ValueError(
+                    f"answer_position of row {row} is {self.answer_position[row]}; it must lie after the "
+                    f"first token and inside the row of {self.lengths[row]} tokens"
+                )
 
     def feeds(self, chunk: np.ndarray) -> dict[str, np.ndarray]:
         longest = int(self.lengths[chunk].max())
@@ -251,45 +252,3 @@ def _thread_count(threads: int | None) -> int:
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     return threads
-
-
-def _open_tokenizer(checkpoint: Checkpoint) -> "Tokenizer":
-    try:
-        from tokenizers import Tokenizer
-    except ImportError as error:
-        raise ProviderError(
-            f"the package tokenizers is missing ({error}); install it with: pip install 'zopog-ref[cpu]' "
-            "(or 'zopog-ref[gpu]')"
-        ) from error
-    try:
-        tokenizer = Tokenizer.from_file(str(checkpoint.tokenizer_path))
-    except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"{checkpoint.tokenizer_path} is not a tokenizer: {error}") from None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True  # "[MASK]" inside a user's text is text
-    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
-    if largest >= checkpoint.architecture.vocab_size:
-        raise CheckpointError(f"{checkpoint.tokenizer_path} has token ids up to {largest}, config.json says "
-                              f"vocab_size {checkpoint.architecture.vocab_size}")  # fmt: skip
-    return tokenizer
-
-
-def _special_ids(checkpoint: Checkpoint, tokenizer: "Tokenizer") -> tuple[int, int, int, int]:
-    ids = []
-    for role, token in _SPECIAL_TOKENS[checkpoint.family].items():
-        token_id = tokenizer.token_to_id(token)
-        if token_id is None:
-            raise CheckpointError(f"{checkpoint.tokenizer_path} has no {role} token {token!r}, which a "
-                                  f"{checkpoint.family} model needs")  # fmt: skip
-        ids.append(token_id)
-    mask, pad, cls, sep = ids
-    return mask, pad, cls, sep
-
-
-def _all_special_ids(family: str, tokenizer: "Tokenizer") -> frozenset[int]:
-    """Special by the tokenizer's own list, or by name: some tokenizer files list only part of them."""
-    listed = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    names = (*_SPECIAL_TOKENS[family].values(), "[UNK]", "<unk>")
-    named = {i for i in map(tokenizer.token_to_id, names) if i is not None}
-    return frozenset(listed | named)

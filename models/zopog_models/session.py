@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["DEVICES", "ProviderError", "Session"]
+__all__ = ["DEVICES", "ProviderError", "Session", "installed_runtimes", "require_device"]
 
 DEVICES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -21,7 +21,7 @@ class Session:
     """
 
     def __init__(self, model_bytes: bytes, weights: dict[str, np.ndarray], device: str) -> None:
-        ort = _onnxruntime(device)
+        ort = require_device(device)
         provider = DEVICES[device]
         options = ort.SessionOptions()
         options.log_severity_level = 4  # what matters is raised
@@ -45,8 +45,10 @@ class Session:
             raise ProviderError(f"{provider} did not start ({installed_runtimes()}): {error}. {_ADVICE}") from error
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         if provider not in self.providers:  # ONNX Runtime would only log this and go on with another
-            raise ProviderError(f"{provider} did not start ({installed_runtimes()}); what started instead: "
-                                f"{', '.join(self.providers)}. {_ADVICE}")  # fmt: skip
+            raise ProviderError(
+                f"{provider} did not start ({installed_runtimes()}); what started instead: "
+                f"{', '.join(self.providers)}. {_ADVICE}"
+            )
         self._session.disable_fallback()
 
     def run(self, output: str, feeds: dict[str, np.ndarray]) -> np.ndarray:
@@ -54,7 +56,8 @@ class Session:
         return result
 
 
-def _onnxruntime(device: str) -> Any:
+def require_device(device: str) -> Any:
+    """The onnxruntime module, if it offers the device. Raises ValueError (unknown device) and ProviderError."""
     if device not in DEVICES:
         raise ValueError(f"device must be one of {tuple(DEVICES)}, got {device!r}")
     try:
@@ -66,8 +69,10 @@ def _onnxruntime(device: str) -> Any:
         ) from error
     available = ort.get_available_providers()
     if DEVICES[device] not in available:
-        raise ProviderError(f"device {device!r} needs ONNX Runtime's {DEVICES[device]}, but {installed_runtimes()} "
-                            f"offers only {', '.join(available)}. {_ADVICE}")  # fmt: skip
+        raise ProviderError(
+            f"device {device!r} needs ONNX Runtime's {DEVICES[device]}, but {installed_runtimes()} "
+            f"offers only {', '.join(available)}. {_ADVICE}"
+        )
     return ort
 
 

@@ -89,9 +89,7 @@ def read_rows(path: str | Path, task: Task) -> Rows:
     return Rows(texts, np.array(labels, np.int64))
 
 
-def few_shot(
-    labels: np.ndarray, shots: int, order: np.ndarray, *, names: Sequence[str] | None = None
-) -> np.ndarray:
+def few_shot(labels: np.ndarray, shots: int, order: np.ndarray, *, names: Sequence[str] | None = None) -> np.ndarray:
     """The first `shots` rows of every class along the permutation `order`: row indices, in that order.
 
     names: the classes, so that one without any row is noticed too. Raises TaskError naming a class with fewer rows.
@@ -105,8 +103,10 @@ def few_shot(
         places = np.flatnonzero(ordered == c)[:shots]
         if len(places) < shots:
             shown = repr(names[c]) if names is not None else str(c)
-            raise TaskError(f"class {shown} has {len(places)} rows, but {shots} shots were asked for; lower the number "
-                            "of shots or give more data")  # fmt: skip
+            raise TaskError(
+                f"class {shown} has {len(places)} rows, but {shots} shots were asked for; lower the number "
+                "of shots or give more data"
+            )
         chosen.append(places)
     return order[np.sort(np.concatenate(chosen))]
 

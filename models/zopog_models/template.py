@@ -76,6 +76,8 @@ def _checked_template(template: str) -> tuple[str, ...]:
         raise TaskError(f"the template must contain {{mask}} exactly once, got {template!r}")
     slots = tuple(sorted(set(names) - {"mask", "sep"}))
     if slots not in _SLOTS or any(names.count(slot) != 1 for slot in slots):
-        raise TaskError(f"the template must contain {{text}} once, or {{text_a}} and {{text_b}} once each, besides "
-                        f"{{mask}} and {{sep}}; got {template!r}")  # fmt: skip
+        raise TaskError(
+            f"the template must contain {{text}} once, or {{text_a}} and {{text_b}} once each, besides "
+            f"{{mask}} and {{sep}}; got {template!r}"
+        )
     return slots

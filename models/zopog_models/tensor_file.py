@@ -19,11 +19,20 @@ __all__ = ["TensorFileError", "read_metadata", "read_tensors", "write_atomically
 
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
 _DTYPES: dict[str, np.dtype[Any]] = {
-    "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"),
-    "I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "I16": np.dtype("<i2"), "I8": np.dtype("i1"),
-    "U64": np.dtype("<u8"), "U32": np.dtype("<u4"), "U16": np.dtype("<u2"), "U8": np.dtype("u1"),
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U64": np.dtype("<u8"),
+    "U32": np.dtype("<u4"),
+    "U16": np.dtype("<u2"),
+    "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
-}  # fmt: skip
+}
 _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "BF16"}
 
 
@@ -146,9 +155,7 @@ def _open(path: str | Path) -> tuple[dict[str, Any], np.ndarray, Path]:
     if 8 + length > size:
         raise TensorFileError(f"{path}: truncated: header of {length} bytes declared, the file has {size} bytes")
     try:
-        header = json.loads(
-            content[8 : 8 + length].tobytes().decode("utf-8"), object_pairs_hook=_without_duplicates
-        )
+        header = json.loads(content[8 : 8 + length].tobytes().decode("utf-8"), object_pairs_hook=_without_duplicates)
     except TensorFileError as error:
         raise TensorFileError(f"{path}: {error}") from None
     except (ValueError, RecursionError) as error:

@@ -57,9 +57,7 @@ def pmi_candidates(
     return np.array(tokens[:size], np.int64)
 
 
-def pmi_ngrams(
-    texts: Iterable[str], *, min_count: int = 5, threshold: float = 1.0, max_words: int = 5
-) -> list[str]:
+def pmi_ngrams(texts: Iterable[str], *, min_count: int = 5, threshold: float = 1.0, max_words: int = 5) -> list[str]:
     """Phrases of 1 to max_words words, most frequent first (equal counts: last in the alphabet first).
 
     A text is cut between two neighbouring words unless both words and the pair occur more than min_count times and
@@ -73,8 +71,7 @@ def pmi_ngrams(
     together = {
         (a, b)
         for (a, b), count in pairs.items()
-        if min(count, words[a], words[b]) > min_count
-        and math.log(total * count / (words[a] * words[b])) >= threshold
+        if min(count, words[a], words[b]) > min_count and math.log(total * count / (words[a] * words[b])) >= threshold
     }
     pieces: Counter[tuple[str, ...]] = Counter()
     for sentence in sentences:

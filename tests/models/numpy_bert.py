@@ -99,7 +99,11 @@ def full_logits(
         x = norm(x + linear(wide, f"{name}.output.dense"), f"{name}.output.LayerNorm")
 
     if family == "bert":
-        dense, head_norm, bias = "cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"
+        dense, head_norm, bias = (
+            "cls.predictions.transform.dense",
+            "cls.predictions.transform.LayerNorm",
+            "cls.predictions.bias",
+        )
         kind = config["hidden_act"]
     else:
         dense, head_norm, bias = "lm_head.dense", "lm_head.layer_norm", "lm_head.bias"

@@ -56,7 +56,10 @@ def test_round_trip(model: FrozenModel, tmp_path: Path) -> None:
         before, after = getattr(prompt, field.name), getattr(loaded, field.name)
         assert np.array_equal(before, after) if isinstance(before, np.ndarray) else before == after
     assert list(loaded.labels) == list(LABELS)
-    assert sorted(file.name for file in (tmp_path / "run" / "prompt").iterdir()) == ["prompt.json", "prompt.safetensors"]
+    assert sorted(file.name for file in (tmp_path / "run" / "prompt").iterdir()) == [
+        "prompt.json",
+        "prompt.safetensors",
+    ]
     assert json.loads((tmp_path / "run" / "prompt" / "prompt.json").read_text())["model_sha256"] == model.sha256
 
 
@@ -150,9 +153,7 @@ def test_damaged_folders(bert: FrozenModel, tmp_path: Path) -> None:
         load_prompt(tmp_path)
 
 
-def test_a_full_disk_leaves_the_old_prompt(
-    bert: FrozenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_old_prompt(bert: FrozenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_prompt(tmp_path, prompt_for(bert, 2))
 
     def full_disk(descriptor: int) -> None:

@@ -33,7 +33,9 @@ def fresh(tmp_path: Path) -> Path:
 def test_what_a_checkpoint_holds(folder: Path) -> None:
     checkpoint = load_checkpoint(folder)
     assert checkpoint.family == json.loads((folder / "config.json").read_text())["model_type"]
-    assert {name: array.shape for name, array in checkpoint.tensors.items()} == expected_tensors(checkpoint.architecture)
+    assert {name: array.shape for name, array in checkpoint.tensors.items()} == expected_tensors(
+        checkpoint.architecture
+    )
     assert checkpoint.architecture.max_positions == 64  # for RoBERTa, 66 rows less the first two
     assert checkpoint.model_sha256 == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     assert checkpoint.tokenizer_sha256 == hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()
@@ -81,7 +83,10 @@ def test_no_folder(tmp_path: Path) -> None:
         ({"num_hidden_layers": "3"}, "num_hidden_layers must be a positive whole number, got '3'"),
         ({"num_attention_heads": 5}, "hidden_size 32 is not a multiple of num_attention_heads 5"),
         ({"layer_norm_eps": 0}, "layer_norm_eps must lie between 0 and 1"),
-        ({"num_hidden_layers": 4}, r"missing tensors: bert.encoder.layer.3.attention.self.query.weight, .* and 11 more"),
+        (
+            {"num_hidden_layers": 4},
+            r"missing tensors: bert.encoder.layer.3.attention.self.query.weight, .* and 11 more",
+        ),
         ({"num_hidden_layers": 2}, r"does not have: bert.encoder.layer.2"),
         ({"intermediate_size": 47}, r"intermediate.dense.weight has shape \(48, 32\), config.json says \(47, 32\)"),
         ({"tie_word_embeddings": False}, "missing tensors: cls.predictions.decoder.weight"),
@@ -113,7 +118,9 @@ def test_a_model_without_its_head(fresh: Path) -> None:
 
 
 def test_wrong_dtype_and_damage(fresh: Path) -> None:
-    rewrite(fresh, lambda tensors: tensors.update({"cls.predictions.bias": tensors["cls.predictions.bias"].astype(int)}))
+    rewrite(
+        fresh, lambda tensors: tensors.update({"cls.predictions.bias": tensors["cls.predictions.bias"].astype(int)})
+    )
     with pytest.raises(CheckpointError, match=r"cls.predictions.bias has dtype int64"):
         load_checkpoint(fresh)
     content = (fresh / "model.safetensors").read_bytes()

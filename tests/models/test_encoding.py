@@ -117,7 +117,10 @@ def test_label_words(bert: FrozenModel, roberta: FrozenModel) -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({"a": "great", "b": "wonderfully"}, r"label word 'wonderfully' \(label 'b'\) is \d tokens for model 'tiny-.*: .*w"),
+        (
+            {"a": "great", "b": "wonderfully"},
+            r"label word 'wonderfully' \(label 'b'\) is \d tokens for model 'tiny-.*: .*w",
+        ),
         ({"a": "great", "b": "great"}, "labels 'a' and 'b' have the same first token"),
     ],
 )

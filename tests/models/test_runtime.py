@@ -33,7 +33,9 @@ def test_threads_and_repetition_do_not_change_a_bit(folder: Path) -> None:
         assert np.array_equal(model.logits(**inputs), once)
 
 
-def test_another_chunking_would_change_bits_but_not_numbers(model: FrozenModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_chunking_would_change_bits_but_not_numbers(
+    model: FrozenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The twin: chunks cut by the number of threads would be seen in the last bits, so bit equality means something."""
     inputs = many_rows()
     before = model.logits(**inputs)

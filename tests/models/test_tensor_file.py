@@ -78,6 +78,7 @@ def test_the_reference_implementation_agrees(tmp_path: Path) -> None:
 
 F4 = entry("F32", [1], 0, 4)
 
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

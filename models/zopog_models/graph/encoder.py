@@ -83,8 +83,13 @@ def build(checkpoint: Checkpoint, injection: str = "post_layernorm") -> tuple[by
     answer = g.op("Unsqueeze", answer, g.integers(1))  # (R, 1, D)
     answer = layers.encoder_layer(answer, x, to_answer, f"{a.family}.encoder.layer.{a.layers - 1}")
     hidden = g.op("Squeeze", answer, g.integers(1))  # (R, D)
-    logits = _label_logits(layers, hidden, words, label_ids, tied="tie_word_embeddings" not in checkpoint.config
-                           or bool(checkpoint.config["tie_word_embeddings"]))  # fmt: skip
+    logits = _label_logits(
+        layers,
+        hidden,
+        words,
+        label_ids,
+        tied="tie_word_embeddings" not in checkpoint.config or bool(checkpoint.config["tie_word_embeddings"]),
+    )
     g.output(logits, "logits", np.float32, ("R", "C"))
     metadata = {"injection": injection, "architecture": json.dumps(asdict(a), sort_keys=True)}
     return g.model_bytes(f"{a.family}_masked_language_model", metadata), g.initializers
