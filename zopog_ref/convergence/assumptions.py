@@ -156,6 +156,6 @@ def observed_losses(problem: Problem, rng: np.random.Generator, points: int) -> 
     return Inequality(max(-smallest, 0.0), 0.0), Inequality(largest, problem.F)
 
 
-def observed_lower_bound(alphas: FLOAT64, alpha_min: float) -> Inequality:
-    """Lower-bounded parameters [A4]: alpha_min <= the smallest alpha before any clipping. alphas (..., n, N)."""
-    return Inequality(alpha_min, float(np.min(alphas)), "smallest alpha of the run on the right")
+def observed_lower_bound(smallest_alpha: float, alpha_min: float) -> Inequality:
+    """Lower-bounded parameters [A4]: alpha_min <= the smallest alpha of a run whose clipping floor is far below."""
+    return Inequality(alpha_min, smallest_alpha, "smallest alpha of the run on the right")

@@ -49,7 +49,7 @@ class Inequality:
 
     @property
     def ratio(self) -> float:
-        """left / right: how much of the bound is used. Both negative (a decrease): right / left, the share guaranteed."""
+        """left / right: how much of the bound is used. Both negative, a decrease: right / left, the share promised."""
         if self.left < 0 and self.right < 0:
             return self.right / self.left
         return self.left / self.right if self.right else float("inf" if self.left > 0 else "nan")

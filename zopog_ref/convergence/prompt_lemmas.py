@@ -1,4 +1,4 @@
-"""The lines on the discrete prompt, section 3.2: [S1] to [S5], [V1] to [V6], and the Gumbel noise [G1], [G2].
+"""The lines on the discrete prompt, section 3.2: [S1] to [S5], [V1] to [V6].
 
 Each function compares code (the core's, or another one given as `estimator` or `score`) with an exact value, and
 returns both sides. `case` holds the prompts' probabilities, their complex-step scores and their losses.
@@ -22,7 +22,6 @@ from zopog_ref.convergence.exact import (
     log_prompt_probability,
     policy_moments,
     prompt_atoms,
-    token_probabilities,
 )
 from zopog_ref.convergence.problems import SeparableTable
 from zopog_ref.policy_gradient import collapsed, leave_one_out
@@ -224,37 +223,6 @@ def variance_bound(case: PolicyCase, samples: int, F: float, alpha_min: float,
     n, n_candidates = a.alpha.shape
     bound = policy_variance(F, n, n_candidates, alpha_min, a.tau) / samples
     return Inequality(policy_moments(estimator, a, case.losses, samples).trace_covariance, bound, case.name)
-
-
-def noisy_marginal(alpha: FLOAT64, noise: Noise) -> Equality:
-    """Gumbel noise [G1], proved for N = 2, tau = 1: E_g p_i1 = r (c - log r) / c^2, r = alpha_1/alpha_2, c = r - 1.
-
-    g_1 - g_2 = log(u/(1-u)) with u uniform, so p = r u / (1 + c u), and the integral over u is elementary. It lies
-    nearer to 1/2 than alpha_1/(alpha_1 + alpha_2): sampling t from the noisy p is not the Gumbel-max trick.
-    """
-    p = np.tensordot(noise.weight, token_probabilities(alpha, 1.0, noise.gumbel), axes=1)[:, 0]
-    r = alpha[:, 0] / alpha[:, 1]
-    return equal(p, r * (r - 1 - np.log(r)) / (r - 1) ** 2)
-
-
-def per_step_excess(alpha: FLOAT64, tau: float, noise: Noise, losses: FLOAT64) -> float:
-    """Var_g(grad_alpha E_t[l | g]): what the mode gumbel="per_step" adds, whatever I and B. losses (N^n,)."""
-    conditional = np.stack([
-        np.tensordot(a.weight * losses, a.score, axes=1) for a in (prompt_atoms(alpha, tau, g) for g in noise.gumbel)
-    ])  # fmt: skip
-    mean = np.tensordot(noise.weight, conditional, axes=1)
-    return float(noise.weight @ ((conditional - mean) ** 2).sum(axis=(1, 2)))
-
-
-def per_step_variance(alpha: FLOAT64, tau: float, noise: Noise, losses: FLOAT64, samples: int,
-                      estimator: PolicyEstimator = policy_gradient) -> Equality:  # fmt: skip
-    """One noise for all samples of a step [G2], proved: tr Cov(g) = E_g[V5 given g] + Var_g(grad_alpha E_t[l | g])."""
-    given = [prompt_atoms(alpha, tau, g) for g in noise.gumbel]
-    moments = [policy_moments(estimator, a, losses, samples) for a in given]
-    mean = np.tensordot(noise.weight, np.stack([m.mean for m in moments]), axes=1)
-    second = noise.weight @ np.array([m.trace_covariance + (m.mean**2).sum() for m in moments])
-    within = noise.weight @ np.array([variance_formula(a.weight, losses, a.score, samples) for a in given])
-    return equal(second - (mean**2).sum(), within + per_step_excess(alpha, tau, noise, losses), f"I = {samples}")
 
 
 def at_paper_shape(table: SeparableTable, samples: int, times: int, rng: np.random.Generator,

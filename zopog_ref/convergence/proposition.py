@@ -54,13 +54,13 @@ def exact_error(problem: Problem, atoms: Atoms, z: FLOAT64, samples: int, batch:
 
 def bounded_error(problem: Problem, atoms: Atoms, z: FLOAT64, c: Constants, samples: int, batch: int,
                   estimator: PolicyEstimator = policy_gradient) -> Inequality:  # fmt: skip
-    """Proposition 1, proved [V7]: the law of total variance on [V4] and [V6], with [A2]; batches independent of alpha."""
+    """Proposition 1, proved [V7]: the law of total variance on [V4], [V6] and [A2]; batches independent of alpha."""
     left = exact_error(problem, atoms, z, samples, batch, estimator).left
     return Inequality(left, proved_bound(c, samples, batch), f"I = {samples}, B = {batch}")
 
 
 def reported_at(atoms: Atoms, losses: FLOAT64, c: Constants, samples: int) -> Inequality:
-    """Proposition 1, reported [V7], on the whole population (sigma_alpha = 0): tr Cov <= 2 sigma_g^2 / I^2 ?
+    """Proposition 1, reported [V7], on the whole population: tr Cov <= 2 sigma_g^2 / I^2 ?
 
     By [V5] the left side is v/I + O(1/I^2) with v > 0, so for every fixed sigma_g it fails once I > 2 sigma_g^2 / v.
     """

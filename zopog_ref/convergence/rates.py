@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from zopog_ref import policy_gradient, sample
 from zopog_ref.convergence.comparison import Equality
 from zopog_ref.convergence.exact import Noise, PolicyEstimator, ZerothEstimator, prompt_atoms
+from zopog_ref.convergence.noise_lemmas import per_step_excess
 from zopog_ref.convergence.problems import GaussianWells, Problem, TableQuadratic
-from zopog_ref.convergence.prompt_lemmas import per_step_excess, variance_formula
+from zopog_ref.convergence.prompt_lemmas import variance_formula
 from zopog_ref.distribution import probabilities
 from zopog_ref.zeroth_order import perturb, two_point_gradient
 
@@ -85,12 +86,12 @@ def policy_variance_curve(problem: Problem, alpha: FLOAT64, z: FLOAT64, sizes: S
             out[r] = ((np.asarray(estimator(losses[number], tokens, alpha, p, 1.0)) - G) ** 2).sum()
         return out
 
-    predicted = [variance_formula(atoms.weight, losses, atoms.score, I) for I in sizes]
+    predicted = [variance_formula(atoms.weight, losses, atoms.score, size) for size in sizes]
     return _curve("variance of the policy gradient", "I", sizes, squared_errors, predicted)
 
 
-def noise_floor_curve(problem: GaussianWells, alpha: FLOAT64, tau: float, z: FLOAT64, noise: Noise, sizes: Sequence[int],
-                      times: int, rng: np.random.Generator, per_step: bool) -> Curve:  # fmt: skip
+def noise_floor_curve(problem: GaussianWells, alpha: FLOAT64, tau: float, z: FLOAT64, noise: Noise,
+                      sizes: Sequence[int], times: int, rng: np.random.Generator, per_step: bool) -> Curve:  # fmt: skip
     """Variance of VR-PGE against I under Gumbel noise [G2]: per_step stays above Var_g(grad E_t[l | g]), N = 2."""
     losses = problem.table(z).mean(axis=1)
     given = [prompt_atoms(alpha, tau, g) for g in noise.gumbel]
@@ -107,17 +108,14 @@ def noise_floor_curve(problem: GaussianWells, alpha: FLOAT64, tau: float, z: FLO
             out[r] = ((policy_gradient(values, tokens, alpha, p, tau) - G) ** 2).sum()
         return out
 
-    predicted = []
-    for I in sizes:
-        if per_step:
-            within = sum(w * variance_formula(a.weight, losses, a.score, I) for w, a in zip(noise.weight, given))
-            predicted.append(float(within) + per_step_excess(alpha, tau, noise, losses))
-        else:
-            weight = np.concatenate([w * a.weight for w, a in zip(noise.weight, given)])
-            score = np.concatenate([a.score for a in given])
-            predicted.append(variance_formula(weight, np.tile(losses, len(given)), score, I))
-    name = "one noise a step (per_step)" if per_step else "fresh noise a sample (per_sample)"
-    return _curve(name, "I", sizes, squared_errors, predicted)
+    if per_step:
+        excess = per_step_excess(alpha, tau, noise, losses)
+        within = [[variance_formula(a.weight, losses, a.score, size) for a in given] for size in sizes]
+        return _curve("one noise a step (per_step)", "I", sizes, squared_errors, list(within @ noise.weight + excess))
+    weight = np.concatenate([w * a.weight for w, a in zip(noise.weight, given)])
+    score, every = np.concatenate([a.score for a in given]), np.tile(losses, len(given))
+    predicted = [variance_formula(weight, every, score, size) for size in sizes]
+    return _curve("fresh noise a sample (per_sample)", "I", sizes, squared_errors, predicted)
 
 
 def zeroth_errors(problem: Problem, z: FLOAT64, mu: float, pairs: int, batch: int, per_example: bool, times: int,
@@ -163,7 +161,7 @@ def dimension_curve(rng: np.random.Generator, dims: Sequence[int], times: int) -
 
 
 def batch_curve(rng: np.random.Generator, sizes: Sequence[int], times: int, spread: float, per_example: bool) -> Curve:
-    """Variance given the batch against B, one pair, d = 20 [Z5], [Z5b]: predicted exactly for both kinds of directions."""
+    """Variance given the batch against B, one pair, d = 20 [Z5], [Z5b], predicted exactly for both directions modes."""
     problem = plain_quadratic(rng, 20, max(sizes), spread)
     slopes = [problem.slope_table(np.zeros(20))[0, :B] for B in sizes]
     together = [float((s.mean(axis=0) ** 2).sum()) for s in slopes]
@@ -176,13 +174,16 @@ def batch_curve(rng: np.random.Generator, sizes: Sequence[int], times: int, spre
     )  # fmt: skip
 
 
-def radius_curve(rng: np.random.Generator, problem: GaussianWells, z: FLOAT64, radii: Sequence[float], times: int) -> Curve:
+def radius_curve(rng: np.random.Generator, problem: GaussianWells, z: FLOAT64, radii: Sequence[float],
+                 times: int) -> Curve:  # fmt: skip
     """E||g||^2 of one pair on a well against mu: flat for small mu [Z4]."""
+    first = np.zeros(times, np.int64)
+
     def squares(i: int) -> FLOAT64:
         u = rng.standard_normal((times, problem.d))
-        plus, minus = (problem.of(np.zeros(times, np.int64), x, np.zeros(times, np.int64)) for x in perturb(z, u, radii[i]))
-        return np.array([(two_point_gradient(a[None], b[None], v[None], radii[i]) ** 2).sum()
-                         for a, b, v in zip(plus, minus, u)])  # fmt: skip
+        plus, minus = (problem.of(first, point, first) for point in perturb(z, u, radii[i]))
+        pairs = zip(plus[:, None], minus[:, None], u[:, None])
+        return np.array([(two_point_gradient(*pair, radii[i]) ** 2).sum() for pair in pairs])
 
     return _curve("second moment on a well", "mu", radii, squares)
 
@@ -208,7 +209,8 @@ class Roundoff:
     best: float  # mu* of the formula
 
 
-def float32_radius(problem: GaussianWells, z: FLOAT64, radii: Sequence[float], times: int, rng: np.random.Generator) -> Roundoff:
+def float32_radius(problem: GaussianWells, z: FLOAT64, radii: Sequence[float], times: int,
+                   rng: np.random.Generator) -> Roundoff:  # fmt: skip
     """Which mu is best in float32: bias^2 ~ b^2 mu^4, round-off ~ d e^2 / (2 mu^2), so mu* = (d e^2 / (4 b^2))^(1/6).
 
     e^2 = ulp^2 / 12 is the variance of rounding one loss, ulp = 2^-24 for losses in [1/2, 1); one pair. Round-off is
@@ -221,7 +223,7 @@ def float32_radius(problem: GaussianWells, z: FLOAT64, radii: Sequence[float], t
     for i, m in enumerate(mu):
         u = rng.standard_normal((times, d))
         plus, minus = (problem.of(zero, x, zero) for x in perturb(z, u, m))
-        lost = (plus.astype(np.float32).astype(np.float64) - plus) - (minus.astype(np.float32).astype(np.float64) - minus)
+        lost = (plus.astype(np.float32) - plus) - (minus.astype(np.float32) - minus)
         squared = (u**2).sum(axis=1) * (lost / (2 * m)) ** 2
         roundoff[i], error[i] = squared.mean(), squared.std(ddof=1) / np.sqrt(times)
     small = int(np.searchsorted(mu, 1e-2))

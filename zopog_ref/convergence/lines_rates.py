@@ -1,0 +1,241 @@
+"""Rows on the measured rates and the complexity [C1]; the curves are kept for the plots."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from zopog_ref.convergence import rates, runs, theorem
+from zopog_ref.convergence.bench import Bench
+from zopog_ref.convergence.comparison import Equality, Inequality
+from zopog_ref.convergence.exact import binary_noise
+from zopog_ref.convergence.lines import Line
+from zopog_ref.convergence.problems import gaussian_wells, random_alpha
+from zopog_ref.convergence.rates import Curve, Roundoff
+
+
+def _once(bench: Bench, key: str, make: Callable[[], object]) -> object:
+    if key not in bench.cache:
+        bench.cache[key] = make()
+    return bench.cache[key]
+
+
+def policy_curve(bench: Bench) -> Curve:
+    """Variance of VR-PGE against I, on N^n = 512 or 4096 prompts."""
+
+    def make() -> Curve:
+        rng, N = bench.rng(40), 16 if bench.effort.prompts == 4096 else 8
+        problem, z = gaussian_wells(rng, 3, N, 4, 4), 0.5 * rng.standard_normal(4)
+        place = random_alpha(rng, 3, N), z, (2, 4, 8, 16, 32, 64, 128, 256)
+        return rates.policy_variance_curve(problem, *place, bench.effort.times, rng, bench.policy)
+
+    return _once(bench, "policy", make)  # type: ignore[return-value]
+
+
+def noise_curve(bench: Bench, per_step: bool) -> Curve:
+    """Variance of VR-PGE against I under the two modes of Gumbel noise."""
+
+    def make() -> Curve:
+        args = bench.small_wells, bench.binary_alpha, 1.0, bench.z, binary_noise(2, 16), (2, 8, 32, 128, 512)
+        return rates.noise_floor_curve(*args, max(bench.effort.times // 4, 1000), bench.rng(41), per_step)
+
+    return _once(bench, f"noise {per_step}", make)  # type: ignore[return-value]
+
+
+def pairs_curve(bench: Bench) -> Curve:
+    """Variance of the zeroth-order estimate against I_2."""
+    make = lambda: rates.pairs_curve(bench.rng(42), (1, 2, 4, 8, 16, 32), bench.effort.times)  # noqa: E731
+    return _once(bench, "pairs", make)  # type: ignore[return-value]
+
+
+def dimension_curve(bench: Bench) -> Curve:
+    """Variance of the zeroth-order estimate against d."""
+    make = lambda: rates.dimension_curve(bench.rng(43), (2, 4, 8, 16, 32, 64, 128), bench.effort.times)  # noqa: E731
+    return _once(bench, "dimension", make)  # type: ignore[return-value]
+
+
+def batch_curve(bench: Bench, spread: float, per_example: bool) -> Curve:
+    """Variance of both kinds of directions against B, examples alike (0) or not (3)."""
+    args = bench.rng(44), (1, 2, 4, 8, 16, 32), bench.effort.times, spread, per_example
+    return _once(bench, f"batch {spread} {per_example}", lambda: rates.batch_curve(*args))  # type: ignore[return-value]
+
+
+def radius_curve(bench: Bench) -> Curve:
+    """Second moment of the zeroth-order estimate on a well against mu."""
+
+    def make() -> Curve:
+        rng = bench.rng(45)
+        problem = gaussian_wells(rng, 1, 1, 10, 1, s=3.0)
+        return rates.radius_curve(rng, problem, rng.standard_normal(10), (1e-3, 1e-2, 1e-1), bench.effort.times)
+
+    return _once(bench, "radius", make)  # type: ignore[return-value]
+
+
+def bias_curves(bench: Bench) -> list[Curve]:
+    """Bias against mu with and without a Lipschitz Hessian."""
+    radii = [float(mu) for mu in np.geomspace(1e-3, 3e-2, 6)]
+    return _once(bench, "bias", lambda: rates.bias_curves(bench.wells, bench.z, radii))  # type: ignore[return-value]
+
+
+def roundoff(bench: Bench) -> Roundoff:
+    """Error of the two-point estimate in float32 against mu."""
+
+    def make() -> Roundoff:
+        rng = bench.rng(46)
+        problem = gaussian_wells(rng, 1, 1, 10, 1)
+        z = problem.w[0, 0] + 1.4 * _unit(rng.standard_normal(10))  # a loss of 0.62: rounded by 2^-24
+        return rates.float32_radius(problem, z, list(np.geomspace(1e-5, 0.3, 15)), bench.effort.times, rng)
+
+    return _once(bench, "roundoff", make)  # type: ignore[return-value]
+
+
+def _unit(v: rates.FLOAT64) -> rates.FLOAT64:
+    return v / np.linalg.norm(v)
+
+
+def _policy_slope(bench: Bench, against: float | None = None) -> Equality:
+    curve = policy_curve(bench)
+    return rates.slope_against(curve, rates.predicted_slope(curve) if against is None else against)
+
+
+def _batches(bench: Bench) -> list[Equality]:
+    curves = [batch_curve(bench, spread, per) for spread in (0.0, 3.0) for per in (True, False)]
+    return [point for curve in curves for point in curve.against_prediction()]
+
+
+def _noise(bench: Bench) -> list[Equality]:
+    return [point for per_step in (False, True) for point in noise_curve(bench, per_step).against_prediction()]
+
+
+def _bias(bench: Bench) -> list[Equality]:
+    wells, kink = bias_curves(bench)
+    return [_near(rates.slope_against(wells, 2.0)), _near(rates.slope_against(kink, 1.0))]
+
+
+def _near(slope: Equality) -> Equality:
+    """A slope of a closed-form curve: exact but for the next order in mu, under 0.01 for these mu."""
+    return Equality(slope.left, slope.right, slope.gap, 0.01, True, slope.case)
+
+
+def _roundoff_slope(bench: Bench) -> Equality:
+    r = roundoff(bench)
+    near = r.mu <= 0.02  # further out the losses leave [1/2, 1), where all are rounded alike
+    return rates.slope_against(Curve("round-off in float32", "mu", r.mu[near], r.roundoff[near], r.error[near]), -2.0)
+
+
+def _best_radius(bench: Bench) -> Inequality:
+    r = roundoff(bench)
+    total = np.interp(np.log(r.best), np.log(r.mu), np.log(r.bias + r.roundoff))
+    return Inequality(float(np.exp(total)), 2 * float((r.bias + r.roundoff).min()), f"mu* = {r.best:.2g}")
+
+
+def _needed_samples(bench: Bench) -> Equality:
+    """I for a root-mean-square error of eps goes as eps^(2/s), s the slope of the variance."""
+    curve = policy_curve(bench)
+    measured, error = rates.slope(curve.x, curve.y, curve.error)
+    exponent, predicted = 2 / measured, 2 / rates.predicted_slope(curve)
+    return Equality(exponent, predicted, exponent - predicted, 2 * error / measured**2, False, "exponent of I in eps")
+
+
+def _sizes_suffice(bench: Bench) -> list[Inequality]:
+    """The sizes of [C1] put back into [T1]."""
+    c, found = bench.run_constants, []
+    for epsilon in (0.3, 0.1, 0.01):
+        sizes = theorem.complexity(c, 1.0, epsilon)
+        whole = [int(np.ceil(x)) for x in (sizes.steps, sizes.policy_samples, sizes.direction_pairs, sizes.batch)]
+        plan = theorem.Plan(1 / c.L_alpha, 1 / c.L_z, sizes.mu, whole[1], whole[2], whole[3])
+        bound = theorem.average_bound(c, plan, whole[0], 1.0) / min(plan.eta_alpha / 2, plan.eta_z / 4)
+        found.append(Inequality(bound, epsilon**2, f"eps = {epsilon}"))
+    return found
+
+
+def _proved_exponent(bench: Bench) -> Equality:
+    few, many = (theorem.complexity(bench.run_constants, 1.0, e).evaluations for e in (1e-6, 1e-7))
+    slope = float(np.log10(few / many))
+    return Equality(slope, -4.0, slope + 4.0, 1e-6, True, "T (I1 + 2 I2) of the proved sizes")
+
+
+@dataclass(frozen=True)
+class ComplexityRuns:
+    """Evaluations until eps-stationary under a rule for the sample sizes."""
+
+    rule: str
+    reached: list[runs.Reached]
+
+    @property
+    def curve(self) -> Curve:
+        """Evaluations against eps."""
+        epsilon, evaluations = (np.array([getattr(r, name) for r in self.reached]) for name in ("epsilon", "evaluations"))
+        error = np.maximum([r.error for r in self.reached], 0.02 * evaluations)
+        return Curve(self.rule, "eps", epsilon, evaluations, error)
+
+
+def complexity_runs(bench: Bench) -> list[ComplexityRuns]:
+    """Algorithm 1 with I of order 1/eps^2 (proved), 1/eps (reported) and fixed at 20, on the wells."""
+
+    def make() -> list[ComplexityRuns]:
+        found, c, seeds = [], bench.run_constants, [7000 + 1000 * bench.seed + r for r in range(4)]
+        first = bench.effort.epsilons[0]
+        rules = {"I = 2/eps^2": (2.0, 2), f"I = 2/({first} eps)": (2 / first, 1), "I = 20": (20.0, 0)}
+        for rule, (factor, power) in rules.items():
+            reached = []
+            for epsilon in bench.effort.epsilons:
+                pairs = int(factor / epsilon**power)
+                plan = theorem.Plan(1 / c.L_alpha, theorem.largest_eta_z(c, pairs), 0.02, pairs, pairs, 4)
+                reached.append(runs.evaluations_to_reach(bench.wells, bench.start, plan, epsilon, 6000, seeds))
+            found.append(ComplexityRuns(rule, reached))
+        return found
+
+    return _once(bench, "complexity", make)  # type: ignore[return-value]
+
+
+def mode_results(bench: Bench) -> list[runs.ModeResult]:
+    """Where Algorithm 1 ends with each kind of noise and of directions, at the same step sizes and calls."""
+
+    def make() -> list[runs.ModeResult]:
+        problem = gaussian_wells(bench.rng(47), 4, 5, 4, 16, s=2.0)
+        seeds = range(bench.effort.mode_runs)
+        return [
+            runs.final_loss(problem, mode, directions, 0.05, 2.0, 100, 8, seeds)
+            for mode in ("none", "per_sample", "per_step") for directions in ("shared", "per_example")
+        ]  # fmt: skip
+
+    return _once(bench, "modes", make)  # type: ignore[return-value]
+
+
+_T = "test_rates.py::"
+RATES = (
+    Line("rate-I", "V5", "Variance of VR-PGE at each I, sampled.", "proved", rates.policy_variance_curve,
+         _T + "test_policy_variance", lambda b: policy_curve(b).against_prediction()),
+    Line("slope-I", "V5", "Its slope in I: -1 (that of V5 over these I).", "proved", rates.policy_variance_curve,
+         _T + "test_policy_variance", _policy_slope),
+    Line("slope-I-reported", "V7", "Its slope in I: -2, as Proposition 1 needs.", "reported",
+         rates.policy_variance_curve, _T + "test_policy_variance", lambda b: _policy_slope(b, -2.0), required=False),
+    Line("rate-noise", "G2", "Variance at each I under both noise modes.", "proved", rates.noise_floor_curve,
+         _T + "test_noise_floor", _noise),
+    Line("rate-I2", "Z5", "Zeroth-order variance in I2: slope -1.", "proved", rates.pairs_curve,
+         _T + "test_zeroth_curves", lambda b: rates.slope_against(pairs_curve(b), -1.0)),
+    Line("rate-d", "Z4", "Zeroth-order variance in d + 1: slope 1.", "proved", rates.dimension_curve,
+         _T + "test_zeroth_curves", lambda b: rates.slope_against(dimension_curve(b), 1.0)),
+    Line("rate-mu", "Z4", "Zeroth-order second moment in mu: slope 0.", "proved", rates.radius_curve,
+         _T + "test_radius", lambda b: rates.slope_against(radius_curve(b), 0.0)),
+    Line("rate-B", "Z5b", "Variance at each B, both kinds of directions.", "proved", rates.batch_curve,
+         _T + "test_batch_curves", _batches),
+    Line("rate-bias", "Z3", "Bias in mu: slope 2, or 1 at a kink.", "proved", rates.bias_curves, _T + "test_bias",
+         _bias),
+    Line("rate-float32", "Z3", "Round-off in float32: slope -2 in mu.", "measured", rates.float32_radius,
+         _T + "test_float32", _roundoff_slope),
+    Line("best-mu", "Z3", "Error at mu* within a factor 2 of the best on the grid.", "measured", rates.float32_radius,
+         _T + "test_float32", _best_radius),
+    Line("C1-sizes", "C1", "The proved sizes make T1's bound at most eps^2.", "proved", theorem.complexity,
+         "test_theorem.py::test_complexity", _sizes_suffice),
+    Line("C1", "C1", "Total evaluations: exponent -4.", "proved", theorem.complexity,
+         "test_theorem.py::test_complexity", _proved_exponent),
+    Line("C1-samples", "C1", "Samples for an error eps: exponent -2, sampled.", "proved", rates.policy_variance_curve,
+         _T + "test_policy_variance", _needed_samples),
+)  # fmt: skip
+
+
+def reported_exponent(bench: Bench) -> list[Equality]:
+    """Slopes of the evaluations that runs of Algorithm 1 took, for the page: none of them is a row."""
+    return [rates.slope_against(rule.curve, -4.0) for rule in complexity_runs(bench)]

@@ -1,0 +1,77 @@
+"""The lines on Gumbel noise, section 3.2: its marginal [G1], one noise for a step [G2], noise reused [G3].
+
+With fresh noise for each sample (gumbel="per_sample") the pairs (g^k, t^k) are independent and [S1] to [V7] hold with
+expectations over (g, t): noisy_atoms. With one noise for a step they hold given g, and these lines say what is added.
+"""
+
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zopog_ref import policy_gradient
+from zopog_ref.convergence.comparison import Equality, equal
+from zopog_ref.convergence.exact import (
+    Nodes,
+    Noise,
+    PolicyEstimator,
+    policy_moments,
+    prompt_atoms,
+    token_probabilities,
+)
+from zopog_ref.convergence.problems import GaussianWells
+from zopog_ref.convergence.prompt_lemmas import variance_formula
+
+FLOAT64 = NDArray[np.float64]
+
+
+def noisy_marginal(alpha: FLOAT64, noise: Noise) -> Equality:
+    """Gumbel noise [G1], proved for N = 2, tau = 1: E_g p_i1 = r (c - log r) / c^2, r = alpha_1/alpha_2, c = r - 1.
+
+    g_1 - g_2 = log(u/(1-u)) with u uniform, so p = r u / (1 + c u), and the integral over u is elementary. It lies
+    nearer to 1/2 than alpha_1/(alpha_1 + alpha_2): sampling t from the noisy p is not the Gumbel-max trick.
+    """
+    p = np.tensordot(noise.weight, token_probabilities(alpha, 1.0, noise.gumbel), axes=1)[:, 0]
+    r = alpha[:, 0] / alpha[:, 1]
+    return equal(p, r * (r - 1 - np.log(r)) / (r - 1) ** 2)
+
+
+def per_step_excess(alpha: FLOAT64, tau: float, noise: Noise, losses: FLOAT64) -> float:
+    """Var_g(grad_alpha E_t[l | g]): what the mode gumbel="per_step" adds, whatever I and B. losses (N^n,)."""
+    conditional = np.stack([
+        np.tensordot(a.weight * losses, a.score, axes=1) for a in (prompt_atoms(alpha, tau, g) for g in noise.gumbel)
+    ])  # fmt: skip
+    mean = np.tensordot(noise.weight, conditional, axes=1)
+    return float(noise.weight @ ((conditional - mean) ** 2).sum(axis=(1, 2)))
+
+
+def per_step_variance(alpha: FLOAT64, tau: float, noise: Noise, losses: FLOAT64, samples: int,
+                      estimator: PolicyEstimator = policy_gradient) -> Equality:  # fmt: skip
+    """One noise for all samples of a step [G2], proved: tr Cov(g) = E_g[V5 given g] + Var_g(grad_alpha E_t[l | g])."""
+    given = [prompt_atoms(alpha, tau, g) for g in noise.gumbel]
+    moments = [policy_moments(estimator, a, losses, samples) for a in given]
+    mean = np.tensordot(noise.weight, np.stack([m.mean for m in moments]), axes=1)
+    second = noise.weight @ np.array([m.trace_covariance + (m.mean**2).sum() for m in moments])
+    within = noise.weight @ np.array([variance_formula(a.weight, losses, a.score, samples) for a in given])
+    return equal(second - (mean**2).sum(), within + per_step_excess(alpha, tau, noise, losses), f"I = {samples}")
+
+
+def reuse_bias(problem: GaussianWells, alpha: FLOAT64, z: FLOAT64, noise: Noise, eta_z: float, mu: float,
+               nodes: Nodes) -> tuple[float, float]:  # fmt: skip
+    """Noise reused across half steps [G3], proved for the official order: the policy gradient is off by O(eta_z).
+
+    There the g of a zeroth-order half serves the next policy half too: z+ = z - eta_z g_z(g) has seen g, and
+    E grad_alpha E_t[l(t, z+) | g] differs from E grad_alpha L(alpha, z+). Exact, I_2 = 1, over g, t and u.
+    Returns (norm of the difference, norm of E grad_alpha L(alpha, z+)).
+    """
+    given = [prompt_atoms(alpha, 1.0, g) for g in noise.gumbel]
+    off, truth = np.zeros(alpha.shape), np.zeros(alpha.shape)
+    for weight_g, atoms in zip(noise.weight, given):
+        for t, (weight_u, u) in product(range(len(atoms.weight)), zip(*nodes)):
+            plus, minus = (problem.table(z + sign * mu * u)[t].mean() for sign in (1, -1))
+            losses = problem.table(z - eta_z * u * (plus - minus) / (2 * mu)).mean(axis=1)
+            weight = weight_g * atoms.weight[t] * weight_u
+            fresh = sum(w * np.tensordot(a.weight * losses, a.score, axes=1) for w, a in zip(noise.weight, given))
+            off += weight * (np.tensordot(atoms.weight * losses, atoms.score, axes=1) - fresh)
+            truth += weight * fresh
+    return float(np.linalg.norm(off)), float(np.linalg.norm(truth))
