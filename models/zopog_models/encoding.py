@@ -125,7 +125,8 @@ def _encode_part(
         string, spots = part.literals[0], []
         for slot, literal in zip(part.slots, part.literals[1:], strict=True):
             text = row[slot].strip()
-            spots.append((len(string), len(string) + len(text), slot))
+            # The space before a text belongs to it: a byte-level tokenizer gives a rare word's space its own token.
+            spots.append((len(string.rstrip()), len(string) + len(text), slot))
             string += text + literal
         strings.append(string)
         spans.append(spots)

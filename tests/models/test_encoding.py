@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from zopog_models import FrozenModel, TaskError, encode, label_ids, make_task
 
@@ -89,6 +91,25 @@ def test_cutting_is_of_the_tokens_of_the_text(roberta: FrozenModel) -> None:
     assert len(row) == 10
     assert row[:3] + row[-5:] == ["<s>", "it", "Ġwas", "Ġit", "Ġwas", "<mask>", "Ġ.", "</s>"]
     assert row[3] == "Ġpeople"
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_any_text_can_be_cut_away_and_nothing_else(model: FrozenModel, data: st.DataObject) -> None:
+    """With room for the template alone, every text leaves the same row: its tokens were told apart exactly."""
+    template = data.draw(
+        st.sampled_from(["{text} it was {mask} .", "it was {text} . {mask} !", "it was {mask} {text}"])
+    )
+    task = make_task(template, LABELS)
+    room = int(encode([("a",)], task, model, 0).lengths[0]) - 1  # "a" is one token wherever it stands
+    bare = encode([("a",)], task, model, model.max_positions - room)
+    assert bare.truncated == 1
+    text = data.draw(st.text(min_size=1, max_size=30).filter(str.strip))
+    row = encode([(text,)], task, model, model.max_positions - room)
+    assert row.ids[0].tolist() == bare.ids[0].tolist()
+    assert row.answer_position.tolist() == bare.answer_position.tolist()
+    free = encode([(text,)], task, model, 0)
+    assert (free.ids[0] == model.mask_id).sum() == 1
 
 
 def test_a_template_that_does_not_fit(model: FrozenModel) -> None:

@@ -146,7 +146,7 @@ ENTRIES = JSON_VALUES | st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(header=st.dictionaries(st.text(max_size=3), ENTRIES, max_size=3) | JSON_VALUES, data=st.binary(max_size=24))
 def test_any_header_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, header: object, data: bytes) -> None:
     path = raw_file(tmp_path_factory.getbasetemp() / "fuzzed", header, data)
@@ -158,7 +158,7 @@ def test_any_header_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
     assert sum(array.nbytes // (1 + (name in widened)) for name, array in tensors.items()) == len(data)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(content=st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzzed-bytes"
@@ -170,7 +170,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
         pass
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_every_cut_and_flip_of_a_good_file(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.getbasetemp() / "good"
