@@ -165,7 +165,8 @@ class ComplexityRuns:
     @property
     def curve(self) -> Curve:
         """Evaluations against eps."""
-        epsilon, evaluations = (np.array([getattr(r, name) for r in self.reached]) for name in ("epsilon", "evaluations"))
+        epsilon = np.array([r.epsilon for r in self.reached])
+        evaluations = np.array([r.evaluations for r in self.reached])
         error = np.maximum([r.error for r in self.reached], 0.02 * evaluations)
         return Curve(self.rule, "eps", epsilon, evaluations, error)
 
@@ -196,7 +197,7 @@ def mode_results(bench: Bench) -> list[runs.ModeResult]:
         problem = gaussian_wells(bench.rng(47), 4, 5, 4, 16, s=2.0)
         seeds = range(bench.effort.mode_runs)
         return [
-            runs.final_loss(problem, mode, directions, 0.05, 2.0, 100, 8, seeds)
+            runs.final_loss(problem, mode, directions, 0.2, 2.0, 100, 8, seeds)
             for mode in ("none", "per_sample", "per_step") for directions in ("shared", "per_example")
         ]  # fmt: skip
 

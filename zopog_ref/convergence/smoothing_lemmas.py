@@ -208,8 +208,9 @@ def exact_variance_per_example(case: ZerothCase, batch: INT64,
     """Variance given the batch with a direction for each example [Z5b], proved, exact on quadratics, I_2 = 1:
 
     (d+1)/B mean_b E_t||grad f_b||^2 + tr Cov_t(grad l_B). Given t the B terms are independent, each of variance
-    E||u u.a||^2 - ||a||^2 = (d+1) ||a||^2. Against [Z5]: (d+1) E_t||grad l_B||^2 + tr Cov_t there; so per-example
-    directions gain between 1 (slopes of the examples unrelated) and B (equal), and never lose.
+    E||u u.a||^2 - ||a||^2 = (d+1) ||a||^2. [Z5] has (d+1) E_t||grad l_B||^2 there. Over random batches, with v the
+    variance of grad f_x given t and m its mean, that is (d+1)(||m||^2 + v/B) against (d+1)(||m||^2 + v)/B: the gain
+    lies between 1 (v large) and B (v = 0). Given one batch whose slopes cancel, shared directions can be better.
     """
     _, each, _, across = _slope_statistics(case, batch)
     left = per_example_moments(case, batch, estimator).trace_covariance
