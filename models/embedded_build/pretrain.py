@@ -99,7 +99,9 @@ def save(model: BertForMaskedLM, folder: Path) -> None:
         for name, value in model.state_dict().items()
         if name not in tied and not name.endswith("position_ids")
     }
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    path = folder / "model.safetensors"
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # it is created for its owner only
 
 
 def pretrain(steps: int, seed: int, precision: str, device: str, out: Path) -> None:
@@ -134,10 +136,12 @@ def pretrain(steps: int, seed: int, precision: str, device: str, out: Path) -> N
         optimizer.step()
         tokens += int(batch.attention_mask.sum())
         mean += 0.01 * (loss.item() - mean)
-        if (step + 1) % max(1, steps // 60) == 0 or step + 1 == steps:
+        last = step + 1 == steps
+        checkpoint = last or (step + 1) % max(1, steps // 10) == 0
+        if checkpoint or (step + 1) % max(1, steps // 60) == 0:
             seconds = time.monotonic() - began
             line = f"step {step + 1:6} tokens {tokens / 1e6:6.1f} M seconds {seconds:6.0f} loss {mean:.3f}"
-            if (step + 1) % max(1, steps // 10) == 0 or step + 1 == steps:
+            if checkpoint:
                 line += f" held-out loss {held_out_loss(model, dev, device):.3f}"
                 save(model, out)
             print(line, flush=True)
