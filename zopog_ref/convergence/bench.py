@@ -65,6 +65,7 @@ class Bench:
     zeroth: ZerothEstimator = two_point_gradient
     one_out: PolicyEstimator = leave_one_out
     scatter: PolicyEstimator = collapsed
+    with_fresh_noise: bool = True  # False for an estimator that takes one p (n, N) for all samples only
     cache: dict[str, object] = field(default_factory=dict, compare=False)
 
     def rng(self, stream: int) -> np.random.Generator:
@@ -131,7 +132,8 @@ class Bench:
     @property
     def policy_cases(self) -> list[tuple[PolicyCase, tuple[int, ...]]]:
         """All three, with the numbers of samples I whose tuples are enumerated."""
-        return [(self.simplex_case, (2, 3)), (self.noisy_case, (2, 3)), (self.fresh_case, (2,))]
+        shared: list[tuple[PolicyCase, tuple[int, ...]]] = [(self.simplex_case, (2, 3)), (self.noisy_case, (2, 3))]
+        return [*shared, (self.fresh_case, (2,))] if self.with_fresh_noise else shared
 
     def on_quadratic(self, mu: float = 0.3) -> ZerothCase:
         """The quadratic with 4 nodes a dimension: exact for its sixth-degree moments."""

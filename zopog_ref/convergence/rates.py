@@ -214,7 +214,7 @@ class Roundoff:
 
 def float32_radius(problem: GaussianWells, z: FLOAT64, radii: Sequence[float], times: int,
                    rng: np.random.Generator) -> Roundoff:  # fmt: skip
-    """Which mu is best in float32 [Z3]: bias^2 ~ b^2 mu^4, round-off ~ d e^2 / (2 mu^2), so mu* = (d e^2 / 4 b^2)^(1/6).
+    """Which mu is best in float32 [Z3]: bias^2 ~ b^2 mu^4, round-off ~ d e^2 / 2 mu^2: mu* = (d e^2 / 4 b^2)^(1/6).
 
     e^2 = ulp^2 / 12 is the variance of rounding one loss, ulp = 2^-24 for losses in [1/2, 1); one pair. Round-off is
     measured as E||g32 - g64||^2 on the same directions.
