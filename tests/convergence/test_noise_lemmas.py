@@ -67,3 +67,11 @@ def test_reuse_bias_twin() -> None:
     none = Noise(np.ones(1), np.zeros((1, 1, 2)))
     assert noise_lemmas.reuse_bias(*args, BENCH.noise, 0.0, 0.1, normal_nodes(2, 4))[0] < 1e-15
     assert noise_lemmas.reuse_bias(*args, none, 0.3, 0.1, normal_nodes(2, 4))[0] < 1e-15
+
+
+def test_mode_statistics() -> None:
+    """One noise a step never has the smaller variance of the two noisy modes: its between-noise part is not averaged."""
+    losses = BENCH.one_position.table(BENCH.z).mean(axis=1)
+    found = noise_lemmas.mode_statistics(ONE, binary_noise(1, 16), losses, 20)
+    assert found["per_step"].variance > found["per_sample"].variance
+    assert found["per_step"].gradient2 == found["per_sample"].gradient2

@@ -46,7 +46,19 @@ def test_theorem_1() -> None:
     assert runs.theorem_1(BENCH.run_constants, plan, run, None).holds()
     shared = runs.trace(BENCH.wells, BENCH.start, plan, 25, range(3), fresh=False)
     assert runs.theorem_1(BENCH.run_constants, plan, shared, None, shared=True).holds()
-    assert run.smallest_alpha > BENCH.run_constants.alpha_min  # [A4] by itself
+    assert run.smallest_alpha.min() > BENCH.run_constants.alpha_min  # [A4] by itself
+
+
+def test_a_run_is_cut_where_a4_ends() -> None:
+    plan = quiet_plan()
+    run = runs.trace(BENCH.wells, BENCH.start, replace(plan, eta_alpha=1 / BENCH.run_constants.L_alpha), 25, range(3), True)
+    level = float(np.median(run.smallest_alpha.min(axis=0)[1:]))
+    cut = run.within(level)
+    steps = cut.alpha_slope2.shape[1]
+    assert 0 < steps < 25
+    assert cut.smallest_alpha.min() >= level > run.smallest_alpha[:, steps + 1].min()
+    with pytest.raises(ValueError, match="first step"):
+        run.within(1.0)
 
 
 def test_theorem_1_twin(monkeypatch) -> None:

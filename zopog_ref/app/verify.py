@@ -18,7 +18,7 @@ from zopog_ref.convergence.bench import FULL, QUICK, Bench
 from zopog_ref.convergence.lines import Line, Result, evaluate
 from zopog_ref.convergence.lines_continuous import CONTINUOUS
 from zopog_ref.convergence.lines_discrete import DISCRETE
-from zopog_ref.convergence.lines_rates import RATES, complexity_runs, mode_results
+from zopog_ref.convergence.lines_rates import RATES, complexity_runs, mode_results, noise_modes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,6 +108,7 @@ def document(bench: Bench, results: list[Result], skipped: list[str]) -> dict[st
             {"rule": rule.rule, **vars(reached)} for rule in complexity_runs(bench) for reached in rule.reached
         ] if bench.effort.epsilons else [],
         "final_loss": [vars(m) for m in mode_results(bench)] if bench.effort.mode_runs else [],
+        "noise_modes": noise_modes(bench),
         "model": bench.cache.get("model", {}),
     }  # fmt: skip
 

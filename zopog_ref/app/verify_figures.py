@@ -22,15 +22,16 @@ class Figure(NamedTuple):
 
 
 def _pair(curve: Curve, colour: int, name: str | None = None) -> list[Series]:
-    found = [Series(name or curve.name, curve.x, curve.y, colour, curve.error)]
+    predicted = curve.predicted is not None
+    found = [Series(name or curve.name, curve.x, curve.y, colour, curve.error, only_dots=predicted)]
     if curve.predicted is not None:
-        found.append(Series("predicted exactly", curve.x, curve.predicted, colour, dashed=True))
+        found.append(Series("", curve.x, curve.predicted, colour, dashed=True))
     return found
 
 
 def _slope(curve: Curve) -> str:
     value, error = rates.slope(curve.x, curve.y, curve.error)
-    return f"{value:.3f} ± {error:.3f}"
+    return f"{value:.3f} ± {error:.3f}".replace("-", "−")
 
 
 def figures(bench: Bench) -> list[Figure]:
@@ -67,7 +68,7 @@ def _directions(bench: Bench) -> Figure:
         (3.0, False, "shared, examples differ"), (3.0, True, "per-example, examples differ"),
     ], start=1):  # fmt: skip
         c = measured.batch_curve(bench, spread, per)
-        series.append(Series(name, c.x, c.y, colour, c.error))
+        series += _pair(c, colour, name)
     note = "A direction for each example divides the variance by B where examples agree; elsewhere it gains less."
     body = chart(series, "batch size B", "variance of ĝ_z", note)
     return Figure("Per-example directions use the same calls better", "Z5 Z5b", body)
@@ -100,7 +101,7 @@ def _roundoff(bench: Bench) -> Figure:
 
 
 def _theorem(bench: Bench) -> Figure:
-    run, c, plan = run_trace(bench, True), bench.run_constants, bench.run_plan
+    run, c, plan = run_trace(bench, True).within(bench.run_constants.alpha_min), bench.run_constants, bench.run_plan
     steps = np.arange(1, run.alpha_slope2.shape[1] + 1)
     left = progress(c, plan, run.alpha_slope2, run.z_slope2).mean(axis=0).cumsum() / steps
     drop = run.value[:, 0].mean() - run.value[:, 1:].mean(axis=0)

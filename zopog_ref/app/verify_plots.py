@@ -13,7 +13,10 @@ LEFT, RIGHT, TOP, BOTTOM = 62, 14, 14, 46
 
 @dataclass(frozen=True)
 class Series:
-    """One curve. colour 1 to 6 of the page's palette; dashed for what is predicted, dots for what is measured."""
+    """One curve. colour 1 to 6 of the page's palette; dashed for what is predicted, dots for what is measured.
+
+    A dashed curve without a name has no place in the legend: it is the prediction of the dots of its colour.
+    """
 
     name: str
     x: ArrayLike
@@ -21,6 +24,7 @@ class Series:
     colour: int
     error: ArrayLike | None = None
     dashed: bool = False
+    only_dots: bool = False
 
 
 def chart(series: Sequence[Series], x_label: str, y_label: str, note: str = "") -> str:
@@ -38,9 +42,9 @@ def chart(series: Sequence[Series], x_label: str, y_label: str, note: str = "") 
     body = [_axes(x_range, y_range, place, x_label, y_label)]
     body += [_curve(s, place) for s in series]
     drawn = "".join(body)
-    label = escape(f"{y_label} against {x_label}; " + ", ".join(s.name for s in series))
+    label = escape(f"{y_label} against {x_label}; " + ", ".join(s.name for s in series if s.name))
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{drawn}</svg>'
-    keys = "".join(f'<span class="key"><i class="{_style(s)}"></i>{escape(s.name)}</span>' for s in series)
+    keys = "".join(f'<span class="key"><i class="{_style(s)}"></i>{escape(s.name)}</span>' for s in series if s.name)
     return f'{svg}<div class="legend">{keys}</div>' + (f"<p>{note}</p>" if note else "")
 
 
@@ -60,7 +64,7 @@ def _curve(series: Series, place) -> str:  # type: ignore[no-untyped-def]
     keep = (x > 0) & (y > 0)
     points = [place(a, b) for a, b in zip(x[keep], y[keep])]
     path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in points)
-    out = f'<path class="line {_style(series)}" d="{path}"/>'
+    out = "" if series.only_dots else f'<path class="line {_style(series)}" d="{path}"/>'
     if series.dashed:
         return out
     if series.error is not None:

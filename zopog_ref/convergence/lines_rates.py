@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,8 @@ from zopog_ref.convergence.bench import Bench
 from zopog_ref.convergence.comparison import Equality, Inequality
 from zopog_ref.convergence.exact import binary_noise
 from zopog_ref.convergence.lines import Line
-from zopog_ref.convergence.problems import gaussian_wells, random_alpha
+from zopog_ref.convergence.noise_lemmas import mode_statistics
+from zopog_ref.convergence.problems import binary_vocabulary, gaussian_wells, random_alpha
 from zopog_ref.convergence.rates import Curve, Roundoff
 
 
@@ -240,3 +242,27 @@ RATES = (
 def reported_exponent(bench: Bench) -> list[Equality]:
     """Slopes of the evaluations that runs of Algorithm 1 took, for the page: none of them is a row."""
     return [rates.slope_against(rule.curve, -4.0) for rule in complexity_runs(bench)]
+
+
+def noise_modes(bench: Bench) -> list[dict[str, Any]]:
+    """Medians over 50 random wells (n = 2, N = 2): squared gradient, variance at I = 20, and their ratio, for each mode
+    of noise at alpha = (1/2, 1/2) and (0.9, 0.1). Exact but for the choice of problems."""
+
+    def make() -> list[dict[str, Any]]:
+        found, noise = [], binary_noise(2, 16)
+        for row in ((0.5, 0.5), (0.9, 0.1)):
+            seen: dict[str, list[tuple[float, float]]] = {"none": [], "per_sample": [], "per_step": []}
+            for i in range(50):
+                rng = bench.rng(1000 + i)
+                losses = binary_vocabulary(rng, 2, 2, 3).table(0.7 * rng.standard_normal(2)).mean(axis=1)
+                statistics = mode_statistics(np.array([row, row]), noise, losses, 20)
+                for mode, (gradient2, variance) in statistics.items():
+                    seen[mode].append((gradient2, variance))
+            for mode, values in seen.items():
+                g2, variance = np.array(values).T
+                medians = (float(np.median(x)) for x in (g2, variance, g2 / variance))
+                found.append({"alpha": f"{row[0]:g}, {row[1]:g}", "mode": mode,
+                              **dict(zip(("gradient2", "variance", "ratio"), medians))})  # fmt: skip
+        return found
+
+    return _once(bench, "noise modes", make)  # type: ignore[return-value]

@@ -5,6 +5,7 @@ expectations over (g, t): noisy_atoms. With one noise for a step they hold given
 """
 
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from zopog_ref.convergence.exact import (
     Nodes,
     Noise,
     PolicyEstimator,
+    noisy_atoms,
     policy_moments,
     prompt_atoms,
     token_probabilities,
@@ -75,3 +77,27 @@ def reuse_bias(problem: GaussianWells, alpha: FLOAT64, z: FLOAT64, noise: Noise,
             off += weight * (np.tensordot(atoms.weight * losses, atoms.score, axes=1) - fresh)
             truth += weight * fresh
     return float(np.linalg.norm(off)), float(np.linalg.norm(truth))
+
+
+class ModeStatistics(NamedTuple):
+    """What a mode of noise gives at a point: ||grad_alpha L||^2 of its own objective, and tr Cov of the estimate."""
+
+    gradient2: float
+    variance: float
+
+
+def mode_statistics(alpha: FLOAT64, noise: Noise, losses: FLOAT64, samples: int) -> dict[str, ModeStatistics]:
+    """Signal and variance [G2] of the three modes at one alpha (tau = 1, N = 2), exactly. losses (2^n,)."""
+    plain, fresh = prompt_atoms(alpha), noisy_atoms(alpha, 1.0, noise)
+    given = [prompt_atoms(alpha, 1.0, g) for g in noise.gumbel]
+    gradient = np.tensordot(plain.weight * losses, plain.score, axes=1)
+    every = losses[fresh.prompt]
+    noisy = float((np.tensordot(fresh.weight * every, fresh.score, axes=1) ** 2).sum())
+    within = noise.weight @ np.array([variance_formula(a.weight, losses, a.score, samples) for a in given])
+    return {
+        "none": ModeStatistics(
+            float((gradient**2).sum()), variance_formula(plain.weight, losses, plain.score, samples)
+        ),
+        "per_sample": ModeStatistics(noisy, variance_formula(fresh.weight, every, fresh.score, samples)),
+        "per_step": ModeStatistics(noisy, float(within) + per_step_excess(alpha, 1.0, noise, losses)),
+    }

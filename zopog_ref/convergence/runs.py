@@ -20,12 +20,20 @@ FLOAT64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Trace:
-    """What R runs of T steps did, exactly: values (R, T+1), squared slopes (R, T), the smallest alpha seen."""
+    """What R runs of T steps did, exactly: values (R, T+1), squared slopes (R, T), the smallest alpha (R, T+1)."""
 
     value: FLOAT64  # L(alpha_t, z_t)
     alpha_slope2: FLOAT64  # ||grad_alpha L(alpha_t, z_t)||^2
     z_slope2: FLOAT64  # ||grad_z L(alpha_{t+1}, z_t)||^2
-    smallest_alpha: float
+    smallest_alpha: FLOAT64  # before any clipping at alpha_min
+
+    def within(self, alpha_min: float) -> "Trace":
+        """The steps until the first run leaves {alpha >= alpha_min}: what [A4] asks for."""
+        inside = self.smallest_alpha.min(axis=0) >= alpha_min  # (T+1,)
+        steps = len(inside) - 1 if inside.all() else max(int(np.argmin(inside)) - 1, 0)
+        if steps == 0:
+            raise ValueError(f"a run leaves alpha >= {alpha_min} at its first step: smaller steps or more samples")
+        return Trace(*(a[:, : steps + extra] for a, extra in zip(vars(self).values(), (1, 0, 0, 1))))
 
 
 def settings_of(plan: Plan, alpha_min: float, **changes: object) -> Settings:
@@ -44,8 +52,8 @@ def trace(problem: Problem, start: ZOPoGState, plan: Plan, steps: int, seeds: Se
     Algorithm 1 does. Mini-batches are drawn with replacement. The clipping floor is far below, so that the smallest
     alpha shows whether [A4] held by itself.
     """
-    values, a2, z2 = (np.empty((len(seeds), steps + extra)) for extra in (1, 0, 0))
-    smallest = float(start.alpha.min())
+    values, a2, z2, smallest = (np.empty((len(seeds), steps + extra)) for extra in (1, 0, 0, 1))
+    smallest[:, 0] = start.alpha.min()
     shape = (problem.n, problem.n_candidates, problem.d)
     for r, seed in enumerate(seeds):
         first, second = settings_of(plan, 1e-11, zeroth_order=False), settings_of(plan, 1e-11, policy=False)
@@ -58,7 +66,7 @@ def trace(problem: Problem, start: ZOPoGState, plan: Plan, steps: int, seeds: Se
                 examples[1] = examples[0]
             values[r, t], a2[r, t], _ = exact_state(problem, state.alpha, state.z)
             state = halves[0].step(state, objective, examples[0])
-            smallest = min(smallest, float(state.alpha.min()))
+            smallest[r, t + 1] = state.alpha.min()
             _, _, z2[r, t] = exact_state(problem, state.alpha, state.z)
             state = halves[1].step(state, objective, examples[1])
         values[r, steps] = exact_state(problem, state.alpha, state.z)[0]
