@@ -60,14 +60,6 @@ def test_not_a_number_never_holds() -> None:
 @pytest.mark.parametrize("seed", range(100, 110))
 def test_ten_seeds_raise_no_false_alarm(seed: int) -> None:
     """Only rows that are sampled: the others are exact and the same alarm, or none, at every effort."""
-    results = evaluate(SAMPLED, Bench(seed=seed, effort=replace(TINY, times=800, paper_times=800)))
+    results = evaluate(SAMPLED, Bench(seed=seed, effort=replace(TINY, times=500, paper_times=500)))
     assert sampled(c for r in results for c in r.comparisons) > 40
     assert [r.line.key for r in results if r.line.required and not r.holds] == []
-
-
-def test_all_rows_once() -> None:
-    results = evaluate(LINES, Bench(seed=11, effort=TINY))
-    assert [r.line.key for r in results if r.line.required and not r.holds] == []
-    failing = {r.line.key for r in results if not r.holds}
-    assert {"V7-reported", "slope-I-reported"} <= failing <= {"V7-reported", "slope-I-reported", "A4-limit", "A4"}
-    assert sampled(c for r in results for c in r.comparisons) > 40

@@ -72,6 +72,9 @@ def test_reuse_bias_twin() -> None:
 def test_mode_statistics() -> None:
     """One noise a step never has the smaller variance of the two noisy modes: its between-noise part is not averaged."""
     losses = BENCH.one_position.table(BENCH.z).mean(axis=1)
-    found = noise_lemmas.mode_statistics(ONE, binary_noise(1, 16), losses, 20)
+    noise = binary_noise(1, 16)
+    found = {mode: values[0] for mode, values in noise_lemmas.mode_statistics(ONE, noise, losses[None], 20).items()}
     assert found["per_step"].variance > found["per_sample"].variance
     assert found["per_step"].gradient2 == found["per_sample"].gradient2
+    excess = noise_lemmas.per_step_excess(ONE, 1.0, noise, losses)
+    assert found["per_step"].variance > excess > 0

@@ -30,7 +30,8 @@ def parse(*given: str) -> argparse.Namespace:
 
 @pytest.fixture
 def tiny(monkeypatch) -> None:
-    monkeypatch.setattr(verify, "QUICK", replace(TINY, times=600, paper_times=600))
+    for module in (verify, verify_estimator):
+        monkeypatch.setattr(module, "QUICK", replace(TINY, times=600, paper_times=600))
 
 
 def test_json_and_page(tiny, tmp_path: Path, capsys) -> None:
@@ -40,6 +41,8 @@ def test_json_and_page(tiny, tmp_path: Path, capsys) -> None:
     assert "VR-PGE" in err
     assert found["summary"]["required"] == found["summary"]["required_holding"] >= 50
     assert found["summary"]["skipped"]
+    failing = {row["key"] for row in found["rows"] if not row["holds"]}
+    assert {"V7-reported", "slope-I-reported"} <= failing <= {"V7-reported", "slope-I-reported", "A4-limit", "A4"}
     assert {row["key"] for row in found["rows"]} == {line.key for line in DISCRETE + CONTINUOUS + RATES}
     for row in found["rows"]:
         for place in (row["function"], row["test"]):
@@ -76,6 +79,7 @@ def test_a_broken_line_fails_the_command(tiny, monkeypatch, capsys) -> None:
 
     bench = verify.Bench
     monkeypatch.setattr(verify, "Bench", lambda **given: bench(**given, policy=one_over_I))
+    monkeypatch.setattr(verify, "noise_modes", lambda bench: [])
     monkeypatch.setattr(verify, "CONTINUOUS", ())
     monkeypatch.setattr(verify, "RATES", ())
     assert verify.run(parse("--quick", "--no-model")) == 1
@@ -95,14 +99,14 @@ def test_formula_errors_name_the_command() -> None:
 
 
 @pytest.mark.parametrize("name", ["official", "unnamed"])
-def test_the_official_formula_passes(name: str, capsys) -> None:
+def test_the_official_formula_passes(tiny, name: str, capsys) -> None:
     assert verify.run(parse("--quick", "--estimator", HERE + name, "--kind", "policy")) == 0
     out = capsys.readouterr().out
     assert "violates none" in out
     assert "fresh noise" in out  # it takes one p only, and the answer says so
 
 
-def test_bdpl_is_told_its_factor(capsys) -> None:
+def test_bdpl_is_told_its_factor(tiny, capsys) -> None:
     assert verify.run(parse("--quick", "--json", "--estimator", HERE + "bdpl")) == 1
     answer = json.loads(capsys.readouterr().out)
     rows = {row["key"]: row for row in answer["rows"]}

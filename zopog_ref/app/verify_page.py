@@ -47,7 +47,7 @@ _ROW = """<article class="{kind}" id="{key}"><div class="label">{label}</div>
 _GREEK = (
     ("sigma_alpha^2", "σ_α²"), ("sigma_g^2", "σ_g²"), ("sigma_z^2", "σ_z²"), ("L_alpha", "L_α"), ("alpha", "α"), ("tau", "τ"),
     ("eta_z", "η_z"), ("rho ", "ρ "), ("rho-", "ρ-"), ("mu^2", "μ²"), ("eps^2", "ε²"), ("eps", "ε"), ("||", "‖"), ("^2", "²"), ("<=", "≤"), (">=", "≥"),
-    ("sqrt(d)", "√d"), (" mu", " μ"), ("grad ", "∇"), ("I2", "I₂"), ("I1", "I₁"), (": -", ": −"), ("slope -", "slope −"), ("exponent -", "exponent −"), ("is -", "is −"),
+    ("sqrt(d)", "√d"), (" mu", " μ"), ("mu*", "μ*"), ("grad ", "∇"), ("I2", "I₂"), ("I1", "I₁"), (": -", ": −"), ("slope -", "slope −"), ("exponent -", "exponent −"), ("is -", "is −"),
 )  # fmt: skip
 
 

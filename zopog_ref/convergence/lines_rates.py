@@ -166,10 +166,11 @@ class ComplexityRuns:
 
     @property
     def curve(self) -> Curve:
-        """Evaluations against eps."""
-        epsilon = np.array([r.epsilon for r in self.reached])
-        evaluations = np.array([r.evaluations for r in self.reached])
-        error = np.maximum([r.error for r in self.reached], 0.02 * evaluations)
+        """Evaluations against eps, where all runs reached it."""
+        reached = [r for r in self.reached if not r.unfinished]
+        epsilon = np.array([r.epsilon for r in reached])
+        evaluations = np.array([r.evaluations for r in reached])
+        error = np.maximum([r.error for r in reached], 0.02 * evaluations)
         return Curve(self.rule, "eps", epsilon, evaluations, error)
 
 
@@ -249,15 +250,12 @@ def noise_modes(bench: Bench) -> list[dict[str, Any]]:
     of noise at alpha = (1/2, 1/2) and (0.9, 0.1). Exact but for the choice of problems."""
 
     def make() -> list[dict[str, Any]]:
-        found, noise = [], binary_noise(2, 16)
+        found, problems = [], []
+        for i in range(50):
+            rng = bench.rng(1000 + i)
+            problems.append(binary_vocabulary(rng, 2, 2, 3).table(0.7 * rng.standard_normal(2)).mean(axis=1))
         for row in ((0.5, 0.5), (0.9, 0.1)):
-            seen: dict[str, list[tuple[float, float]]] = {"none": [], "per_sample": [], "per_step": []}
-            for i in range(50):
-                rng = bench.rng(1000 + i)
-                losses = binary_vocabulary(rng, 2, 2, 3).table(0.7 * rng.standard_normal(2)).mean(axis=1)
-                statistics = mode_statistics(np.array([row, row]), noise, losses, 20)
-                for mode, (gradient2, variance) in statistics.items():
-                    seen[mode].append((gradient2, variance))
+            seen = mode_statistics(np.array([row, row]), binary_noise(2, 16), np.stack(problems), 20)
             for mode, values in seen.items():
                 g2, variance = np.array(values).T
                 medians = (float(np.median(x)) for x in (g2, variance, g2 / variance))

@@ -39,7 +39,7 @@ def noisy_marginal(alpha: FLOAT64, noise: Noise) -> Equality:
 
 
 def per_step_excess(alpha: FLOAT64, tau: float, noise: Noise, losses: FLOAT64) -> float:
-    """Var_g(grad_alpha E_t[l | g]): what the mode gumbel="per_step" adds, whatever I and B. losses (N^n,)."""
+    """Var_g(grad_alpha E_t[l | g]) of [G2]: what gumbel="per_step" adds, whatever I and B. losses (N^n,)."""
     conditional = np.stack([
         np.tensordot(a.weight * losses, a.score, axes=1) for a in (prompt_atoms(alpha, tau, g) for g in noise.gumbel)
     ])  # fmt: skip
@@ -86,18 +86,21 @@ class ModeStatistics(NamedTuple):
     variance: float
 
 
-def mode_statistics(alpha: FLOAT64, noise: Noise, losses: FLOAT64, samples: int) -> dict[str, ModeStatistics]:
-    """Signal and variance [G2] of the three modes at one alpha (tau = 1, N = 2), exactly. losses (2^n,)."""
+def mode_statistics(alpha: FLOAT64, noise: Noise, problems: FLOAT64, samples: int) -> dict[str, list[ModeStatistics]]:
+    """Signal and variance [G2] of the three modes at one alpha (tau = 1, N = 2), exactly. problems (m, 2^n): losses."""
     plain, fresh = prompt_atoms(alpha), noisy_atoms(alpha, 1.0, noise)
     given = [prompt_atoms(alpha, 1.0, g) for g in noise.gumbel]
-    gradient = np.tensordot(plain.weight * losses, plain.score, axes=1)
-    every = losses[fresh.prompt]
-    noisy = float((np.tensordot(fresh.weight * every, fresh.score, axes=1) ** 2).sum())
-    within = noise.weight @ np.array([variance_formula(a.weight, losses, a.score, samples) for a in given])
-    return {
-        "none": ModeStatistics(
-            float((gradient**2).sum()), variance_formula(plain.weight, losses, plain.score, samples)
-        ),
-        "per_sample": ModeStatistics(noisy, variance_formula(fresh.weight, every, fresh.score, samples)),
-        "per_step": ModeStatistics(noisy, float(within) + per_step_excess(alpha, 1.0, noise, losses)),
-    }
+    found: dict[str, list[ModeStatistics]] = {"none": [], "per_sample": [], "per_step": []}
+    for losses in problems:
+        every = losses[fresh.prompt]
+        gradient = np.tensordot(plain.weight * losses, plain.score, axes=1)
+        of_each = np.stack([np.tensordot(a.weight * losses, a.score, axes=1) for a in given])  # (Q, n, N)
+        mean = np.tensordot(noise.weight, of_each, axes=1)
+        excess = noise.weight @ ((of_each - mean) ** 2).sum(axis=(1, 2))
+        within = noise.weight @ np.array([variance_formula(a.weight, losses, a.score, samples) for a in given])
+        noisy = float((mean**2).sum())
+        alone = variance_formula(plain.weight, losses, plain.score, samples)
+        found["none"].append(ModeStatistics(float((gradient**2).sum()), alone))
+        found["per_sample"].append(ModeStatistics(noisy, variance_formula(fresh.weight, every, fresh.score, samples)))
+        found["per_step"].append(ModeStatistics(noisy, float(within + excess)))
+    return found

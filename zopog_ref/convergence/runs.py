@@ -119,6 +119,7 @@ class Reached:
     steps: float
     evaluations: float
     error: float  # standard error of evaluations over the runs
+    unfinished: int  # runs that were stopped at the limit of steps before they reached eps
 
 
 def evaluations_to_reach(problem: Problem, start: ZOPoGState, plan: Plan, epsilon: float, limit: int,
@@ -128,7 +129,7 @@ def evaluations_to_reach(problem: Problem, start: ZOPoGState, plan: Plan, epsilo
     Stationary in the sense of `mapping2`: L is multilinear in the rows of p, so it has its minima at vertices, where
     alpha reaches the floor, [A4] fails and grad_alpha L itself does not vanish.
     """
-    counts = []
+    counts, unfinished = [], 0
     for seed in seeds:
         method = ZOPoG(problem.n, problem.n_candidates, problem.d, settings_of(plan, 1e-11), seed)
         objective = FunctionObjective(problem.losses, Ledger(budget=10**12))
@@ -138,11 +139,13 @@ def evaluations_to_reach(problem: Problem, start: ZOPoGState, plan: Plan, epsilo
             if total / t <= epsilon**2:
                 break
             state = method.step(state, objective, np.arange(problem.rows))
+        else:
+            unfinished += 1
         counts.append(t)
     per_step = plan.policy_samples + 2 * plan.direction_pairs
     evaluations = np.array(counts, float) * per_step
     error = float(evaluations.std(ddof=1) / np.sqrt(len(counts)))
-    return Reached(epsilon, plan.policy_samples, float(np.mean(counts)), float(evaluations.mean()), error)
+    return Reached(epsilon, plan.policy_samples, float(np.mean(counts)), float(evaluations.mean()), error, unfinished)
 
 
 @dataclass(frozen=True)
