@@ -59,6 +59,7 @@ def model_lines(bench: Bench) -> tuple[Line, ...]:
         small.objective(ledger), np.arange(len(small.train.labels)), preset.dim, random_alpha(bench.rng(60), 2, 5),
         whole.objective(ledger), whole, bench,
     )  # fmt: skip
+    _note(made, "weights and tokenizer, SHA-256", f"{model.sha256[:12]}, {model.tokenizer_sha256[:12]}")
     where = "test_verify_model.py::"
     return (
         Line("model-V4", "V4", "Unbiased on the embedded model, 25 prompts.", "proved", enumerated_mean,
