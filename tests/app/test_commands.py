@@ -35,6 +35,12 @@ def test_predict_from_the_command_line_and_stdin_agree(
     assert [set(answer) for answer in answers] == [{"label", "probabilities"}] * 3
 
 
+def test_a_long_text_is_cut_and_counted(zopog: Run, tuned: Path) -> None:
+    code, out, error = zopog("predict", tuned, "--text", "cat " * 1000, "a cat")
+    assert (code, len(out.splitlines())) == (0, 2)
+    assert "1 texts did not fit" in error
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -16,6 +16,7 @@ from zopog_ref.objective import BudgetExhausted
 COMMANDS = {
     "tune": ("tune", "learn a prompt for a task"),
     "predict": ("predict", "label texts with a tuned prompt"),
+    "verify": ("verify", "check every line of the theory against exact values"),
     "tasks": ("listings", "the embedded tasks"),
     "methods": ("listings", "the methods"),
     "models": ("listings", "the models"),

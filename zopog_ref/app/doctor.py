@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from zopog_models.graph import build_projection
-from zopog_models.session import DEVICES, Session
+from zopog_models.session import DEVICES, ProviderError, Session, require_device
 from zopog_ref import __version__
 
 PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "tokenizers", "cupy-cuda12x", "cupy-cuda13x", "onnx", "torch")
@@ -90,16 +90,14 @@ def _files_are_missing(package: str) -> bool:
 
 
 def _providers(problems: list[str]) -> dict[str, str]:
-    """Each provider ONNX Runtime offers, opened on a real small graph: "starts", or why not."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        if not problems:
-            problems.append(f"ONNX Runtime cannot be imported: {error}")
-        return {}
+    """Each provider that the installed ONNX Runtime offers, opened on a real small graph: "starts", or why not."""
     outcomes = {}
     for device, provider in DEVICES.items():
-        if provider not in onnxruntime.get_available_providers():
+        try:
+            require_device(device)
+        except ProviderError as error:
+            if device == "cpu" and not problems:  # without CUDA nothing is wrong; without a CPU provider everything is
+                problems.append(str(error))
             continue
         try:
             graph, weights = build_projection(np.eye(2, dtype=np.float32))

@@ -14,7 +14,7 @@ from zopog_models.bundle import Prediction, Prompt, load_prompt, predict
 from zopog_models.runtime import load_model
 from zopog_models.template import make_task
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run_folder import read_json
+from zopog_ref.app.run_folder import read_json, say
 
 ROWS_AT_ONCE = 256
 Text = tuple[str, ...]
@@ -42,10 +42,15 @@ def run(arguments: argparse.Namespace) -> int:
     prompt, name = _prompt_and_model(arguments)
     model = load_model(arguments.model or name, device=arguments.device, threads=arguments.threads)
     texts = _texts(arguments, make_task(prompt.template, prompt.labels).slots)
+    truncated = 0
     while rows := list(islice(texts, ROWS_AT_ONCE)):
-        for line in _answers(prompt, predict(model, prompt, rows)):
+        prediction = predict(model, prompt, rows)
+        for line in _answers(prompt, prediction):
             sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
         sys.stdout.flush()
+        truncated += prediction.truncated
+    if truncated:
+        say(f"{truncated} texts did not fit the model's {model.max_positions} positions and were cut")
     return 0
 
 

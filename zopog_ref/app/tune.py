@@ -106,7 +106,7 @@ def _start(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[s
     say(f"settings {settings}: {preset.about}")
     for split, count in experiment.truncated.items():
         if count:
-            say(f"{count} {split} rows are longer than the model's {model.max_positions} positions: their text was cut")
+            say(f"{count} {split} rows did not fit the model's {model.max_positions} positions: their text was cut")
     return folder, experiment, config
 
 
@@ -236,8 +236,10 @@ def _result(
 
 def evaluate(model: FrozenModel, prompt: Prompt, task: Task, rows: Rows) -> dict[str, Any]:
     """Metrics of a prompt on labelled rows, exactly as `zopog predict` would answer them."""
-    probabilities = predict(model, prompt, rows.texts).probabilities  # (rows, C)
-    return classification_metrics(rows.labels, np.argmax(probabilities, axis=1), list(task.labels))
+    prediction = predict(model, prompt, rows.texts)
+    predicted = np.argmax(prediction.probabilities, axis=1)  # (rows,)
+    metrics = classification_metrics(rows.labels, predicted, list(task.labels))
+    return metrics | {"truncated": prediction.truncated}
 
 
 @contextmanager
@@ -276,6 +278,7 @@ def _table(result: dict[str, Any], folder: Path) -> str:
         lines = ["  ".join([f"{row[0]:<26}", *(f"{cell:>13}" for cell in row[1:])]) for row in rows]
         metrics = result["test_metrics"]
         most = f"always answering the most frequent class: {metrics['majority']:.1%}"
-        lines.append(f"{metrics['rows']} test rows; {most}")
+        cut = f" ({metrics['truncated']} cut to the model's positions)" if metrics["truncated"] else ""
+        lines.append(f"{metrics['rows']} test rows{cut}; {most}")
     spent = f"{result['seconds']:.0f} s, {result['sequences']} sequences"
     return "\n".join([*lines, f"{spent}; the prompt to deploy: {folder / 'prompt'}"])
