@@ -21,12 +21,13 @@ from zopog_ref.app.experiment import prepare
 from zopog_ref.app.presets import PRESETS
 from zopog_ref.app.tune import evaluate
 
-START: dict[str, Any] = {"scale": 30.0, "mu": 0.03, "eta_z": 0.3, "eta_alpha": 0.03}
+START: dict[str, Any] = {"scale": 30.0, "mu": 0.1, "eta_z": 0.5, "eta_alpha": 3.0, "decay": 0.03, "gumbel": "none"}
 GRID: dict[str, list[Any]] = {
-    "eta_z": [0.1, 0.3, 1.0],
+    "eta_z": [0.2, 0.5, 1.0],
     "scale": [10.0, 30.0, 60.0],
-    "mu": [0.01, 0.03, 0.1],
-    "eta_alpha": [0.003, 0.03, 0.1],
+    "mu": [0.03, 0.1, 0.3],
+    "eta_alpha": [0.03, 0.3, 3.0, 10.0],
+    "decay": [0.0, 0.03],
     "gumbel": ["per_step", "per_sample", "none"],
     "directions": ["per_example", "shared"],
     "tau": [0.5, 1.0, 2.0],

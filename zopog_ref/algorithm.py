@@ -45,6 +45,7 @@ class Settings:
     mu: float = 0.03  # smoothing radius
     eta_alpha: float = 0.03  # step size of alpha
     eta_z: float = 0.3  # step size of z
+    decay: float = 0.0  # step t uses eta / (1 + decay t), for both; 0: constant, as published
     alpha_min: float = 1e-11  # Assumption 4's lower bound, enforced by clipping
     gumbel: Literal["per_sample", "per_step", "none"] = "per_step"
     directions: Literal["per_example", "shared"] = "per_example"
@@ -60,6 +61,8 @@ class Settings:
         for name in ("tau", "mu", "eta_alpha", "eta_z", "alpha_min"):
             if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive and finite")
+        if not 0 <= self.decay < np.inf:
+            raise ValueError(f"decay is {self.decay}; it must be 0 or more, and finite")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
@@ -128,6 +131,7 @@ class ZOPoG:
         """One iteration of Algorithm 1 on the mini-batch of rows `examples` (B,)."""
         s = self.settings
         alpha, z = state.alpha, state.z
+        eta_alpha, eta_z = (eta / (1 + s.decay * state.step) for eta in (s.eta_alpha, s.eta_z))
         queries: list[FLOAT64] = []
         alpha_gradient, z_gradient = np.zeros(1), np.zeros(1)
 
@@ -136,7 +140,7 @@ class ZOPoG:
             tokens = self._draw(p, state.step, Purpose.TOKENS_POLICY, s.policy_samples)  # (I1, n)
             losses = objective.losses(tokens, np.broadcast_to(z, (len(tokens), self.dim)), examples)  # (I1, B)
             alpha_gradient = policy_gradient(losses.mean(axis=1), tokens, alpha, p, s.tau)  # (n, N)
-            alpha = np.maximum(alpha - s.eta_alpha * alpha_gradient, s.alpha_min)
+            alpha = np.maximum(alpha - eta_alpha * alpha_gradient, s.alpha_min)
             queries.append(losses)
 
         if s.zeroth_order:  # z <- z - eta_z g_z, with prompts from the new distribution
@@ -151,7 +155,7 @@ class ZOPoG:
                 z_gradient = two_point_gradient(plus.mean(axis=1), minus.mean(axis=1), u, s.mu)  # [Z1]
             else:
                 z_gradient = two_point_gradient(plus, minus, u, s.mu)  # [Z1b]
-            z = z - s.eta_z * z_gradient
+            z = z - eta_z * z_gradient
             queries.append(losses)
 
         return ZOPoGState(

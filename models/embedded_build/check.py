@@ -99,9 +99,13 @@ def shots(data: list[dict[str, str]], classes: list[str], k: int, seed: int) -> 
     return chosen
 
 
-def report(folder: Path, task: str, templates: tuple[str, ...], classes: list[str], soft: int, seeds: int) -> None:
-    """Prints the dev accuracy of each template, and of soft prompts on the first `soft` templates."""
-    classifier = Classifier(folder, classes)
+def report(folder: Path, task: str, templates: tuple[str, ...], labels: dict[str, str], soft: int, seeds: int) -> None:
+    """Prints the dev accuracy of each template, and of soft prompts on the first `soft` templates.
+
+    labels: label value -> label word, in the order of the classes.
+    """
+    classes = list(labels)
+    classifier = Classifier(folder, list(labels.values()))
     train, dev = (rows(TASKS / f"{task}.{split}.tsv") for split in ("train", "dev"))
 
     def prepare(data: list[dict[str, str]], template: str) -> tuple[list[str], torch.Tensor]:
@@ -126,14 +130,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(2)
     torch.manual_seed(0)
-    report(options.model, "supersense", TEMPLATES, CLASSES, 2 * options.soft, options.seeds)
+    report(options.model, "supersense", TEMPLATES, {word: word for word in CLASSES}, 2 * options.soft, options.seeds)
     if options.hyponym:
         templates = (
-            "{text_b} . is it a kind of {text_a} ? {mask}",
-            "is {text_b} a kind of {text_a} ? {mask}",
-            "{text_b} . {text_a} ? {mask}",
+            "it is {mask} that {text_b} is a kind of {text_a} .",
+            "{text_b} . it is a kind of {text_a} : {mask} .",
+            "{text_b} . {text_a} ? {mask} .",
         )
-        report(options.model, "hyponym", templates, ["yes", "no"], 2 * options.soft, options.seeds)
+        report(options.model, "hyponym", templates, {"yes": "true", "no": "false"}, 2 * options.soft, options.seeds)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from embedded_build.wordpiece import learn
 
 VOCABULARY = 8192
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # ids 0 to 4
-LABEL_WORDS = [*LABELS.values(), "yes", "no"]
+LABEL_WORDS = [*LABELS.values(), "true", "false"]
 MAX_POSITIONS = 192
 
 

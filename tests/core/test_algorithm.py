@@ -111,6 +111,18 @@ def test_ablations_are_one_switch_each(changes: dict, calls: int, frozen: tuple[
         assert np.array_equal(getattr(state, name), getattr(start, name)) == (name in frozen)
 
 
+def test_step_sizes_decay_as_they_say() -> None:
+    """The first step is the same; at step t, both moves are 1 / (1 + decay t) of the constant ones."""
+    start = dataclasses.replace(toy_method(Settings()).init(), step=4)
+    moves = []
+    for decay in (0.0, 0.25):
+        state = toy_method(Settings(**QUICK, decay=decay)).step(start, toy.objective(40), np.arange(4))
+        moves.append((state.alpha - start.alpha, state.z - start.z))
+    np.testing.assert_allclose(moves[1][0], moves[0][0] / 2, atol=1e-15)
+    halved = moves[0][1] / 2  # z: the prompts of the second half are drawn from another alpha, so only the size agrees
+    assert 0.5 < np.linalg.norm(moves[1][1]) / np.linalg.norm(halved) < 2.0
+
+
 def test_clipping_keeps_alpha_above_its_floor() -> None:
     settings = Settings(eta_alpha=50.0, eta_z=0.1, alpha_min=1e-3)
     state, objective, method = toy_method(settings).init(), toy.objective(400), toy_method(settings)
@@ -151,6 +163,7 @@ def test_paper_settings_are_the_published_numbers() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"policy_samples": 1}, "at least 2"), ({"direction_pairs": 0}, "at least 1"), ({"mu": 0.0}, "mu is 0.0"),
+        ({"decay": -1.0}, "decay is -1.0"),
      ({"eta_z": float("nan")}, "eta_z is nan"), ({"gumbel": "often"}, "per_sample, per_step, none"),
      ({"policy": False, "zeroth_order": False}, "nothing would be learned")],
 )  # fmt: skip
