@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -138,10 +137,6 @@ def test_batches_mask_and_move_as_they_say() -> None:
     rng = np.random.default_rng(0)
     lines = [rng.integers(5, 100, size=rng.integers(4, 40)).tolist() for _ in range(3000)]
     shape = batches.Batching()
-    packed = batches.pack(lines, shape.packed_lengths, rng)
-    assert [i for row in packed for i in row] == [i for line in lines for i in line]
-    assert max(map(len, packed)) < shape.packed_lengths[1]
-
     stream = batches.batches({"all": lines}, shape, 100, seed=3)
     again = batches.batches({"all": lines}, shape, 100, seed=3)
     chosen = words = 0
@@ -160,7 +155,3 @@ def test_batches_mask_and_move_as_they_say() -> None:
     assert abs(chosen / words - shape.mask_share) < 0.01
     assert {1, 2, 20, 50} <= starts
 
-
-def test_lines_stay_in_file_order_when_packed() -> None:
-    rows = batches.pack([[i] * 10 for i in range(5, 60)], (48, 184), np.random.default_rng(1))
-    assert all(a[-1] < b[0] for a, b in pairwise(rows))

@@ -32,7 +32,9 @@ PRESET_FIELDS = ("n_positions", "n_candidates", "dim", "scale", "batch_size", "b
 PRESETS = {
     "embedded": Preset(
         about="found on dev with the embedded model (docs/zo-pog.md says how)",
-        method=Settings(mu=0.1, eta_alpha=3.0, eta_z=0.5, decay=0.03, gumbel="none"),
+        method=Settings(
+            policy_samples=10, direction_pairs=15, mu=0.1, eta_alpha=10.0, eta_z=0.5, decay=0.03, gumbel="none"
+        ),
     ),
     "paper": Preset(
         about="the published numbers, for RoBERTa-large, in the variant of the official code",
