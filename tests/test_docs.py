@@ -58,7 +58,7 @@ def settings_table() -> dict[str, list[str]]:
     return rows
 
 
-@pytest.mark.parametrize(("column", "preset"), enumerate(["embedded", "paper"]))
+@pytest.mark.parametrize(("column", "preset"), [(0, "embedded"), (1, "paper")])
 def test_the_settings_table_is_the_code(column: int, preset: str) -> None:
     rows, shipped = settings_table(), PRESETS[preset]
     names = [*(name for name in PRESET_FIELDS if name != "loss"), *(field.name for field in fields(Settings))]
