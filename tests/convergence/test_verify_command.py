@@ -152,3 +152,9 @@ def test_kind_by_parameter_names() -> None:
 
     assert verify_estimator.kind_of(policy_gradient, "x") == "policy"
     assert verify_estimator.kind_of(two_point_gradient, "x") == "zeroth"
+
+
+def test_symbols_replace_names_and_not_parts_of_words() -> None:
+    from zopog_ref.app.verify_page import _greek
+
+    assert _greek("all steps of mu at eps, alpha must") == "all steps of μ at ε, α must"

@@ -3,6 +3,7 @@
 # ruff: noqa: E501 (HTML text)
 
 import os
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -46,8 +47,8 @@ _ROW = """<article class="{kind}" id="{key}"><div class="label">{label}</div>
 <span class="measure">{measure}</span>{bar}<span class="case">{case}</span></div><div class="verdict">{verdict}</div></article>"""
 _GREEK = (
     ("sigma_alpha^2", "σ_α²"), ("sigma_g^2", "σ_g²"), ("sigma_z^2", "σ_z²"), ("L_alpha", "L_α"), ("alpha", "α"), ("tau", "τ"),
-    ("eta_z", "η_z"), ("rho ", "ρ "), ("rho-", "ρ-"), ("mu^2", "μ²"), ("eps^2", "ε²"), ("eps", "ε"), ("||", "‖"), ("^2", "²"), ("<=", "≤"), (">=", "≥"),
-    ("sqrt(d)", "√d"), (" mu", " μ"), ("mu*", "μ*"), ("grad ", "∇"), ("I2", "I₂"), ("I1", "I₁"), (": -", ": −"), ("slope -", "slope −"), ("exponent -", "exponent −"), ("is -", "is −"),
+    ("eta_z", "η_z"), ("rho ", "ρ "), ("rho-", "ρ-"), ("mu^2", "μ²"), ("eps^2", "ε²"), ("||", "‖"), ("^2", "²"), ("<=", "≤"), (">=", "≥"),
+    ("sqrt(d)", "√d"), ("mu*", "μ*"), ("grad ", "∇"), ("I2", "I₂"), ("I1", "I₁"), (": -", ": −"), ("slope -", "slope −"), ("exponent -", "exponent −"), ("is -", "is −"),
 )  # fmt: skip
 
 
@@ -55,6 +56,8 @@ def _greek(text: str) -> str:
     """Names of symbols as they are printed in the terminal, as symbols."""
     for name, symbol in _GREEK:
         text = text.replace(name, symbol)
+    for name, symbol in (("eps", "ε"), ("mu", "μ")):  # whole words: "steps" and "must" stay what they are
+        text = re.sub(rf"\b{name}\b", symbol, text)
     return escape(text)
 
 
