@@ -198,6 +198,33 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert same_run(finished, folder)
 
 
+def test_falling_back_a_checkpoint_pays_for_nothing_twice(
+    zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal of the last step outlives its checkpoint: 5 of 15 steps done, so 20 of 30 queries are left."""
+    from zopog_models.oracle import FrozenModelOracle
+
+    stops, folder, queries = iter([False] * 5 + [True]), tmp_path / "cut", []
+    with monkeypatch.context() as patch:
+        patch.setattr(tune, "stop_requests", lambda: _Asked(stops.__next__))
+        zopog("tune", "--task", small_task, *SMALL, "--out", folder)
+    (folder / "checkpoint.safetensors").write_bytes(b"damaged")
+    real = FrozenModelOracle.logits
+
+    def counted(self, tokens, z, examples):
+        if len(examples) <= 4:  # a mini-batch; dev has more rows
+            queries.append(len(tokens))
+        return real(self, tokens, z, examples)
+
+    monkeypatch.setattr(FrozenModelOracle, "logits", counted)
+    assert zopog("tune", "--resume", folder)[0] == 0
+    assert len(queries) == 20
+
+
+def test_what_a_run_was_started_with_cannot_be_changed_on_resume(zopog: Run, finished: Path) -> None:
+    refused(zopog("tune", "--resume", finished, "--budget", 8000), "--budget", "fixed when the run was started")
+
+
 def test_a_finished_run_answers_again(zopog: Run, finished: Path) -> None:
     code, out, error = zopog("tune", "--resume", finished, "--json")
     assert code == 0

@@ -154,6 +154,13 @@ def test_sampling_inverts_the_distribution_function() -> None:
     assert (sample(p, u)[:, 1] == 1).all()
 
 
+def test_a_uniform_on_a_border_takes_the_next_entry_that_has_probability() -> None:
+    """t is the first j whose cumulative sum exceeds u: at equality the next one, past entries of probability 0."""
+    p, u = np.array([[0.5, 0.0, 0.5]]), np.array([[0.5]])
+    assert sample(p, u).tolist() == [[2]]
+    assert sample(p[None], u).tolist() == [[2]]
+
+
 def test_one_distribution_per_sample_gives_the_same_tokens(rng: np.random.Generator) -> None:
     p, u = rng.dirichlet(np.ones(7), size=4), rng.random((50, 4))
     assert (sample(p, u) == sample(np.broadcast_to(p, (50, 4, 7)), u)).all()

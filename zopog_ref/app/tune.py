@@ -161,6 +161,10 @@ def task_of(config: dict[str, Any]) -> Task:
 
 
 def _reopen(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[str, Any]]:
+    fixed = ("task", "train", "dev", "test", "template", "labels", "settings", "out", *PRESET_FIELDS, *_METHOD_FIELDS)
+    given = [_option(name) for name in fixed if getattr(arguments, name) is not None]
+    if given:
+        raise InputError(f"{', '.join(given)}: fixed when the run was started; --resume goes on with what it had")
     folder, config = RunFolder.open(arguments.resume)
     try:
         model = load_model(config["model"], device=arguments.device, threads=arguments.threads)
