@@ -7,14 +7,14 @@ from .runtime import FrozenModel
 
 __all__ = ["FrozenModelOracle"]
 
-# Offsets that may be in memory at once. Per-example directions need one (n, D) offset for every row.
+# Offsets that may be in memory at once. Per-example directions need one (n, E) offset for every row.
 _OFFSET_BYTES = 64 * 2**20
 
 
 class FrozenModelOracle:
     """A frozen model on the rows of one split, addressed by candidate indices and points of the subspace.
 
-    encoded: the rows; label_ids (C,); candidates (N,): the token id of every candidate index; projection: A (n·D, d),
+    encoded: the rows; label_ids (C,); candidates (N,): the token id of every candidate index; projection: A (n·E, d),
     float32. Attributes: n_positions (n), n_candidates (N), dim (d), n_classes (C), lengths (rows,): tokens of each
     row, the prompt included. Nothing here counts calls: that is the caller's ledger.
     """
@@ -28,11 +28,11 @@ class FrozenModelOracle:
         projection: np.ndarray,
         n_positions: int,
     ) -> None:
-        width = n_positions * model.hidden_size
+        width = n_positions * model.embedding_size
         if projection.ndim != 2 or projection.shape[0] != width:
             raise ValueError(
-                f"projection must have shape ({width}, d), n·D rows for n = {n_positions} and "
-                f"D = {model.hidden_size}, got {projection.shape}"
+                f"projection must have shape ({width}, d), n·E rows for n = {n_positions} and "
+                f"E = {model.embedding_size}, got {projection.shape}"
             )
         self.n_positions = n_positions
         self.n_candidates = len(candidates)
@@ -60,7 +60,7 @@ class FrozenModelOracle:
         points, point = np.unique(z, axis=0, return_inverse=True)  # (U, d), (K,)
         pairs = np.concatenate([tokens, point.reshape(-1, 1)], axis=1)  # (K, n + 1)
         pairs, prompt = np.unique(pairs, axis=0, return_inverse=True)  # (P, n + 1), (K,)
-        offsets = self._offsets(points)[pairs[:, -1]]  # (P, n, D)
+        offsets = self._offsets(points)[pairs[:, -1]]  # (P, n, E)
         rows = np.tile(examples, len(pairs))
         index = np.repeat(np.arange(len(pairs)), size)
         logits = self._run(rows, pairs[:, :-1], offsets, index)  # (P·B, C)
@@ -82,8 +82,8 @@ class FrozenModelOracle:
         return result.reshape(count, size, self.n_classes)
 
     def _offsets(self, z: np.ndarray) -> np.ndarray:
-        """A z as (U, n, D)."""
-        return self._project(z).reshape(len(z), self.n_positions, self._model.hidden_size)
+        """A z as (U, n, E)."""
+        return self._project(z).reshape(len(z), self.n_positions, self._model.embedding_size)
 
     def _run(self, rows: np.ndarray, tokens: np.ndarray, offsets: np.ndarray, index: np.ndarray) -> np.ndarray:
         return self._model.logits(

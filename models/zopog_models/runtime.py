@@ -49,9 +49,9 @@ def load_model(
 class FrozenModel:
     """A masked language model as a black box: token ids and prompt offsets in, scores of label words out.
 
-    Attributes: name, family, hidden_size (D), vocab_size, max_positions (prompt included), embedding_std, mask_id,
-    pad_id, cls_id, sep_id, special_ids (of all special tokens), tokenizer, sha256, tokenizer_sha256, injection, device,
-    providers, threads.
+    Attributes: name, family, hidden_size (D), embedding_size (E, the soft prompt's width: D in most families),
+    vocab_size, max_positions (prompt included), embedding_std, mask_id, pad_id, cls_id, sep_id, special_ids (of all
+    special tokens), tokenizer, sha256, tokenizer_sha256, injection, device, providers, threads.
     """
 
     def __init__(
@@ -65,9 +65,10 @@ class FrozenModel:
     ) -> None:
         require_device(device)  # before any work on the weights
         self.name = name
-        self.family = checkpoint.family
+        self.family = checkpoint.family.name
         architecture = checkpoint.architecture
         self.hidden_size = architecture.hidden_size
+        self.embedding_size = architecture.embedding_size
         self.vocab_size = architecture.vocab_size
         self.max_positions = architecture.max_positions
         self.injection = injection
@@ -85,7 +86,7 @@ class FrozenModel:
     @cached_property
     def embedding_std(self) -> float:
         """The standard deviation of all entries of the word embedding matrix: the scale of A is set by it."""
-        words = self._checkpoint.tensors[f"{self.family}.embeddings.word_embeddings.weight"]
+        words = self._checkpoint.word_embeddings
         blocks = range(0, len(words), 4096)  # in float64, but never the whole matrix at once
         mean = sum(words[i : i + 4096].sum(dtype=np.float64) for i in blocks) / words.size
         squares = sum(np.square(words[i : i + 4096].astype(np.float64) - mean).sum() for i in blocks)
@@ -113,7 +114,7 @@ class FrozenModel:
         """Scores (R, C), float32, of the label words at the answer position of each row.
 
         text_ids: R rows of token ids, first token and separator included, without padding and without the prompt;
-        answer_position (R,): the mask token's place in such a row; prompt_ids (P, n); prompt_offset (P, n, D) is
+        answer_position (R,): the mask token's place in such a row; prompt_ids (P, n); prompt_offset (P, n, E) is
         added to the prompt's embeddings (None: nothing is); prompt_index (R,): row r is read with prompt
         prompt_index[r]; label_ids (C,). n = 0 reads the rows without a prompt.
         Raises ValueError for shapes that do not fit, token ids outside the vocabulary, rows that are too long.
@@ -195,11 +196,11 @@ class _Rows:
             raise ValueError(f"prompt_ids must have shape (P, n), got {self.prompt_ids.shape}")
         prompts, n = self.prompt_ids.shape
         if prompt_offset is None:
-            prompt_offset = np.zeros((prompts, n, model.hidden_size), np.float32)
+            prompt_offset = np.zeros((prompts, n, model.embedding_size), np.float32)
         self.prompt_offset = np.asarray(prompt_offset, np.float32)
-        if self.prompt_offset.shape != (prompts, n, model.hidden_size):
+        if self.prompt_offset.shape != (prompts, n, model.embedding_size):
             raise ValueError(
-                f"prompt_offset must have shape {(prompts, n, model.hidden_size)}, (P, n, D), "
+                f"prompt_offset must have shape {(prompts, n, model.embedding_size)}, (P, n, E), "
                 f"got {self.prompt_offset.shape}"
             )
         _require_range("prompt_index", self.prompt_index, prompts, "there are {} prompts")

@@ -10,11 +10,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SpecialIds", "open_tokenizer", "special_ids"]
 
-_SPECIAL_TOKENS = {
-    "bert": {"mask": "[MASK]", "pad": "[PAD]", "cls": "[CLS]", "sep": "[SEP]"},
-    "roberta": {"mask": "<mask>", "pad": "<pad>", "cls": "<s>", "sep": "</s>"},
-}
-
 
 def open_tokenizer(checkpoint: Checkpoint) -> "Tokenizer":
     """tokenizer.json without truncation and padding, special tokens in a text read as plain text.
@@ -57,13 +52,13 @@ class SpecialIds(NamedTuple):
 
 def special_ids(checkpoint: Checkpoint, tokenizer: "Tokenizer") -> SpecialIds:
     """The ids of the family's special tokens. Raises CheckpointError when the tokenizer lacks one."""
-    tokens = _SPECIAL_TOKENS[checkpoint.family]
+    tokens = checkpoint.family.special_tokens
     ids: list[int] = []
     for role, token in tokens.items():
         token_id = tokenizer.token_to_id(token)
         if token_id is None:
             raise CheckpointError(
-                f"{checkpoint.tokenizer_path} has no {role} token {token!r}, which a {checkpoint.family} model needs"
+                f"{checkpoint.tokenizer_path} has no {role} token {token!r}, which a {checkpoint.family.name} needs"
             )
         ids.append(token_id)
     # Special by the file's own list, or by name: some tokenizer files list only part of them.

@@ -185,7 +185,7 @@ def test_weights_are_not_in_the_model(folder: Path) -> None:
 def test_a_wrong_weight_is_noticed(folder: Path) -> None:
     """The twin of parity on the other side: a graph fed with one wrong weight."""
     checkpoint = load_checkpoint(folder)
-    name = f"{checkpoint.family}.encoder.layer.1.attention.self.key.weight"
+    name = f"{checkpoint.family.name}.encoder.layer.1.attention.self.key.weight"
     wrong: Checkpoint = replace(checkpoint, tensors=checkpoint.tensors | {name: checkpoint.tensors[name].T})
     inputs = case(5, 3)
     logits = FrozenModel(wrong, name="wrong").logits(**inputs)

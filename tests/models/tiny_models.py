@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from zopog_models.checkpoint import expected_tensors, load_checkpoint, read_architecture
+from zopog_models.checkpoint import load_checkpoint
+from zopog_models.families import Config, family_of
 from zopog_models.tensor_file import write_tensors
 
 SENTENCES = [
@@ -74,10 +75,11 @@ def write_model(folder: Path, family: str, seed: int = 0, **changes: Any) -> Pat
 
 
 def random_tensors(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
-    architecture = read_architecture(Path("config.json"), config)
+    read = Config(Path("config.json"), config)
+    family = family_of(read)
     rng = np.random.default_rng(seed)
     tensors = {}
-    for name, shape in expected_tensors(architecture, config.get("tie_word_embeddings", True)).items():
+    for name, shape in family.shapes(family.read(read)).items():
         values = rng.normal(0, 0.2, shape)
         if name.endswith(("LayerNorm.weight", "layer_norm.weight")):
             values += 1

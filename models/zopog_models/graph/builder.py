@@ -51,13 +51,18 @@ class GraphBuilder:
         """A constant int64 without dimensions."""
         return self._constant(f"int_{value}", np.array(value, np.int64))
 
+    def doubles(self, name: str, array: np.ndarray) -> str:
+        """A small constant of float64, under a name of its own."""
+        return self._constant(name, np.asarray(array, np.float64))
+
     def _constant(self, name: str, array: np.ndarray) -> str:
         self._constants[name] = onnx_format.tensor(name, array, external=False)
         return name
 
     def weight(self, name: str, array: np.ndarray) -> str:
-        """A weight, float32 and contiguous (copied only when it is not so already)."""
-        self.initializers[name] = np.require(array, np.float32, ["C", "A"])
+        """A weight, float32 and contiguous: copied only when it is not so already, once for all layers that share it."""
+        if name not in self.initializers:
+            self.initializers[name] = np.require(array, np.float32, ["C", "A"])
         return name
 
     def model_bytes(self, name: str, metadata: dict[str, str]) -> bytes:

@@ -1,4 +1,4 @@
-"""BERT and RoBERTa as a black box: texts, prompts and offsets in, scores of the label words out.
+"""A masked language model as a black box: texts, prompts and offsets in, scores of the label words out.
 
 The row that the encoder sees is  [first token] [n prompt tokens] [rest of the text],  and the soft prompt A z is added
 to the n prompt positions:
@@ -6,8 +6,10 @@ to the n prompt positions:
     e = LayerNorm(word + position + type)     and  e[prompt] += offset      (injection = "post_layernorm")
     e = LayerNorm(word + offset[prompt] + position + type)                  (injection = "word_embedding")
 
-Then the encoder's layers, the last of them only at the answer position, then the masked-token head, only for the label
-words. Dropout is off: the model is frozen.
+Where embeddings are narrower than layers, the offset has the embeddings' width E. Then the encoder's layers, the last
+of them only at the answer position, then the masked-token head, only for the label words. Dropout is off: the model is
+frozen. What the families of `zopog_models.families` differ in are names, numbers, and whether there are type
+embeddings and a map E -> D.
 """
 
 import json
@@ -15,7 +17,8 @@ from dataclasses import asdict
 
 import numpy as np
 
-from ..checkpoint import Checkpoint, head_names
+from ..checkpoint import Checkpoint
+from ..families.encoder import EmbeddingNames, EncoderArchitecture, EncoderFamily, HeadNames
 from .builder import GraphBuilder
 from .layers import Layers
 
@@ -23,24 +26,27 @@ INJECTIONS = ("post_layernorm", "word_embedding")
 
 
 def build(checkpoint: Checkpoint, injection: str = "post_layernorm") -> tuple[bytes, dict[str, np.ndarray]]:
-    """The ONNX model (without weights) and its weights, for a BERT or RoBERTa checkpoint.
+    """The ONNX model (without weights) and its weights, for a masked language model.
 
     Inputs: text_ids (R, L) and attention_mask (R, L), int64, rows padded on the right; answer_position (R,), int64,
     the mask token's place in the text row before the prompt is inserted, at least 1; prompt_ids (P, n), int64;
-    prompt_offset (P, n, D), float32; prompt_index (R,), int64: row r is read with prompt prompt_index[r]; label_ids
+    prompt_offset (P, n, E), float32; prompt_index (R,), int64: row r is read with prompt prompt_index[r]; label_ids
     (C,), int64. Output: logits (R, C), float32. n = 0 is the model without a prompt.
     Raises ValueError for an unknown injection.
     """
     if injection not in INJECTIONS:
         raise ValueError(f"injection must be one of {INJECTIONS}, got {injection!r}")
+    family, a = checkpoint.family, checkpoint.architecture
+    assert isinstance(family, EncoderFamily)
+    assert isinstance(a, EncoderArchitecture)
     g = GraphBuilder()
-    layers = Layers(g, checkpoint)
-    a = checkpoint.architecture
+    layers = Layers(g, checkpoint.tensors, a)
+    embeddings, head = family.embedding_names(a), family.head_names(a)
     text_ids = g.input("text_ids", np.int64, ("R", "L"))
     attention_mask = g.input("attention_mask", np.int64, ("R", "L"))
     answer_position = g.input("answer_position", np.int64, ("R",))
     prompt_ids = g.input("prompt_ids", np.int64, ("P", "n"))
-    prompt_offset = g.input("prompt_offset", np.float32, ("P", "n", a.hidden_size))
+    prompt_offset = g.input("prompt_offset", np.float32, ("P", "n", a.embedding_size))
     prompt_index = g.input("prompt_index", np.int64, ("R",))
     label_ids = g.input("label_ids", np.int64, ("C",))
     n = g.op("Shape", prompt_ids, start=1, end=2)  # (1,)
@@ -48,25 +54,27 @@ def build(checkpoint: Checkpoint, injection: str = "post_layernorm") -> tuple[by
     one = g.integers(1)
 
     # Embeddings. Prompts are embedded once each, not once a row.
-    words = layers.table(f"{a.family}.embeddings.word_embeddings.weight")  # (V, D)
-    places = _places(layers)  # (S, D)
+    words = layers.table(embeddings.words)  # (V, E)
+    places = _places(layers, embeddings)  # (S, E)
     after_prompt = g.op("Add", n, one)
-    prompt_places = g.op("Slice", places, one, after_prompt)  # (n, D)
+    prompt_places = g.op("Slice", places, one, after_prompt)  # (n, E)
     text_places = g.op(
         "Concat",
         g.op("Slice", places, g.integers(0), one),
         g.op("Slice", places, after_prompt, g.op("Add", n, length)),
         axis=0,
-    )  # (L, D)
-    norm = f"{a.family}.embeddings.LayerNorm"
-    text = layers.layer_norm(g.op("Add", g.op("Gather", words, text_ids), text_places), norm)  # (R, L, D)
-    prompt = g.op("Gather", words, prompt_ids)  # (P, n, D)
+    )  # (L, E)
+    norm = embeddings.norm
+    text = layers.layer_norm(g.op("Add", g.op("Gather", words, text_ids), text_places), norm)  # (R, L, E)
+    prompt = g.op("Gather", words, prompt_ids)  # (P, n, E)
     if injection == "word_embedding":
         prompt = g.op("Add", prompt, prompt_offset)
     prompt = layers.layer_norm(g.op("Add", prompt, prompt_places), norm)
     if injection == "post_layernorm":
         prompt = g.op("Add", prompt, prompt_offset)
-    x = _insert(g, text, g.op("Gather", prompt, prompt_index))  # (R, S, D), S = n + L
+    x = _insert(g, text, g.op("Gather", prompt, prompt_index))  # (R, S, E), S = n + L
+    if embeddings.projection is not None:
+        x = layers.linear(x, embeddings.projection)  # (R, S, D)
 
     # Which positions may be looked at: the prompt always, padding never.
     prompt_mask = g.op("Expand", one, g.op("Concat", g.op("Shape", text_ids, end=1), n, axis=0))  # (R, n)
@@ -77,32 +85,25 @@ def build(checkpoint: Checkpoint, injection: str = "post_layernorm") -> tuple[by
     to_all = g.op("Expand", to_answer, g.op("Concat", one, one, total, one, axis=0))  # (R, 1, S, S)
 
     for i in range(a.layers - 1):
-        x = layers.encoder_layer(x, x, to_all, f"{a.family}.encoder.layer.{i}")
+        x = layers.encoder_layer(x, x, to_all, family.layer_names(a, i))
     position = g.op("Unsqueeze", g.op("Add", answer_position, n), g.integers(1))  # (R, 1)
     answer = g.op("GatherND", x, position, batch_dims=1)  # (R, D)
     answer = g.op("Unsqueeze", answer, g.integers(1))  # (R, 1, D)
-    answer = layers.encoder_layer(answer, x, to_answer, f"{a.family}.encoder.layer.{a.layers - 1}")
+    answer = layers.encoder_layer(answer, x, to_answer, family.layer_names(a, a.layers - 1))
     hidden = g.op("Squeeze", answer, g.integers(1))  # (R, D)
-    logits = _label_logits(
-        layers,
-        hidden,
-        words,
-        label_ids,
-        tied="tie_word_embeddings" not in checkpoint.config or bool(checkpoint.config["tie_word_embeddings"]),
-    )
+    logits = _label_logits(layers, hidden, words, label_ids, head)
     g.output(logits, "logits", np.float32, ("R", "C"))
     metadata = {"injection": injection, "architecture": json.dumps(asdict(a), sort_keys=True)}
     return g.model_bytes(f"{a.family}_masked_language_model", metadata), g.initializers
 
 
-def _places(layers: Layers) -> str:
+def _places(layers: Layers, names: EmbeddingNames) -> str:
     """position + type embedding of every place in a row: row 0 is the first token's place, every token is of type 0."""
-    a = layers.architecture
-    embeddings = f"{a.family}.embeddings"
-    positions = layers.tensors[f"{embeddings}.position_embeddings.weight"][a.first_position :]
-    types = layers.tensors[f"{embeddings}.token_type_embeddings.weight"]
-    # Summed here, once, in float32, as the model would on every run.
-    return layers.graph.weight(f"{embeddings}.places", positions.astype(np.float32) + types[0].astype(np.float32))
+    places = layers.tensors[names.positions][layers.architecture.first_position :].astype(np.float32)
+    if names.types is not None:
+        # Summed here, once, in float32, as the model would on every run.
+        places = places + layers.tensors[names.types][0].astype(np.float32)
+    return layers.graph.weight("places", places)
 
 
 def _insert(g: GraphBuilder, text: str, prompt: str) -> str:
@@ -113,11 +114,10 @@ def _insert(g: GraphBuilder, text: str, prompt: str) -> str:
     return g.op("Concat", head, prompt, tail, axis=1)
 
 
-def _label_logits(layers: Layers, hidden: str, words: str, label_ids: str, *, tied: bool) -> str:
+def _label_logits(layers: Layers, hidden: str, words: str, label_ids: str, names: HeadNames) -> str:
     """The masked-token head's scores, computed for the label words only: (R, D), (C,) -> (R, C)."""
     g, a = layers.graph, layers.architecture
-    dense, norm, decoder, bias = head_names(a.family)
-    hidden = layers.layer_norm(layers.activation(layers.linear(hidden, dense), a.head_activation), norm)
-    outputs = g.op("Gather", words if tied else layers.table(decoder), label_ids)  # (C, D)
+    hidden = layers.layer_norm(layers.activation(layers.linear(hidden, names.dense), a.head_activation), names.norm)
+    outputs = g.op("Gather", words if a.tied else layers.table(names.output), label_ids)  # (C, E)
     scores = g.op("MatMul", hidden, g.op("Transpose", outputs, perm=(1, 0)))
-    return g.op("Add", scores, g.op("Gather", layers.table(bias), label_ids))
+    return g.op("Add", scores, g.op("Gather", layers.table(names.bias), label_ids))

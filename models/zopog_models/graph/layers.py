@@ -1,16 +1,22 @@
 """The layers of a Transformer encoder as graph operators. x is the name of a value; shapes stand at the line ends."""
 
-from ..checkpoint import Architecture, Checkpoint
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..families.encoder import EncoderArchitecture, LayerNames
 from .builder import GraphBuilder
 
 
 class Layers:
-    """Layers that read their weights from a checkpoint by name."""
+    """Layers that read their weights from a checkpoint's tensors by name."""
 
-    def __init__(self, graph: GraphBuilder, checkpoint: Checkpoint) -> None:
+    def __init__(
+        self, graph: GraphBuilder, tensors: Mapping[str, np.ndarray], architecture: EncoderArchitecture
+    ) -> None:
         self.graph = graph
-        self.tensors = checkpoint.tensors
-        self.architecture: Architecture = checkpoint.architecture
+        self.tensors = tensors
+        self.architecture = architecture
 
     def table(self, name: str) -> str:
         """A weight as it is stored."""
@@ -33,20 +39,19 @@ class Layers:
             return self.graph.op("Relu", x)
         return self.graph.op("Gelu", x, approximate="none" if kind == "gelu" else "tanh")
 
-    def attention(self, queries: str, x: str, mask: str, name: str) -> str:
+    def attention(self, queries: str, x: str, mask: str, names: LayerNames) -> str:
         """softmax(Q Kᵀ / √head) V in `heads` heads; queries (R, Q, D) look at x (R, S, D) where mask (R, 1, Q, S)."""
         heads = self.architecture.heads
-        q = self.linear(queries, f"{name}.query")  # (R, Q, D)
-        k = self.linear(x, f"{name}.key")  # (R, S, D)
-        v = self.linear(x, f"{name}.value")  # (R, S, D)
+        q = self.linear(queries, names.query)  # (R, Q, D)
+        k = self.linear(x, names.key)  # (R, S, D)
+        v = self.linear(x, names.value)  # (R, S, D)
         return self.graph.op("Attention", q, k, v, mask, q_num_heads=heads, kv_num_heads=heads)  # (R, Q, D)
 
-    def encoder_layer(self, queries: str, x: str, mask: str, name: str) -> str:
+    def encoder_layer(self, queries: str, x: str, mask: str, names: LayerNames) -> str:
         """One layer of the encoder, with its normalisations after the residual sums, at the positions `queries`."""
         g = self.graph
-        attended = self.attention(queries, x, mask, f"{name}.attention.self")
-        attended = self.linear(attended, f"{name}.attention.output.dense")
-        hidden = self.layer_norm(g.op("Add", attended, queries), f"{name}.attention.output.LayerNorm")  # (R, Q, D)
-        wide = self.activation(self.linear(hidden, f"{name}.intermediate.dense"), self.architecture.activation)
-        narrow = self.linear(wide, f"{name}.output.dense")  # (R, Q, F) -> (R, Q, D)
-        return self.layer_norm(g.op("Add", narrow, hidden), f"{name}.output.LayerNorm")
+        attended = self.linear(self.attention(queries, x, mask, names), names.attended)
+        hidden = self.layer_norm(g.op("Add", attended, queries), names.attended_norm)  # (R, Q, D)
+        wide = self.activation(self.linear(hidden, names.wide), self.architecture.activation)  # (R, Q, F)
+        narrow = self.linear(wide, names.narrow)  # (R, Q, D)
+        return self.layer_norm(g.op("Add", narrow, hidden), names.narrow_norm)

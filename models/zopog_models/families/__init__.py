@@ -1,0 +1,20 @@
+"""The architectures this package can run, one file each: what config.json says, and which tensors there must be."""
+
+from .albert import ALBERT
+from .bert import BERT
+from .distilbert import DISTILBERT
+from .electra import ELECTRA
+from .family import Architecture, CheckpointError, Config, Family
+from .roberta import ROBERTA
+
+__all__ = ["FAMILIES", "Architecture", "CheckpointError", "Config", "Family", "family_of"]
+
+FAMILIES: dict[str, Family] = {family.name: family for family in (BERT, ROBERTA, DISTILBERT, ELECTRA, ALBERT)}
+
+
+def family_of(config: Config) -> Family:
+    """The family that config.json names under model_type. Raises CheckpointError naming an unknown one."""
+    name = config.values.get("model_type")
+    if name not in FAMILIES:
+        raise CheckpointError(f"{config.path}: model_type {name!r} is not supported; supported: {', '.join(FAMILIES)}")
+    return FAMILIES[name]
