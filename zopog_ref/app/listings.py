@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from zopog_models.checkpoint import SUPPORTED_FAMILIES
+from zopog_models.families import FAMILIES
 from zopog_models.task import embedded_tasks
 
 
@@ -28,7 +28,7 @@ def methods() -> list[dict[str, str]]:
 
 def models() -> list[dict[str, str]]:
     """The models that `--model` takes."""
-    families = ", ".join(SUPPORTED_FAMILIES)
+    families = ", ".join(FAMILIES)
     folder = f"a Hugging Face folder (config.json, model.safetensors, tokenizer.json) of a family: {families}"
     embedded = "a small BERT pretrained on WordNet, in this package: a demonstration that runs anywhere"
     return [{"name": "embedded", "about": embedded}, {"name": "FOLDER", "about": folder}]
