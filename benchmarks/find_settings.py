@@ -16,7 +16,7 @@ from typing import Any
 
 from zopog_models.runtime import load_model
 from zopog_models.task import load_task, read_rows
-from zopog_ref import Ledger, run
+from zopog_ref import run
 from zopog_ref.app.experiment import prepare
 from zopog_ref.app.presets import PRESETS
 from zopog_ref.app.tune import evaluate
@@ -39,12 +39,12 @@ def dev_accuracy(job: tuple[str, str, dict[str, Any], int]) -> float:
     """One run at one point with one seed: accuracy on the whole dev file; 0 when it diverges."""
     model_name, task_name, changes, seed = job
     model, task = load_model(model_name, threads=1), load_task(task_name)
-    experiment = prepare(model, task, PRESETS["embedded"].changed(**changes), seed, shots=16)
+    experiment = prepare(model, task, PRESETS["zo-pog", "embedded"].changed(**changes), seed, shots=16)
     assert task.dev is not None
     try:
         result = run(
             experiment.method(),
-            experiment.objective(Ledger(experiment.preset.budget)),
+            experiment.objective(experiment.ledger()),
             rows=len(experiment.train.labels),
             batch_size=experiment.preset.batch_size,
             dev=experiment.dev_score,

@@ -3,8 +3,9 @@
 Importing this package imports NumPy and the standard library, nothing else.
 """
 
-from zopog_ref.algorithm import Settings, WeightedPrompt, ZOPoG, ZOPoGState
+from zopog_ref.algorithm import Settings, ZOPoG, ZOPoGState
 from zopog_ref.distribution import probabilities, sample, score
+from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.objective import (
     BudgetExhausted,
     FunctionObjective,
@@ -22,7 +23,7 @@ from zopog_ref.zeroth_order import perturb, projection, two_point_gradient
 __version__ = "0.1.0"
 
 __all__ = [
-    "BudgetExhausted", "DevScore", "FunctionObjective", "Ledger", "ModelObjective", "Objective", "Oracle", "Record",
-    "SearchResult", "Settings", "WeightedPrompt", "ZOPoG", "ZOPoGState", "cross_entropy", "hinge", "perturb",
+    "BudgetExhausted", "DevScore", "FunctionObjective", "Ledger", "Method", "ModelObjective", "Objective", "Oracle",
+    "Record", "SearchResult", "Settings", "WeightedPrompt", "ZOPoG", "ZOPoGState", "cross_entropy", "hinge", "perturb",
     "policy_gradient", "probabilities", "projection", "run", "sample", "score", "two_point_gradient",
 ]  # fmt: skip

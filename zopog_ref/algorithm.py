@@ -12,12 +12,13 @@ Reported (official code): the two estimates, their alternation, the clipping, th
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zopog_ref.distribution import mode, probabilities, sample
+from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.objective import Objective
 from zopog_ref.policy_gradient import policy_gradient
 from zopog_ref.randomness import Purpose, gumbel, normal, uniform
@@ -25,14 +26,6 @@ from zopog_ref.zeroth_order import perturb, two_point_gradient
 
 FLOAT64 = NDArray[np.float64]
 INT64 = NDArray[np.int64]
-
-
-class WeightedPrompt(NamedTuple):
-    """A prompt to deploy: candidate indices (n,), continuous prompt (d,), and its weight among several."""
-
-    tokens: INT64
-    z: FLOAT64
-    weight: float
 
 
 @dataclass(frozen=True)
@@ -100,21 +93,14 @@ class ZOPoGState:
     z_gradient_norm: float = 0.0
 
 
-class ZOPoG:
+class ZOPoG(Method):
     """ZO-PoG, Algorithm 1, for n positions, N candidates and a d-dimensional continuous prompt.
 
     A step costs I_1 + 2 I_2 calls (40 with 20 and 10). Every random number comes from (seed, step), so the state
     holds no generator and a resumed run repeats an uninterrupted one bit for bit.
     """
 
-    def __init__(
-        self, n_positions: int, n_candidates: int, dim: int, settings: Settings | None = None, seed: int = 0
-    ) -> None:
-        for name, value in (("n_positions", n_positions), ("n_candidates", n_candidates), ("dim", dim)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        self.n_positions, self.n_candidates, self.dim, self.seed = n_positions, n_candidates, dim, seed
-        self.settings = settings or Settings()
+    settings: Settings
 
     @property
     def calls_per_step(self) -> int:
@@ -194,3 +180,6 @@ class ZOPoG:
         pairs = self.settings.direction_pairs
         shape = (pairs, self.dim) if self.settings.directions == "shared" else (pairs, batch, self.dim)
         return normal(self.seed, step, Purpose.DIRECTIONS, shape)
+
+
+ZOPoG.Settings = Settings

@@ -35,7 +35,7 @@ class Objective(Protocol):
     ledger: "Ledger"
 
     def losses(self, tokens: INT64, z: FLOAT64, examples: INT64) -> FLOAT64:
-        """(K, B) losses f(t_k, z_k; x_b) >= 0, for K calls. Arguments as Oracle.logits."""
+        """(K, B) losses f(t_k, z_k; x_b) >= 0, for ledger.price(K, B) calls. Arguments as Oracle.logits."""
         ...
 
 
@@ -45,12 +45,21 @@ class BudgetExhausted(Exception):
 
 @dataclass
 class Ledger:
-    """Counts what a run has spent. budget in calls; sequences and tokens for the record."""
+    """Counts what a run has spent. budget in calls; sequences and tokens for the record.
+
+    A call is one prompt on at most batch_size rows, so a method that wants more rows at once pays for each mini-batch
+    they fill. Without a batch_size any number of rows is one call.
+    """
 
     budget: int
     calls: int = 0
     sequences: int = 0
     tokens: int = 0
+    batch_size: int | None = None
+
+    def price(self, prompts: int, rows: int) -> int:
+        """Calls that K prompts on B rows cost: K ceil(B / batch_size)."""
+        return prompts if self.batch_size is None else prompts * -(-rows // self.batch_size)
 
     @property
     def left(self) -> int:
@@ -98,7 +107,15 @@ def hinge(logits: ArrayLike, labels: ArrayLike, margin: float = 2.0) -> FLOAT64:
     return np.maximum(0.0, margin + logits.max(axis=-1) - right)
 
 
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "hinge": hinge}
+def error(logits: ArrayLike, labels: ArrayLike) -> FLOAT64:
+    """f = 1 when argmax_c logit_c is not y, else 0: all that a model which only answers labels shows.
+
+    A tie goes to the first class, as when predicting. Shapes as cross_entropy.
+    """
+    return (np.asarray(logits).argmax(axis=-1) != np.asarray(labels)).astype(np.float64)
+
+
+LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "hinge": hinge, "error": error}
 
 
 class ModelObjective:
@@ -126,10 +143,10 @@ class ModelObjective:
         self.oracle, self.ledger, self.loss, self.journal = oracle, ledger, LOSSES[loss], journal
 
     def losses(self, tokens: INT64, z: FLOAT64, examples: INT64) -> FLOAT64:
-        """(K, B) losses, for K calls; see Objective."""
-        self.ledger.charge(
-            len(tokens), len(tokens) * len(examples), len(tokens) * int(self.oracle.lengths[examples].sum())
-        )
+        """(K, B) losses, charged; see Objective."""
+        count, rows = len(tokens), len(examples)
+        read = count * int(self.oracle.lengths[examples].sum())
+        self.ledger.charge(self.ledger.price(count, rows), count * rows, read)
         if self.journal is not None and (paid := self.journal.replay()) is not None:
             return paid
         losses = self.loss(self.oracle.logits(tokens, z, examples), self.labels[examples])  # (K, B)
@@ -150,6 +167,7 @@ class FunctionObjective:
         self.function, self.ledger = function, ledger
 
     def losses(self, tokens: INT64, z: FLOAT64, examples: INT64) -> FLOAT64:
-        """(K, B) losses, for K calls; see Objective."""
-        self.ledger.charge(len(tokens), len(tokens) * len(examples))
+        """(K, B) losses, charged; see Objective."""
+        count, rows = len(tokens), len(examples)
+        self.ledger.charge(self.ledger.price(count, rows), count * rows)
         return np.asarray(self.function(tokens, z, examples), np.float64)

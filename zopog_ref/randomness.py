@@ -44,6 +44,8 @@ class Purpose(IntEnum):
     TOKENS_POLICY = 7
     TOKENS_ZEROTH = 8
     DIRECTIONS = 9
+    TOKENS_SEARCH = 10  # whole prompts of a search, or fixed ones
+    Z_SEARCH = 11
 
 
 def philox4x32(counter: UINT32, key: tuple[int, int], rounds: int = 10) -> UINT32:

@@ -8,24 +8,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from zopog_ref.algorithm import WeightedPrompt
-from zopog_ref.objective import BudgetExhausted, Objective
+from zopog_ref.method import Method, WeightedPrompt
+from zopog_ref.objective import BudgetExhausted, Ledger, Objective
 from zopog_ref.randomness import Purpose, permutation
 
 INT64 = NDArray[np.int64]
 Arrays = dict[str, NDArray[Any]]
-
-
-class Method(Protocol):
-    """A way to learn a prompt. A State is a frozen dataclass of arrays, ints and floats."""
-
-    seed: int
-
-    @property
-    def calls_per_step(self) -> int: ...
-    def init(self) -> Any: ...
-    def step(self, state: Any, objective: Objective, examples: INT64) -> Any: ...
-    def prompts(self, state: Any) -> list[WeightedPrompt]: ...
 
 
 class DevScore(NamedTuple):
@@ -78,6 +66,16 @@ def mini_batch(seed: int, step: int, rows: int, batch_size: int) -> INT64:
     return permutation(seed, epoch, Purpose.EPOCH, rows)[place * batch_size : (place + 1) * batch_size]
 
 
+def step_rows(method: Method, step: int, rows: int, batch_size: int) -> INT64:
+    """The training rows that step `step` of a method gets: all of them, or its mini-batch."""
+    return np.arange(rows) if method.full_batch else mini_batch(method.seed, step, rows, batch_size)
+
+
+def step_price(method: Method, ledger: Ledger, rows: int, batch_size: int) -> int:
+    """Calls that a step of a method costs at most, for a training split of `rows`."""
+    return ledger.price(method.calls_per_step, rows if method.full_batch else min(rows, batch_size))
+
+
 def run(
     method: Method,
     objective: Objective,
@@ -90,33 +88,30 @@ def run(
     on_step: Callable[[Record], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> SearchResult:
-    """Run a method until its budget is spent, and return the prompts that were best on dev.
+    """Run a method until its budget is spent or it is finished, and return the prompts that were best on dev.
 
     rows is the size of the training split. dev scores prompts without being charged, every `evaluate_every` steps
-    (default: once an epoch) and once more at the end; without it the last prompts are returned. store makes the run
-    resumable: saved after every step, continued bit for bit. should_stop is asked between steps.
+    (default: once an epoch, which is every step of a full_batch method) and once more at the end; without it the last
+    prompts are returned. store makes the run resumable: saved after every step, continued bit for bit. should_stop is
+    asked between steps.
     Errors: BudgetExhausted when the budget is under one step; nothing is sent to the model then.
     """
-    every = evaluate_every or -(-rows // batch_size)
+    every = evaluate_every or (1 if method.full_batch else -(-rows // batch_size))
+    price = step_price(method, objective.ledger, rows, batch_size)
     state, curve, best, kept = _restore(method, objective, store)
-    if not curve and objective.ledger.left < method.calls_per_step:
+    if not curve and objective.ledger.left < price:
         raise BudgetExhausted(
-            f"one step of this method costs {method.calls_per_step} calls and the budget is {objective.ledger.budget}: "
+            f"one step of this method costs {price} calls and the budget is {objective.ledger.budget}: "
             "raise the budget or use fewer samples a step"
         )
-    stop_reason = ""
-    while not stop_reason:
-        if objective.ledger.left < method.calls_per_step:
-            stop_reason = "budget"
-            break
+    while not (stop_reason := _stop_reason(method, state, objective, price)):
         if should_stop():
             stop_reason = "interrupted"
             break
         step = len(curve)
-        state = method.step(state, objective, mini_batch(method.seed, step, rows, batch_size))
-        last = objective.ledger.left < method.calls_per_step
+        state = method.step(state, objective, step_rows(method, step, rows, batch_size))
         score = None
-        if dev is not None and ((step + 1) % every == 0 or last):
+        if dev is not None and ((step + 1) % every == 0 or _stop_reason(method, state, objective, price)):
             prompts = method.prompts(state)
             score = dev(prompts)
             if score.beats(best):
@@ -129,6 +124,11 @@ def run(
     if kept is None:
         kept = _Kept(len(curve), method.prompts(state))
     return SearchResult(kept.prompts, best, kept.step, state, curve, stop_reason)
+
+
+def _stop_reason(method: Method, state: Any, objective: Objective, price: int) -> str:
+    """Why no step follows this state, or ""."""
+    return method.finished(state) or ("budget" if objective.ledger.left < price else "")
 
 
 class _Kept(NamedTuple):

@@ -345,3 +345,51 @@ def test_own_data_must_be_described(zopog: Run, tmp_path: Path, small_task: Path
     refused(zopog("tune", "--train", train), "--template")
     refused(zopog("tune", "--train", train, "--task", small_task), "both given")
     refused(zopog("tune", "--labels", "0=a"), "--train is missing")
+
+
+# -- any method ----------------------------------------------------------------------------------------------------
+
+SEARCH = ["--budget", "60", "--n-positions", "3", "--dim", "8", "--n-candidates", "12", "--batch-size", "8", "--shots",
+          "3", "--threads", "1", "--method", "random-search", "--samples", "4"]  # fmt: skip
+
+
+def test_another_method_runs_is_charged_for_every_row_and_resumes(
+    zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """18 training rows in mini-batches of 8 are 3 calls a prompt: 12 a step of 4 prompts, 5 steps."""
+    assert zopog("tune", "--task", small_task, *SEARCH, "--out", tmp_path / "whole")[0] == 0
+    result = json.loads((tmp_path / "whole" / "result.json").read_text())
+    assert (result["method"], result["calls"], result["sequences"]) == ("random-search", 60, 5 * 4 * 18)
+    config = json.loads((tmp_path / "whole" / "config.json").read_text())
+    assert config["preset"]["method"] == {"samples": 4, "sigma": 1.0}
+    stops = iter([False] * 2 + [True])
+    monkeypatch.setattr(tune, "stop_requests", lambda: _Asked(stops.__next__))
+    assert zopog("tune", "--task", small_task, *SEARCH, "--out", tmp_path / "cut")[0] == 130
+    monkeypatch.undo()
+    assert zopog("tune", "--resume", tmp_path / "cut")[0] == 0
+    assert same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--method", "random-search", "--eta-z", 1], ["--eta-z is no setting of random-search", "--samples, --sigma"]),
+        (["--samples", 3], ["--samples is no setting of zo-pog", "--eta-alpha"]),
+        (["--method", "random-search", "--budget", 59], ["--budget is 59", "one step costs 60"]),
+        (["--loss", "squared"], ["--loss is 'squared'", "cross_entropy, hinge, error"]),
+    ],
+)
+def test_settings_belong_to_their_method(zopog: Run, small_task: Path, tmp_path: Path, arguments: list, words: list[str]) -> None:
+    options = ["--shots", 3, "--batch-size", 8, "--threads", 1]
+    refused(zopog("tune", "--task", small_task, *options, *arguments, "--out", tmp_path / "run"), *words)
+
+
+def test_a_missing_package_says_what_to_install(
+    zopog: Run, small_task: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from zopog_ref.methods import METHODS
+
+    monkeypatch.setitem(METHODS, "random-search", replace(METHODS["random-search"], package="no_such_package"))
+    refused(zopog("tune", "--task", small_task, "--method", "random-search"), 'pip install "zopog-ref[methods]"')

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from zopog_ref import BudgetExhausted, FunctionObjective, Ledger, ModelObjective, cross_entropy, hinge
+from zopog_ref.objective import error
 
 
 class TableOracle:
@@ -98,3 +99,25 @@ def test_any_function_is_an_objective() -> None:
     objective = FunctionObjective(lambda tokens, z, examples: np.ones((len(tokens), len(examples))), Ledger(4))
     assert objective.losses(np.zeros((3, 1), int), np.zeros((3, 1)), np.arange(2)).shape == (3, 2)
     assert objective.ledger.calls == 3
+
+
+def test_a_call_is_one_prompt_on_at_most_a_mini_batch() -> None:
+    ledger = Ledger(budget=100, batch_size=32)
+    assert [ledger.price(5, rows) for rows in (1, 31, 32, 33, 64, 96, 97)] == [5, 5, 5, 10, 10, 15, 20]
+    assert Ledger(budget=100).price(5, 96) == 5
+    objective = FunctionObjective(lambda tokens, z, examples: np.zeros((len(tokens), len(examples))), ledger)
+    objective.losses(np.zeros((2, 1), int), np.zeros((2, 1)), np.arange(96))
+    assert (ledger.calls, ledger.sequences) == (6, 192)
+    model = ModelObjective(TableOracle(), [0, 1, 0], Ledger(budget=3, batch_size=2))
+    with pytest.raises(BudgetExhausted, match="4 calls asked for"):  # three rows are two mini-batches
+        model.losses(np.zeros((2, 2), int), np.zeros((2, 4)), np.arange(3))
+
+
+def test_error_counts_what_predicting_gets_wrong() -> None:
+    logits = np.array([[3.0, 1.0], [0.0, 1.5], [2.0, 2.0], [2.0, 2.0]])
+    labels = np.array([0, 0, 0, 1])  # a tie is answered with the first class
+    np.testing.assert_array_equal(error(logits, labels), [0.0, 1.0, 0.0, 1.0])
+    assert error(np.stack([logits, -logits]), labels).shape == (2, 4)
+    assert ModelObjective(TableOracle(), [0, 1, 0], Ledger(9), "error").losses(
+        np.array([[1, 1]]), np.zeros((1, 4)), np.arange(3)
+    ).tolist() == [[0.0, 1.0, 0.0]]

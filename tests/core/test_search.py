@@ -121,3 +121,39 @@ def test_the_curve_carries_the_diagnostics() -> None:
     record = search(400).curve[4]
     assert set(record.diagnostics) == {"loss", "alpha_gradient_norm", "z_gradient_norm"}
     assert (record.step, record.calls, record.sequences) == (5, 200, 40 * (5 + 5 + 2 + 5 + 5))
+
+
+class WholeSet(ZOPoG):
+    """Sees every row, and is done when it says so."""
+
+    full_batch = True
+    steps = 99
+
+    def finished(self, state) -> str:
+        return "nothing to learn" if state.step >= self.steps else ""
+
+
+def whole_set(steps: int = 99) -> WholeSet:
+    made = WholeSet(toy.N_POSITIONS, toy.N_CANDIDATES, toy.DIM, Settings(eta_alpha=0.05, eta_z=0.1))
+    made.steps = steps
+    return made
+
+
+def test_a_full_batch_pays_for_every_mini_batch() -> None:
+    objective = toy.objective(1000)
+    objective.ledger.batch_size = 5  # 12 rows: 3 calls a prompt
+    result = run(whole_set(), objective, rows=toy.ROWS, batch_size=5, dev=toy.dev)
+    assert [record.calls for record in result.curve] == [120 * s for s in range(1, 9)]
+    assert {record.sequences // record.step for record in result.curve} == {40 * toy.ROWS}
+    assert all(record.dev_metric is not None for record in result.curve)  # each step is an epoch
+    small = toy.objective(119)
+    small.ledger.batch_size = 5
+    with pytest.raises(BudgetExhausted, match="costs 120 calls and the budget is 119"):
+        run(whole_set(), small, rows=toy.ROWS, batch_size=5)
+
+
+def test_a_method_that_is_finished_ends_the_run_and_is_evaluated() -> None:
+    result = run(whole_set(4), toy.objective(1000), rows=toy.ROWS, dev=toy.dev, evaluate_every=3)
+    assert (len(result.curve), result.stop_reason) == (4, "nothing to learn")
+    assert [record.step for record in result.curve if record.dev_metric is not None] == [3, 4]
+    assert run(whole_set(0), toy.objective(1000), rows=toy.ROWS).curve == []

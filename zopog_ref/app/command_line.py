@@ -66,8 +66,9 @@ def _input_errors() -> tuple[type[Exception], ...]:
     from zopog_models.template import TaskError
     from zopog_models.tensor_file import TensorFileError
     from zopog_models.vocabulary import VocabularyError
+    from zopog_ref.methods import MissingPackage
 
-    ours = (InputError, BudgetExhausted)
+    ours = (InputError, BudgetExhausted, MissingPackage)
     return (
         *ours,
         PromptError,

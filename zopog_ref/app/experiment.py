@@ -18,10 +18,11 @@ from zopog_models.runtime import FrozenModel
 from zopog_models.task import Rows, few_shot, read_rows
 from zopog_models.template import Task
 from zopog_models.vocabulary import pmi_candidates
-from zopog_ref.algorithm import Settings, WeightedPrompt, ZOPoG
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.metrics import classification_metrics
 from zopog_ref.app.presets import Preset
+from zopog_ref.method import Method, WeightedPrompt
+from zopog_ref.methods import method_class, settings_class
 from zopog_ref.objective import Journal, Ledger, ModelObjective, cross_entropy
 from zopog_ref.randomness import Purpose, permutation
 from zopog_ref.search import DevScore
@@ -58,14 +59,18 @@ class Experiment:
     _encoded: dict[str, Encoded]
     _projection: NDArray[np.float32]  # A (n D, d)
 
-    def method(self) -> ZOPoG:
+    def method(self) -> Method:
         """The method with its settings; a fresh state comes from its init()."""
-        p = self.preset
-        return ZOPoG(p.n_positions, p.n_candidates, p.dim, p.method, self.seed)
+        return method_of(self.preset, self.seed)
+
+    def ledger(self) -> Ledger:
+        """An empty ledger of the preset's budget, a call being one prompt on one mini-batch."""
+        return Ledger(self.preset.budget, batch_size=self.preset.batch_size)
 
     def objective(self, ledger: Ledger, journal: Journal | None = None) -> ModelObjective:
-        """The training loss, charged to the ledger."""
-        return ModelObjective(self._oracle("train"), self.train.labels, ledger, self.preset.loss, journal)
+        """The training loss, charged to the ledger: the preset's, or the one that the method must see."""
+        loss = self.method().loss or self.preset.loss
+        return ModelObjective(self._oracle("train"), self.train.labels, ledger, loss, journal)
 
     def dev_score(self, prompts: Sequence[WeightedPrompt]) -> DevScore:
         """The task's metric and the cross-entropy of the weighted mean of the prompts' predictions on the dev rows."""
@@ -81,15 +86,15 @@ class Experiment:
 
     def deployable(self, prompts: Sequence[WeightedPrompt]) -> Prompt:
         """The prompts as token ids and finished embedding offsets A z: all that deployment needs."""
-        n, hidden = self.preset.n_positions, self.model.hidden_size
-        offsets = np.stack([(self._projection @ p.z.astype(np.float32)).reshape(n, hidden) for p in prompts])
+        n, width = self.preset.n_positions, self.model.embedding_size
+        offsets = np.stack([(self._projection @ p.z.astype(np.float32)).reshape(n, width) for p in prompts])
         ids = np.stack([self.candidates[p.tokens] for p in prompts])
         return self._prompt(ids, offsets, np.array([p.weight for p in prompts]))
 
     def manual(self) -> Prompt:
         """The manual prompt: the template alone, no prompt tokens. The zero point of every comparison."""
-        hidden = self.model.hidden_size
-        return self._prompt(np.zeros((1, 0), np.int64), np.zeros((1, 0, hidden), np.float32), np.ones(1))
+        width = self.model.embedding_size
+        return self._prompt(np.zeros((1, 0), np.int64), np.zeros((1, 0, width), np.float32), np.ones(1))
 
     def _prompt(self, ids: INT64, offsets: NDArray[np.float32], weights: NDArray[np.float64]) -> Prompt:
         return Prompt(
@@ -109,6 +114,12 @@ class Experiment:
         return FrozenModelOracle(
             self.model, self._encoded[split], self.labels, self.candidates, self._projection, self.preset.n_positions
         )
+
+
+def method_of(preset: Preset, seed: int) -> Method:
+    """The preset's method. Errors: MissingPackage when it needs one that is not installed."""
+    p = preset
+    return method_class(p.method_name)(p.n_positions, p.n_candidates, p.dim, p.method, seed)
 
 
 def cross_entropy_normaliser(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -152,8 +163,8 @@ def prepare(model: FrozenModel, task: Task, preset: Preset, seed: int, shots: in
         name: encode(rows.texts, task, model, preset.n_positions) for name, rows in (("train", train), ("dev", dev))
     }
     texts = [" ".join(row) for row in pool.texts]
-    n, hidden, std = preset.n_positions, model.hidden_size, model.embedding_std
-    a = projection(seed, n, hidden, preset.dim, scale=preset.scale, embedding_std=std)
+    n, width, std = preset.n_positions, model.embedding_size, model.embedding_std
+    a = projection(seed, n, width, preset.dim, scale=preset.scale, embedding_std=std)
     return Experiment(
         model=model,
         task=task,
@@ -171,12 +182,14 @@ def prepare(model: FrozenModel, task: Task, preset: Preset, seed: int, shots: in
     )
 
 
-def configuration(experiment: Experiment, *, model: str, shots: int, method: str, settings: str) -> dict[str, Any]:
+def configuration(experiment: Experiment, *, model: str, shots: int, settings: str) -> dict[str, Any]:
     """config.json: everything needed to repeat the run, and what would show that it cannot be repeated."""
     task, frozen = experiment.task, experiment.model
+    preset = asdict(experiment.preset)
+    del preset["about"]
     return {
         "format": 1,
-        "method": method,
+        "method": preset.pop("method_name"),
         "model": model,
         "task": {
             "name": task.name,
@@ -189,7 +202,7 @@ def configuration(experiment: Experiment, *, model: str, shots: int, method: str
         "seed": experiment.seed,
         "shots": shots,
         "settings": settings,
-        "preset": {name: value for name, value in asdict(experiment.preset).items() if name != "about"},
+        "preset": preset,
         "model_sha256": frozen.sha256,
         "tokenizer_sha256": frozen.tokenizer_sha256,
         "injection": frozen.injection,
@@ -202,8 +215,9 @@ def configuration(experiment: Experiment, *, model: str, shots: int, method: str
 
 def preset_of(config: dict[str, Any]) -> Preset:
     """The preset a run was started with, from its config.json."""
-    saved = dict(config["preset"])
-    return Preset(about=config["settings"], **(saved | {"method": Settings(**saved["method"])}))
+    saved, name = dict(config["preset"]), config["method"]
+    method = settings_class(name)(**saved["method"])
+    return Preset(about=config["settings"], **(saved | {"method": method, "method_name": name}))
 
 
 def check_repeatable(config: dict[str, Any], experiment: Experiment) -> None:
@@ -231,7 +245,7 @@ def check_repeatable(config: dict[str, Any], experiment: Experiment) -> None:
 def versions() -> dict[str, str]:
     """Of Python and of every package that a number could depend on."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
-    for package in ("zopog-ref", "numpy", "onnxruntime", "onnxruntime-gpu", "tokenizers"):
+    for package in ("zopog-ref", "numpy", "onnxruntime", "onnxruntime-gpu", "tokenizers", "cma", "cmaes"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -5,6 +5,7 @@ import json
 
 from zopog_models.families import FAMILIES
 from zopog_models.task import embedded_tasks
+from zopog_ref.methods import METHODS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +23,7 @@ def tasks() -> list[dict[str, str]]:
 
 def methods() -> list[dict[str, str]]:
     """The methods that `zopog tune --method` knows."""
-    about = "policy gradient on discrete tokens, zeroth-order steps on a continuous prompt (ICLR 2025)"
-    return [{"name": "zo-pog", "about": about}]
+    return [{"name": name, "about": entry.about} for name, entry in METHODS.items()]
 
 
 def models() -> list[dict[str, str]]:

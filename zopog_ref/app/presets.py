@@ -1,9 +1,10 @@
-"""Named settings of a run: what each model needs to learn, and where the numbers come from (docs/zo-pog.md)."""
+"""Named settings of a run: what each method needs on each kind of model, and where the numbers come from (docs/)."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from zopog_ref.algorithm import Settings
+from zopog_ref.methods import random_search
 
 
 @dataclass(frozen=True)
@@ -18,30 +19,51 @@ class Preset:
     batch_size: int = 32
     budget: int = 4000  # calls
     loss: str = "cross_entropy"
-    method: Settings = field(default_factory=Settings)
+    method: Any = field(default_factory=Settings)  # the Settings of method_name
+    method_name: str = "zo-pog"
 
     def changed(self, **changes: Any) -> "Preset":
-        """A copy with some of the fields, or of the method's fields, replaced."""
+        """A copy with some of the fields, or of the method's fields, replaced.
+
+        Errors: ValueError for a setting that the method does not have, or cannot have.
+        """
         own = {name: value for name, value in changes.items() if name in PRESET_FIELDS}
         rest = {name: value for name, value in changes.items() if name not in PRESET_FIELDS}
+        known = [field.name for field in fields(self.method)]
+        for name in rest:
+            if name not in known:
+                raise ValueError(f"{self.method_name} has no setting {name!r}; its own are {', '.join(known)}")
         return replace(self, **own, method=replace(self.method, **rest))
 
 
 PRESET_FIELDS = ("n_positions", "n_candidates", "dim", "scale", "batch_size", "budget", "loss")
 
+# (method, name of the settings) -> preset
 PRESETS = {
-    "embedded": Preset(
+    ("zo-pog", "embedded"): Preset(
         about="found on dev with the embedded model (docs/zo-pog.md says how)",
         method=Settings(
             policy_samples=10, direction_pairs=15, mu=0.1, eta_alpha=10.0, eta_z=0.5, decay=0.03, gumbel="none"
         ),
     ),
-    "paper": Preset(
+    ("zo-pog", "paper"): Preset(
         about="the published numbers, for RoBERTa-large, in the variant of the official code",
         scale=100.0,
         method=Settings.paper(),
     ),
+    ("random-search", "embedded"): Preset(
+        about="found on dev with the embedded model (docs/random-search.md says how)",
+        method=random_search.Settings(),
+        method_name="random-search",
+    ),
+    ("random-search", "paper"): Preset(
+        about="no paper: the defaults, with ZO-PoG's published projection",
+        scale=100.0,
+        method=random_search.Settings(),
+        method_name="random-search",
+    ),
 }
+SETTINGS_NAMES = tuple(dict.fromkeys(settings for _, settings in PRESETS))
 
 
 def default_preset(model: str) -> str:

@@ -9,10 +9,10 @@ LINES_WITHOUT_TERMINAL = 10
 
 
 class Progress:
-    """Calls used and left, loss, best dev accuracy, time left."""
+    """Calls used and left, loss, best dev accuracy, time left. price: calls a step."""
 
-    def __init__(self, budget: int, calls_per_step: int, quiet: bool = False) -> None:
-        self.budget, self.steps = budget, max(1, budget // calls_per_step)
+    def __init__(self, budget: int, price: int, quiet: bool = False) -> None:
+        self.budget, self.steps = budget, max(1, budget // price)
         self.quiet, self.live = quiet, sys.stderr.isatty()
         self.best: float | None = None
         self.started: float | None = None

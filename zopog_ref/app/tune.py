@@ -6,7 +6,7 @@ import json
 import signal
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,14 @@ from zopog_models.runtime import FrozenModel, load_model
 from zopog_models.task import Rows, embedded_tasks, load_task
 from zopog_models.template import Task, make_task
 from zopog_ref import search
-from zopog_ref.algorithm import Settings
 from zopog_ref.app.errors import InputError, Interrupted
-from zopog_ref.app.experiment import Experiment, check_repeatable, configuration, prepare, preset_of
+from zopog_ref.app.experiment import Experiment, check_repeatable, configuration, method_of, prepare, preset_of
 from zopog_ref.app.metrics import classification_metrics
-from zopog_ref.app.presets import PRESET_FIELDS, PRESETS, Preset, default_preset
+from zopog_ref.app.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, Preset, default_preset
 from zopog_ref.app.progress import Progress
 from zopog_ref.app.run_folder import RunFolder, free_name, read_json, say, write_json
-from zopog_ref.objective import Ledger
-
-METHODS = ("zo-pog",)
+from zopog_ref.methods import METHODS, settings_class
+from zopog_ref.objective import LOSSES, Ledger
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,20 +40,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="embedded", help="embedded, or a Hugging Face folder")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, help="default: all cores")
-    parser.add_argument("--method", choices=METHODS, default="zo-pog")
-    parser.add_argument("--settings", choices=tuple(PRESETS), help="named settings (default: the model's own)")
+    parser.add_argument("--method", choices=tuple(METHODS), help="default: zo-pog; zopog methods says what there is")
+    parser.add_argument("--settings", choices=SETTINGS_NAMES, help="named settings (default: the model's own)")
     parser.add_argument("--shots", type=int, default=16, help="training rows a class (default 16)")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--out", type=Path, help="run folder (default: runs/TASK-METHOD-SEED)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on from the last checkpoint of a run folder")
     parser.add_argument("--json", action="store_true", help="the result as JSON on stdout, nothing else there")
     numbers = parser.add_argument_group("settings, to change one at a time")
-    defaults = PRESETS["embedded"]
+    defaults = PRESETS["zo-pog", "embedded"]
     for name in PRESET_FIELDS:
         numbers.add_argument(_option(name), type=type(getattr(defaults, name)), dest=name)
-    for field in dataclasses.fields(Settings):
-        kind = type(field.default)
-        numbers.add_argument(_option(field.name), type=_switch if kind is bool else kind, dest=field.name)
+    for name, (kind, methods) in method_options().items():
+        only = "" if len(methods) == len(METHODS) else ", ".join(methods)
+        numbers.add_argument(_option(name), type=_switch if kind is bool else kind, dest=name, help=only)
+
+
+def method_options() -> dict[str, tuple[type, list[str]]]:
+    """Every setting of any method: its type, and the methods that have it."""
+    options: dict[str, tuple[type, list[str]]] = {}
+    for name in METHODS:
+        for field in dataclasses.fields(settings_class(name)):
+            options.setdefault(field.name, (type(field.default), []))[1].append(name)
+    return options
 
 
 def _option(name: str) -> str:
@@ -87,20 +94,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _start(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[str, Any]]:
     task, source = chosen_task(arguments)
-    settings = arguments.settings or default_preset(arguments.model)
-    changes = {name: getattr(arguments, name) for name in (*PRESET_FIELDS, *_METHOD_FIELDS)}
-    try:
-        preset = PRESETS[settings].changed(**{name: value for name, value in changes.items() if value is not None})
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    _check(arguments, preset)
+    settings, method = arguments.settings or default_preset(arguments.model), arguments.method or "zo-pog"
+    preset = chosen_preset(method, settings, vars(arguments))
+    check_numbers(preset, arguments.shots, arguments.seed, len(task.labels))
     model = load_model(arguments.model, device=arguments.device, threads=arguments.threads)
     experiment = prepare(model, task, preset, arguments.seed, arguments.shots)
-    config = configuration(
-        experiment, model=arguments.model, shots=arguments.shots, method=arguments.method, settings=settings
-    )
+    config = configuration(experiment, model=arguments.model, shots=arguments.shots, settings=settings)
     config["task"]["source"] = source
-    path = arguments.out or free_name(Path("runs") / f"{task.name}-{arguments.method}-{arguments.seed}")
+    path = arguments.out or free_name(Path("runs") / f"{task.name}-{method}-{arguments.seed}")
     folder = RunFolder.create(path, config)
     say(f"run folder {path}, model {arguments.model}, task {task.name}")
     say(f"settings {settings}: {preset.about}")
@@ -110,20 +111,34 @@ def _start(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[s
     return folder, experiment, config
 
 
-_METHOD_FIELDS = tuple(field.name for field in dataclasses.fields(Settings))
+def chosen_preset(method: str, settings: str, given: Mapping[str, Any]) -> Preset:
+    """Named settings of a method with what was given (option -> value or None) replaced. Errors: InputError."""
+    preset = PRESETS[method, settings]
+    changes = {name: given[name] for name in (*PRESET_FIELDS, *method_options()) if given.get(name) is not None}
+    own = [field.name for field in dataclasses.fields(preset.method)]
+    for name in changes:
+        if name not in (*PRESET_FIELDS, *own):
+            mine = ", ".join(map(_option, own))
+            raise InputError(f"{_option(name)} is no setting of {method}, whose own are {mine}")
+    try:
+        return preset.changed(**changes)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
-def _check(arguments: argparse.Namespace, preset: Preset) -> None:
-    """What is wrong with the numbers, before the model is loaded."""
+def check_numbers(preset: Preset, shots: int, seed: int, classes: int) -> None:
+    """What is wrong with the numbers, before the model is loaded. Errors: InputError, MissingPackage."""
     for name in ("n_positions", "n_candidates", "dim", "batch_size", "budget"):
         if getattr(preset, name) < 1:
             raise InputError(f"{_option(name)} is {getattr(preset, name)}; it must be at least 1")
-    if arguments.shots < 1:
-        raise InputError(f"--shots is {arguments.shots}; it must be at least 1")
-    if not 0 <= arguments.seed < 1 << 64:
-        raise InputError(f"--seed is {arguments.seed}; it must be in [0, 2^64)")
-    s = preset.method
-    cost = s.policy * s.policy_samples + s.zeroth_order * 2 * s.direction_pairs
+    if preset.loss not in LOSSES:
+        raise InputError(f"--loss is {preset.loss!r}; choose one of {', '.join(LOSSES)}")
+    if shots < 1:
+        raise InputError(f"--shots is {shots}; it must be at least 1")
+    if not 0 <= seed < 1 << 64:
+        raise InputError(f"--seed is {seed}; it must be in [0, 2^64)")
+    ledger = Ledger(preset.budget, batch_size=preset.batch_size)
+    cost = search.step_price(method_of(preset, seed), ledger, shots * classes, preset.batch_size)
     if preset.budget < cost:
         raise InputError(f"--budget is {preset.budget} calls and one step costs {cost}: raise it, or use fewer samples")
 
@@ -161,8 +176,9 @@ def task_of(config: dict[str, Any]) -> Task:
 
 
 def _reopen(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[str, Any]]:
-    fixed = ("task", "train", "dev", "test", "template", "labels", "settings", "out", *PRESET_FIELDS, *_METHOD_FIELDS)
-    given = [_option(name) for name in fixed if getattr(arguments, name) is not None]
+    fixed = ("task", "train", "dev", "test", "template", "labels", "method", "settings", "out")
+    names = (*fixed, *PRESET_FIELDS, *method_options())
+    given = [_option(name) for name in names if getattr(arguments, name) is not None]
     if given:
         raise InputError(f"{', '.join(given)}: fixed when the run was started; --resume goes on with what it had")
     folder, config = RunFolder.open(arguments.resume)
@@ -182,16 +198,17 @@ def _run(folder: RunFolder, experiment: Experiment, config: dict[str, Any], quie
     if finished.exists():
         say(f"{folder.path} is finished already")
         return read_json(finished, "")
-    ledger = Ledger(preset.budget)
+    ledger, rows = experiment.ledger(), len(experiment.train.labels)
+    price = search.step_price(method, ledger, rows, preset.batch_size)
     with stop_requests() as should_stop:
         result = search.run(
             method,
             experiment.objective(ledger, folder),
-            rows=len(experiment.train.labels),
+            rows=rows,
             batch_size=preset.batch_size,
             dev=experiment.dev_score,
             store=folder,
-            on_step=Progress(preset.budget, method.calls_per_step, quiet),
+            on_step=Progress(preset.budget, price, quiet),
             should_stop=should_stop,
         )
     for warning in folder.warnings:

@@ -51,7 +51,7 @@ class ModelBench:
 
 def model_lines(bench: Bench) -> tuple[Line, ...]:
     """The rows, with the model loaded. Errors: ModuleNotFoundError when a package for the model is missing."""
-    model, task, preset = load_model("embedded", threads=2), load_task(TASK), PRESETS["embedded"]
+    model, task, preset = load_model("embedded", threads=2), load_task(TASK), PRESETS["zo-pog", "embedded"]
     small = prepare(model, task, preset.changed(n_positions=2, n_candidates=5), bench.seed, SHOTS)
     whole = prepare(model, task, preset, bench.seed, SHOTS)
     ledger = Ledger(budget=10**12)

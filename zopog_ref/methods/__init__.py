@@ -1,0 +1,71 @@
+"""The methods by name: ZO-PoG and the systems it is compared with, all on one interface (zopog_ref.method.Method).
+
+    from zopog_ref.methods import method_class
+    method = method_class("bdpl")(n_positions=4, n_candidates=10, dim=3, seed=0)
+
+A method's module is imported when it is asked for; none needs its extra package before an instance is made.
+"""
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+from zopog_ref.method import Method
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method: what it is in a line, where its class stands, and the package it needs beyond NumPy, if any."""
+
+    about: str
+    module: str
+    cls: str
+    package: str | None = None  # import name
+    extra: str = "methods"  # of this distribution, the extra that brings the package
+
+
+METHODS = {
+    "zo-pog": Entry(
+        "policy gradient on discrete tokens, zeroth-order steps on a continuous prompt (ICLR 2025)",
+        "zopog_ref.algorithm", "ZOPoG",
+    ),
+    "random-search": Entry(
+        "independent random prompts, the best on the training rows: what the others must beat",
+        "zopog_ref.methods.random_search", "RandomSearch",
+    ),
+}  # fmt: skip
+
+
+class UnknownMethod(ValueError):
+    """A name that no method has."""
+
+
+class MissingPackage(ImportError):
+    """A method whose package is not installed."""
+
+
+def entry_of(name: str) -> Entry:
+    """Errors: UnknownMethod."""
+    if name not in METHODS:
+        raise UnknownMethod(f"unknown method {name!r}; there are {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def settings_class(name: str) -> type[Any]:
+    """The method's Settings; needs no extra package. Errors: UnknownMethod."""
+    return _load(entry_of(name)).Settings
+
+
+def method_class(name: str) -> type[Method]:
+    """The method's class. Errors: UnknownMethod; MissingPackage, which says what to install."""
+    entry = entry_of(name)
+    if entry.package is not None and importlib.util.find_spec(entry.package) is None:
+        install = f'pip install "zopog-ref[{entry.extra}]"'
+        raise MissingPackage(f"the method {name} needs the package {entry.package!r}: {install}")
+    return _load(entry)
+
+
+def _load(entry: Entry) -> type[Method]:
+    cls: type[Method] = getattr(importlib.import_module(entry.module), entry.cls)
+    return cls
