@@ -6,7 +6,7 @@ padding left in and masked. Shares no code with the package; reads the published
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,17 +31,42 @@ class Flaws:
 SOUND = Flaws()
 
 
-def _layer_norm(x: np.ndarray, weights: tuple[np.ndarray, np.ndarray], epsilon: float) -> np.ndarray:
+def layer_norm(x: np.ndarray, weights: tuple[np.ndarray, np.ndarray], epsilon: float) -> np.ndarray:
     centred = x - x.mean(-1, keepdims=True)
     return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon) * weights[0] + weights[1]
 
 
-def _activation(x: np.ndarray, kind: str, flaws: Flaws) -> np.ndarray:
+def activation(x: np.ndarray, kind: str, flaws: Flaws) -> np.ndarray:
     if kind == "relu":
         return np.maximum(x, 0)
     if kind == "gelu" and not flaws.tanh_gelu:
         return x * 0.5 * (1 + _erf(x / math.sqrt(2)))
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def attention(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, visible: Sequence[int], flaws: Flaws
+) -> np.ndarray:
+    """softmax(q kᵀ / √width) v, head by head: (S, D)."""
+    width = q.shape[1] // heads
+    hidden_away = np.zeros(len(k), bool) if flaws.see_padding else ~np.asarray(visible, bool)
+    context = np.empty_like(q)
+    for h in range(heads):
+        span = slice(h * width, (h + 1) * width)
+        scores = q[:, span] @ k[:, span].T / (1 if flaws.unscaled_attention else math.sqrt(width))
+        scores[:, hidden_away] = -np.inf
+        scores = np.exp(scores - scores.max(-1, keepdims=True))
+        context[:, span] = scores / scores.sum(-1, keepdims=True) @ v[:, span]
+    return context
+
+
+def soft_prompt(size: int, offset: np.ndarray, flaws: Flaws) -> np.ndarray:
+    """What is added to a row's embeddings (S, E): offset at positions 1..n, nothing elsewhere."""
+    soft = np.zeros((size, offset.shape[1]))
+    if not flaws.drop_offset:
+        start = 0 if flaws.offset_on_first_token else 1
+        soft[start : start + len(offset)] = offset
+    return soft
 
 
 def full_logits(
@@ -64,14 +89,11 @@ def full_logits(
         return x @ get(f"{name}.weight").T + get(f"{name}.bias")
 
     def norm(x: np.ndarray, name: str) -> np.ndarray:
-        return _layer_norm(x, (get(f"{name}.weight"), get(f"{name}.bias")), epsilon)
+        return layer_norm(x, (get(f"{name}.weight"), get(f"{name}.bias")), epsilon)
 
-    size, n = len(ids), len(offset)
+    size = len(ids)
     first = config["pad_token_id"] + 1 if family == "roberta" else 0
-    soft = np.zeros((size, config["hidden_size"]))
-    if not flaws.drop_offset:
-        start = 0 if flaws.offset_on_first_token else 1
-        soft[start : start + n] = offset
+    soft = soft_prompt(size, offset, flaws)
     x = get(f"{family}.embeddings.word_embeddings.weight")[np.asarray(ids)]
     if injection == "word_embedding":
         x = x + soft
@@ -81,21 +103,12 @@ def full_logits(
     if injection == "post_layernorm":
         x = x + soft
 
-    heads = config["num_attention_heads"]
-    width = config["hidden_size"] // heads
-    hidden_away = np.zeros(size, bool) if flaws.see_padding else ~np.asarray(visible, bool)
     for i in range(config["num_hidden_layers"]):
         name = f"{family}.encoder.layer.{i}"
         q, k, v = (linear(x, f"{name}.attention.self.{part}") for part in ("query", "key", "value"))
-        context = np.empty_like(x)
-        for h in range(heads):
-            span = slice(h * width, (h + 1) * width)
-            scores = q[:, span] @ k[:, span].T / (1 if flaws.unscaled_attention else math.sqrt(width))
-            scores[:, hidden_away] = -np.inf
-            scores = np.exp(scores - scores.max(-1, keepdims=True))
-            context[:, span] = scores / scores.sum(-1, keepdims=True) @ v[:, span]
+        context = attention(q, k, v, config["num_attention_heads"], visible, flaws)
         x = norm(x + linear(context, f"{name}.attention.output.dense"), f"{name}.attention.output.LayerNorm")
-        wide = _activation(linear(x, f"{name}.intermediate.dense"), config["hidden_act"], flaws)
+        wide = activation(linear(x, f"{name}.intermediate.dense"), config["hidden_act"], flaws)
         x = norm(x + linear(wide, f"{name}.output.dense"), f"{name}.output.LayerNorm")
 
     if family == "bert":
@@ -108,7 +121,7 @@ def full_logits(
     else:
         dense, head_norm, bias = "lm_head.dense", "lm_head.layer_norm", "lm_head.bias"
         kind = "gelu"
-    x = norm(_activation(linear(x, dense), kind, flaws), head_norm)
+    x = norm(activation(linear(x, dense), kind, flaws), head_norm)
     output = f"{family}.embeddings.word_embeddings.weight"
     if not config.get("tie_word_embeddings", True):
         output = bias.replace("bias", "decoder.weight")
@@ -126,8 +139,12 @@ def label_logits(
     label_ids: Sequence[int],
     injection: str = "post_layernorm",
     flaws: Flaws = SOUND,
+    forward: Callable[..., np.ndarray] = full_logits,
 ) -> np.ndarray:
-    """What the graph computes: (R, C). Rows are padded to the longest, as a naive caller would."""
+    """What the graph computes: (R, C). Rows are padded to the longest, as a naive caller would.
+
+    forward: the family's forward pass, with full_logits' arguments.
+    """
     longest = max(map(len, text_ids))
     n = prompt_ids.shape[1]
     rows = []
@@ -135,6 +152,6 @@ def label_logits(
         padding = longest - len(ids)
         row = [ids[0], *prompt_ids[p], *ids[1:], *[config["pad_token_id"]] * padding]
         visible = [1] * (len(ids) + n) + [0] * padding
-        scores = full_logits(config, tensors, row, visible, prompt_offset[p], injection, flaws)
+        scores = forward(config, tensors, row, visible, prompt_offset[p], injection, flaws)
         rows.append(scores[position + n + flaws.answer_shift][list(label_ids)])
     return np.array(rows)

@@ -24,7 +24,19 @@ SENTENCES = [
 
 
 def tokenizer_for(family: str) -> Tokenizer:
-    if family == "bert":
+    if family == "albert":
+        specials = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
+        words = sorted({"▁" + word for sentence in SENTENCES for word in sentence.split()})
+        letters = sorted({letter for word in words for letter in word})
+        scores = [*((s, 0.0) for s in specials), *((w, -5.0) for w in words), *((c, -9.0) for c in letters)]
+        scores = list({text: (text, score) for text, score in reversed(scores)}.values())[::-1]  # each text once
+        tokenizer = Tokenizer(models.Unigram(scores, unk_id=1, byte_fallback=False))
+        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKD(), normalizers.Lowercase()])
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.decoder = decoders.Metaspace()
+        tokenizer.add_special_tokens(specials)
+        return tokenizer
+    if family != "roberta":
         tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -53,12 +65,21 @@ def config_for(family: str, vocab_size: int, **changes: Any) -> dict[str, Any]:
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
         "intermediate_size": 48,
-        "max_position_embeddings": 64 if family == "bert" else 66,
-        "type_vocab_size": 2 if family == "bert" else 1,
-        "layer_norm_eps": 1e-12 if family == "bert" else 1e-5,
+        "max_position_embeddings": 66 if family == "roberta" else 64,
+        "type_vocab_size": 1 if family == "roberta" else 2,
+        "layer_norm_eps": 1e-5 if family == "roberta" else 1e-12,
         "hidden_act": "gelu",
-        "pad_token_id": 0 if family == "bert" else 1,
+        "pad_token_id": 1 if family == "roberta" else 0,
     }
+    if family == "distilbert":
+        names = {"dim": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}
+        names |= {"hidden_dim": "intermediate_size", "activation": "hidden_act"}
+        config |= {own: config.pop(name) for own, name in names.items()}
+        del config["type_vocab_size"], config["layer_norm_eps"]
+    elif family == "electra":
+        config |= {"embedding_size": 16, "summary_type": "first"}
+    elif family == "albert":
+        config |= {"embedding_size": 16, "hidden_act": "gelu_new", "num_hidden_groups": 1, "inner_group_num": 1}
     return config | changes
 
 
