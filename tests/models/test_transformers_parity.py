@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.models.test_families import VARIANTS, family_case
 from tests.models.test_graph import case
+from tests.models.tiny_models import write_model
 from zopog_models import load_checkpoint, load_model
 
 torch = pytest.importorskip("torch", reason="PyTorch is for development only")
@@ -22,7 +24,7 @@ def peer_logits(network: Any, inputs: dict[str, Any], injection: str, pad_id: in
     n = inputs["prompt_ids"].shape[1]
     lengths = [len(ids) + n for ids in inputs["text_ids"]]
     ids = np.full((len(lengths), max(lengths)), pad_id)
-    offset = np.zeros((*ids.shape, network.config.hidden_size), np.float32)
+    offset = np.zeros((*ids.shape, inputs["prompt_offset"].shape[2]), np.float32)
     for r, (text, p) in enumerate(zip(inputs["text_ids"], inputs["prompt_index"], strict=True)):
         ids[r, : lengths[r]] = [text[0], *inputs["prompt_ids"][p], *text[1:]]
         offset[r, 1 : n + 1] = inputs["prompt_offset"][p]
@@ -44,6 +46,21 @@ def peer_logits(network: Any, inputs: dict[str, Any], injection: str, pad_id: in
 def test_the_same_label_logits(folder: Path, injection: str, n: int, prompts: int) -> None:
     inputs = case(n, prompts)
     # RoBERTa counts positions past padding ids, also inside a row: keep them out of the text, as any tokenizer does.
+    pad_id = load_checkpoint(folder).config["pad_token_id"]
+    expected = peer_logits(peer(folder), inputs, injection, pad_id)
+    logits = load_model(folder, threads=1, injection=injection).logits(**inputs)
+    largest = np.abs(logits - expected).max()
+    print(f"largest difference {largest:.2e}")
+    assert largest < 1e-5
+
+
+@pytest.mark.parametrize("injection", ["post_layernorm", "word_embedding"])
+@pytest.mark.parametrize(("family", "changes"), VARIANTS, ids=str)
+def test_the_same_label_logits_of_each_family(
+    tmp_path: Path, family: str, changes: dict[str, Any], injection: str
+) -> None:
+    folder = write_model(tmp_path / "model", family, seed=2, **changes)
+    inputs = family_case(folder, 5, 3)
     pad_id = load_checkpoint(folder).config["pad_token_id"]
     expected = peer_logits(peer(folder), inputs, injection, pad_id)
     logits = load_model(folder, threads=1, injection=injection).logits(**inputs)
