@@ -1,4 +1,4 @@
-"""A Hugging Face folder (config.json, model.safetensors, tokenizer.json) as plain arrays with canonical names.
+"""A Hugging Face folder (config.json, *.safetensors, tokenizer.json) as plain arrays with canonical names.
 
 Published checkpoints differ in harmless ways: a tied output matrix that is stored or not, pooler and next-sentence
 heads, LayerNorm parameters called gamma and beta. All that is settled here, once, with what `families` says of each
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .families import Architecture, CheckpointError, Config, Family, family_of
-from .tensor_file import read_tensors
+from .weights import WEIGHTS, WEIGHTS_INDEX, read_weights, weights_sha256
 
 __all__ = ["Architecture", "Checkpoint", "CheckpointError", "load_checkpoint"]
 
@@ -42,8 +42,8 @@ class Checkpoint:
 
     @cached_property
     def model_sha256(self) -> str:
-        """What `sha256sum model.safetensors` prints."""
-        return _sha256(self.folder / "model.safetensors")
+        """What `sha256sum model.safetensors` prints (of shards: see `weights.weights_sha256`)."""
+        return weights_sha256(self.folder)
 
     @cached_property
     def tokenizer_sha256(self) -> str:
@@ -63,8 +63,8 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
             f"model {str(folder)!r} is not a folder; give 'embedded' or a folder with config.json, "
             "model.safetensors and tokenizer.json"
         )
-    for name in ("config.json", "model.safetensors", "tokenizer.json"):
-        if not (folder / name).is_file():
+    for name in ("config.json", WEIGHTS, "tokenizer.json"):
+        if not (folder / name).is_file() and not (name == WEIGHTS and (folder / WEIGHTS_INDEX).is_file()):
             raise CheckpointError(
                 f"{folder} has no {name}; a model folder needs config.json, model.safetensors and "
                 "tokenizer.json (the files that Hugging Face's save_pretrained writes)"
@@ -72,7 +72,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     config = Config(folder / "config.json", _read_config(folder / "config.json"))
     family = family_of(config)
     architecture = family.read(config)
-    tensors = _canonical_tensors(folder / "model.safetensors", family, architecture)
+    tensors = _canonical_tensors(folder, family, architecture)
     return Checkpoint(family, dict(config.values), tensors, folder, architecture)
 
 
@@ -86,11 +86,12 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _canonical_tensors(path: Path, family: Family, architecture: Architecture) -> dict[str, np.ndarray]:
+def _canonical_tensors(folder: Path, family: Family, architecture: Architecture) -> dict[str, np.ndarray]:
+    path = folder / (WEIGHTS if (folder / WEIGHTS).is_file() else WEIGHTS_INDEX)  # for messages
     shapes = family.shapes(architecture)
     tensors: dict[str, np.ndarray] = {}
     surplus: list[str] = []
-    for stored, array in read_tensors(path).items():
+    for stored, array in read_weights(folder).items():
         name = family.canonical(stored, architecture)
         if name is None:
             continue

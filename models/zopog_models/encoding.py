@@ -38,9 +38,13 @@ class _Part(NamedTuple):
 def encode(texts: Sequence[tuple[str, ...]], task: Task, model: "FrozenModel", n_positions: int) -> Encoded:
     """[first token] template with the texts filled in [separator], at most max_positions − n_positions tokens a row.
 
+    Of a decoder, a row ends where its answer comes: nothing may stand after {mask}, and answer_position is the last
+    token's place.
+
     A row that is too long loses tokens from the end of its texts, the longest text first; template and mask are never
     cut. Special tokens written out in a text are read as plain text.
-    Raises TaskError when the template alone does not fit, or a row has the wrong number of texts.
+    Raises TaskError when the template alone does not fit the model's positions, when it is not one for this kind of
+    model, or a row has the wrong number of texts.
     """
     room = model.max_positions - n_positions
     parts, specials = _split_template(task, model)
@@ -56,16 +60,21 @@ def encode(texts: Sequence[tuple[str, ...]], task: Task, model: "FrozenModel", n
         owners.append(part_owners)
     rows, positions, lengths = [], [], []
     truncated = 0
+    head = [] if model.cls_id is None else [model.cls_id]
+    tail = [] if model.sep_id is None else [model.sep_id]
     for r in range(len(texts)):
-        row = np.concatenate([[model.cls_id], *_alternate([t[r] for t in tokens], specials), [model.sep_id]])
-        owner = np.concatenate([[-1], *_alternate([o[r] for o in owners], [-1] * len(specials)), [-1]])
+        row = np.concatenate([head, *_alternate([t[r] for t in tokens], specials), tail]).astype(np.int64)
+        middle = _alternate([o[r] for o in owners], [-1] * len(specials))
+        owner = np.concatenate([[-1] * len(head), *middle, [-1] * len(tail)])
         if len(row) > room:
             keep = _kept(owner, len(row) - room, slots, room, task, n_positions)
             row, owner = row[keep], owner[keep]
             truncated += 1
-        rows.append(row.astype(np.int64))
+        if not len(row):
+            raise TaskError(f"row {r} is empty and so is the template: there is nothing after which to answer")
+        rows.append(row)
         # Texts cannot hold a mask token (they are read as plain text), so there is exactly one.
-        positions.append(int(np.flatnonzero(row == model.mask_id)[0]))
+        positions.append(len(row) - 1 if model.mask_id is None else int(np.flatnonzero(row == model.mask_id)[0]))
         lengths.append(len(row))
     return Encoded(rows, np.array(positions, np.int64), truncated, np.array(lengths, np.int64))
 
@@ -73,32 +82,54 @@ def encode(texts: Sequence[tuple[str, ...]], task: Task, model: "FrozenModel", n
 def label_ids(task: Task, model: "FrozenModel", *, first_piece: bool = False) -> np.ndarray:
     """Token ids (C,) of the label words, as they stand after a space.
 
+    For a decoder, as they stand where the template has {mask}: without a space, where there is none before it.
+
     A word of several tokens is an error that names its pieces, unless first_piece asks for the first of them.
     Raises TaskError: several pieces, a word unknown to the tokenizer, two labels with the same token.
     """
     chosen: dict[int, str] = {}
     for value, word in task.labels.items():
-        encoding = model.tokenizer.encode(" " + word.strip(), add_special_tokens=False)
-        if not encoding.ids or any(i in model.special_ids for i in encoding.ids):
+        ids, pieces = _word_pieces(word.strip(), task, model)
+        if not ids or any(i in model.special_ids for i in ids):
             raise TaskError(
                 f"label word {word!r} (label {value!r}) is not in the vocabulary of model {model.name!r}; "
                 "choose another word"
             )
-        if len(encoding.ids) > 1 and not first_piece:
+        if len(ids) > 1 and not first_piece:
             raise TaskError(
-                f"label word {word!r} (label {value!r}) is {len(encoding.ids)} tokens for model "
-                f"{model.name!r}: {' '.join(encoding.tokens)}; choose a word of one token, or ask for the "
+                f"label word {word!r} (label {value!r}) is {len(ids)} tokens for model "
+                f"{model.name!r}: {' '.join(pieces)}; choose a word of one token, or ask for the "
                 "first piece"
             )
-        token = encoding.ids[0]
+        token = ids[0]
         if token in chosen:
-            raise TaskError(f"labels {chosen[token]!r} and {value!r} have the same first token {encoding.tokens[0]!r}")
+            raise TaskError(f"labels {chosen[token]!r} and {value!r} have the same first token {pieces[0]!r}")
         chosen[token] = value
     return np.array(list(chosen), np.int64)
 
 
+def _word_pieces(word: str, task: Task, model: "FrozenModel") -> tuple[list[int], list[str]]:
+    """Ids and texts of the word's tokens."""
+    before = task.template.split("{mask}")[0]
+    if model.mask_id is not None or before.endswith(" "):
+        encoding = model.tokenizer.encode(model.space + word, add_special_tokens=False)
+        return encoding.ids, encoding.tokens
+    # As it goes on from what stands before it, "a" standing for the text.
+    start = re.sub(r"\{\w+\}", "a", before)
+    context = model.tokenizer.encode(start, add_special_tokens=False).ids
+    encoding = model.tokenizer.encode(start + word, add_special_tokens=False)
+    if encoding.ids[: len(context)] != context:
+        raise TaskError(
+            f"label word {word!r} runs into what stands before {{mask}} in the template {task.template!r}: "
+            "put a space before {mask}"
+        )
+    return encoding.ids[len(context) :], encoding.tokens[len(context) :]
+
+
 def _split_template(task: Task, model: "FrozenModel") -> tuple[list[_Part], list[int]]:
     """The parts between {mask} and {sep}, and those special tokens' ids (one fewer than parts)."""
+    if model.mask_id is None or model.sep_id is None:
+        return [_decoder_part(task, model)], []
     specials = {"mask": model.mask_id, "sep": model.sep_id}
     found = [specials[name] for name in re.findall(r"\{(mask|sep)\}", task.template)]
     parts = []
@@ -111,6 +142,24 @@ def _split_template(task: Task, model: "FrozenModel") -> tuple[list[_Part], list
             literals[0] = literals[0].lstrip()
         parts.append(_Part(literals, [task.slots.index(name) for name in pieces[1::2]]))
     return parts, found
+
+
+def _decoder_part(task: Task, model: "FrozenModel") -> _Part:
+    """The whole of a decoder's template: what stands before {mask}."""
+    before, after = task.template.split("{mask}")
+    if after.strip():
+        example = f", as in {(before + '{mask}')!r}" if all(f"{{{slot}}}" in before for slot in task.slots) else ""
+        raise TaskError(
+            f"the template {task.template!r} goes on after {{mask}}, but {model.name!r} is a decoder ({model.family}), "
+            f"which answers at the end: let the template end with {{mask}}{example}"
+        )
+    if "{sep}" in before:
+        raise TaskError(f"the template {task.template!r} has {{sep}}, but a decoder ({model.family}) has no separator")
+    pieces = re.split(r"\{(\w+)\}", before)
+    literals = pieces[0::2]
+    literals[0] = literals[0].lstrip()
+    literals[-1] = literals[-1].rstrip(" ")  # the space before the answer belongs to it
+    return _Part(literals, [task.slots.index(name) for name in pieces[1::2]])
 
 
 def _encode_part(

@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 
 from .checkpoint import Checkpoint, load_checkpoint
+from .families.decoder import DecoderArchitecture
 from .graph import build, build_projection
+from .prefix import PrefixReuse
+from .rows import ModelRows
 from .session import ProviderError, Session, require_device
-from .tokenizer import open_tokenizer, special_ids
+from .tokenizer import open_tokenizer, special_ids, word_space
 
 __all__ = ["FrozenModel", "ProviderError", "load_model"]
 
@@ -33,12 +36,12 @@ def load_model(
     *,
     device: str = "cpu",
     threads: int | None = None,
-    injection: str = "post_layernorm",
+    injection: str | None = None,
 ) -> "FrozenModel":
     """Open a frozen model: "embedded", or a folder with config.json, model.safetensors and tokenizer.json.
 
     device is "cpu" or "cuda"; threads is the size of the pool (default: the cores this process may use);
-    injection says where the soft prompt is added, see `graph.build`.
+    injection says where the soft prompt is added, see `graph.build` (default: where its family's official code does).
     Raises CheckpointError, TensorFileError, ProviderError, ValueError; never falls back to another device.
     """
     folder = EMBEDDED_MODEL if source == "embedded" else Path(source)
@@ -47,7 +50,7 @@ def load_model(
 
 
 class FrozenModel:
-    """A masked language model as a black box: token ids and prompt offsets in, scores of label words out.
+    """A masked or causal language model as a black box: token ids and prompt offsets in, scores of label words out.
 
     Attributes: name, family, hidden_size (D), embedding_size (E, the soft prompt's width: D in most families),
     vocab_size, max_positions (prompt included), embedding_std, mask_id, pad_id, cls_id, sep_id, special_ids (of all
@@ -61,7 +64,7 @@ class FrozenModel:
         name: str,
         device: str = "cpu",
         threads: int | None = None,
-        injection: str = "post_layernorm",
+        injection: str | None = None,
     ) -> None:
         require_device(device)  # before any work on the weights
         self.name = name
@@ -71,14 +74,20 @@ class FrozenModel:
         self.embedding_size = architecture.embedding_size
         self.vocab_size = architecture.vocab_size
         self.max_positions = architecture.max_positions
-        self.injection = injection
+        self.injection = checkpoint.family.injections[0] if injection is None else injection
         self.device = device
         self.threads = _thread_count(threads)
         self.chunk_rows = CHUNK_ROWS[device]
         self.tokenizer = open_tokenizer(checkpoint)
         self.mask_id, self.pad_id, self.cls_id, self.sep_id, self.special_ids = special_ids(checkpoint, self.tokenizer)
-        model_bytes, weights = build(checkpoint, injection)
+        self.space = word_space(self.tokenizer)
+        decoder = isinstance(architecture, DecoderArchitecture)
+        first = 0 if self.cls_id is None else 1
+        model_bytes, weights = build(checkpoint, self.injection, first=first, reuse=decoder)
         self._session = Session(model_bytes, weights, device)
+        self._reuse: PrefixReuse | None = None
+        if decoder:
+            self._reuse = PrefixReuse(checkpoint, self._session, weights, first=first, device=device)
         self.providers = self._session.providers
         self._checkpoint = checkpoint
         self._pool: ThreadPoolExecutor | None = None
@@ -119,13 +128,18 @@ class FrozenModel:
         prompt_index[r]; label_ids (C,). n = 0 reads the rows without a prompt.
         Raises ValueError for shapes that do not fit, token ids outside the vocabulary, rows that are too long.
         """
-        rows = _Rows(self, text_ids, answer_position, prompt_ids, prompt_offset, prompt_index, label_ids)
+        rows = ModelRows(self, text_ids, answer_position, prompt_ids, prompt_offset, prompt_index, label_ids)
+        if self._reuse is not None and self._reuse.pays(rows):
+            return self._reuse.logits(self, rows)
         # Rows of like length share a chunk, so little is computed on padding; `stable` makes the order unique.
         order = np.argsort(rows.lengths, kind="stable")
         result = np.empty((len(order), len(rows.label_ids)), np.float32)
 
         def run(chunk: np.ndarray) -> None:
-            result[chunk] = self._session.run("logits", rows.feeds(chunk))
+            feeds = rows.feeds(chunk)
+            if self._reuse is not None:
+                feeds["prefix"] = self._reuse.nothing(len(feeds["prompt_ids"]))
+            result[chunk] = self._session.run("logits", feeds)
 
         self.run_all(run, [order[i : i + self.chunk_rows] for i in range(0, len(order), self.chunk_rows)])
         return result
@@ -166,84 +180,6 @@ class Projector:
 
         self._model.run_all(run, range(0, len(z), self._SLICE))
         return result
-
-
-class _Rows:
-    """The checked inputs of one call, and the padded feeds of any chunk of it."""
-
-    def __init__(
-        self,
-        model: FrozenModel,
-        text_ids: Sequence[np.ndarray],
-        answer_position: np.ndarray,
-        prompt_ids: np.ndarray,
-        prompt_offset: np.ndarray | None,
-        prompt_index: np.ndarray,
-        label_ids: np.ndarray,
-    ) -> None:
-        self.pad_id = model.pad_id
-        self.texts = [np.asarray(ids) for ids in text_ids]
-        self.lengths = np.array([len(ids) for ids in self.texts], np.int64)  # (R,)
-        self.answer_position = np.asarray(answer_position, np.int64)
-        self.prompt_ids = np.asarray(prompt_ids, np.int64)
-        self.prompt_index = np.asarray(prompt_index, np.int64)
-        self.label_ids = np.asarray(label_ids, np.int64)
-        count = len(self.texts)
-        for name, array in (("answer_position", self.answer_position), ("prompt_index", self.prompt_index)):
-            if array.shape != (count,):
-                raise ValueError(f"{name} must have shape ({count},), one entry a row of text, got {array.shape}")
-        if self.prompt_ids.ndim != 2:
-            raise ValueError(f"prompt_ids must have shape (P, n), got {self.prompt_ids.shape}")
-        prompts, n = self.prompt_ids.shape
-        if prompt_offset is None:
-            prompt_offset = np.zeros((prompts, n, model.embedding_size), np.float32)
-        self.prompt_offset = np.asarray(prompt_offset, np.float32)
-        if self.prompt_offset.shape != (prompts, n, model.embedding_size):
-            raise ValueError(
-                f"prompt_offset must have shape {(prompts, n, model.embedding_size)}, (P, n, E), "
-                f"got {self.prompt_offset.shape}"
-            )
-        _require_range("prompt_index", self.prompt_index, prompts, "there are {} prompts")
-        _require_range("prompt_ids", self.prompt_ids, model.vocab_size, "the model knows {} tokens")
-        _require_range("label_ids", self.label_ids, model.vocab_size, "the model knows {} tokens")
-        if count:
-            _require_range("text_ids", np.concatenate(self.texts), model.vocab_size, "the model knows {} tokens")
-            longest = int(self.lengths.max())
-            if longest + n > model.max_positions:
-                raise ValueError(
-                    f"a row of {longest} tokens and a prompt of {n} do not fit into the model's "
-                    f"{model.max_positions} positions; encode the texts with n_positions={n}"
-                )
-            wrong = (self.answer_position < 1) | (self.answer_position >= self.lengths)
-            if wrong.any():
-                row = int(np.argmax(wrong))
-                raise ValueError(
-                    f"answer_position of row {row} is {self.answer_position[row]}; it must lie after the "
-                    f"first token and inside the row of {self.lengths[row]} tokens"
-                )
-
-    def feeds(self, chunk: np.ndarray) -> dict[str, np.ndarray]:
-        longest = int(self.lengths[chunk].max())
-        text_ids = np.full((len(chunk), longest), self.pad_id, np.int64)
-        for i, row in enumerate(chunk):
-            text_ids[i, : self.lengths[row]] = self.texts[row]
-        visible = np.arange(longest) < self.lengths[chunk, None]  # (rows, L)
-        used, prompt_index = np.unique(self.prompt_index[chunk], return_inverse=True)
-        return {
-            "text_ids": text_ids,
-            "attention_mask": visible.astype(np.int64),
-            "answer_position": self.answer_position[chunk],
-            "prompt_ids": self.prompt_ids[used],
-            "prompt_offset": self.prompt_offset[used],
-            "prompt_index": prompt_index,
-            "label_ids": self.label_ids,
-        }
-
-
-def _require_range(name: str, values: np.ndarray, limit: int, reason: str) -> None:
-    if values.size and (values.min() < 0 or values.max() >= limit):
-        wrong = values[(values < 0) | (values >= limit)].flat[0]
-        raise ValueError(f"{name} holds {wrong}, but {reason.format(limit)}: expected 0 to {limit - 1}")
 
 
 def _thread_count(threads: int | None) -> int:

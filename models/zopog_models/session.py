@@ -17,16 +17,21 @@ class ProviderError(RuntimeError):
 class Session:
     """A graph with its weights. `run` may be called from several threads at once.
 
+    prepack: keep the weights a second time, in the layout that is fastest to multiply with (ONNX Runtime's habit).
     Raises ValueError (unknown device) and ProviderError; never computes elsewhere than asked.
     """
 
-    def __init__(self, model_bytes: bytes, weights: dict[str, np.ndarray], device: str) -> None:
+    def __init__(
+        self, model_bytes: bytes, weights: dict[str, np.ndarray], device: str, *, prepack: bool = True
+    ) -> None:
         ort = require_device(device)
         provider = DEVICES[device]
         options = ort.SessionOptions()
         options.log_severity_level = 4  # what matters is raised
         options.intra_op_num_threads = 1  # whoever calls brings the threads
         options.inter_op_num_threads = 1
+        if not prepack:
+            options.add_session_config_entry("session.disable_prepacking", "1")
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         # The session reads the arrays where they are (on the CPU), so they must live as long as it does.
         self._values = [ort.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]

@@ -1,14 +1,16 @@
 """A model folder's tokenizer, and the ids that have a role."""
 
-from typing import TYPE_CHECKING, NamedTuple
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .checkpoint import Checkpoint, CheckpointError
+from .families.decoder import DecoderArchitecture
 from .session import ProviderError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["SpecialIds", "open_tokenizer", "special_ids"]
+__all__ = ["SpecialIds", "beginning_id", "open_tokenizer", "special_ids", "word_space"]
 
 
 def open_tokenizer(checkpoint: Checkpoint) -> "Tokenizer":
@@ -41,17 +43,28 @@ def open_tokenizer(checkpoint: Checkpoint) -> "Tokenizer":
 
 
 class SpecialIds(NamedTuple):
-    """Token ids by role, and all of them together with any other special token's."""
+    """Token ids by role, and all of them together with any other special token's.
 
-    mask: int
+    A decoder has no mask and no separator, and as cls what stands before a text: a BOS token, or nothing (None).
+    """
+
+    mask: int | None
     pad: int
-    cls: int
-    sep: int
+    cls: int | None
+    sep: int | None
     every: frozenset[int]
 
 
 def special_ids(checkpoint: Checkpoint, tokenizer: "Tokenizer") -> SpecialIds:
     """The ids of the family's special tokens. Raises CheckpointError when the tokenizer lacks one."""
+    # Special by the file's own list, or by name: some tokenizer files list only part of them.
+    listed = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    unknown = {i for i in map(tokenizer.token_to_id, ("[UNK]", "<unk>")) if i is not None}
+    if isinstance(checkpoint.architecture, DecoderArchitecture):
+        beginning = beginning_id(checkpoint, tokenizer)
+        ends: list[Any] = [beginning, checkpoint.config.get("bos_token_id"), checkpoint.config.get("eos_token_id")]
+        # Any id does for padding: nobody looks at it.
+        return SpecialIds(None, beginning or 0, beginning, None, frozenset(listed | unknown | {i for i in ends if type(i) is int}))
     tokens = checkpoint.family.special_tokens
     ids: list[int] = []
     for role, token in tokens.items():
@@ -61,8 +74,45 @@ def special_ids(checkpoint: Checkpoint, tokenizer: "Tokenizer") -> SpecialIds:
                 f"{checkpoint.tokenizer_path} has no {role} token {token!r}, which a {checkpoint.family.name} needs"
             )
         ids.append(token_id)
-    # Special by the file's own list, or by name: some tokenizer files list only part of them.
-    listed = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    unknown = {i for i in map(tokenizer.token_to_id, ("[UNK]", "<unk>")) if i is not None}
     mask, pad, cls, sep = ids
     return SpecialIds(mask, pad, cls, sep, frozenset(listed | unknown | set(ids)))
+
+
+def beginning_id(checkpoint: Checkpoint, tokenizer: "Tokenizer") -> int | None:
+    """The BOS token that a decoder's texts begin with, or None where they begin at once (GPT-2, Qwen2).
+
+    As transformers has it: `add_bos_token` in tokenizer_config.json decides; where it is silent, tokenizer.json, by
+    what it puts before an empty text. Raises CheckpointError (a damaged tokenizer_config.json, a BOS token that is
+    asked for and not there).
+    """
+    path = checkpoint.folder / "tokenizer_config.json"
+    settings: Any = {}
+    if path.is_file():
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{path} is not JSON: {error}") from None
+        if not isinstance(settings, dict):
+            raise CheckpointError(f"{path} must hold a JSON object")
+    asked = settings.get("add_bos_token")
+    if asked is None:
+        encoding = tokenizer.encode("", add_special_tokens=True)
+        return encoding.ids[0] if encoding.ids and encoding.special_tokens_mask[0] else None
+    if asked is False:
+        return None
+    token = settings.get("bos_token")
+    token = token.get("content") if isinstance(token, dict) else token
+    found = tokenizer.token_to_id(token) if isinstance(token, str) else checkpoint.config.get("bos_token_id")
+    if type(found) is not int or not 0 <= found < checkpoint.architecture.vocab_size:
+        raise CheckpointError(f"{path} asks for a BOS token before every text, but there is none: bos_token {token!r}")
+    return found
+
+
+def word_space(tokenizer: "Tokenizer") -> str:
+    """What to write before a word so that it is read as after a space: a space, or nothing where the tokenizer adds it.
+
+    A byte-level tokenizer reads "a" and " a" as two tokens; WordPiece knows no spaces; SentencePiece's put one before
+    every text by themselves.
+    """
+    alone, twice = (tokenizer.encode(text, add_special_tokens=False).ids for text in ("a", "a a"))
+    return "" if twice == alone + alone else " "

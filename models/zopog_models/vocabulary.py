@@ -41,11 +41,11 @@ def pmi_candidates(
     phrases = pmi_ngrams(texts, min_count=min_count, threshold=threshold, max_words=max_words)
     encode = model.tokenizer.encode_batch
     found: dict[int, None] = {}  # a set that keeps its order
-    for encoding in encode([" " + phrase for phrase in phrases], add_special_tokens=False):
+    for encoding in encode([model.space + phrase for phrase in phrases], add_special_tokens=False):
         found.update(dict.fromkeys(encoding.ids))
     if len(found.keys() - model.special_ids) < size:
         counts: Counter[int] = Counter()
-        for encoding in encode([" " + text for text in texts], add_special_tokens=False):
+        for encoding in encode([model.space + text for text in texts], add_special_tokens=False):
             counts.update(encoding.ids)
         found.update(dict.fromkeys(sorted(counts, key=lambda token: (-counts[token], token))))
     tokens = [token for token in found if token not in model.special_ids]

@@ -5,11 +5,15 @@ from .bert import BERT
 from .distilbert import DISTILBERT
 from .electra import ELECTRA
 from .family import Architecture, CheckpointError, Config, Family
+from .gpt2 import GPT2
+from .llama import LLAMA, QWEN2
 from .roberta import ROBERTA
 
 __all__ = ["FAMILIES", "Architecture", "CheckpointError", "Config", "Family", "family_of"]
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (BERT, ROBERTA, DISTILBERT, ELECTRA, ALBERT)}
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (BERT, ROBERTA, DISTILBERT, ELECTRA, ALBERT, GPT2, LLAMA, QWEN2)
+}
 
 
 def family_of(config: Config) -> Family:

@@ -71,6 +71,7 @@ class HeadNames(NamedTuple):
 class EncoderFamily(Family):
     """A family of masked language models: the names of its tensors; shapes and spellings follow from them."""
 
+    injections = ("post_layernorm", "word_embedding")
     prefix: str  # of the encoder's tensors, head excluded
     unused: str = ""  # a pattern: other tensors that are published and never read
 

@@ -75,12 +75,14 @@ class Architecture(ABC):
 class Family(ABC):
     """One architecture as it is published: how to read its config.json, and which tensors its file holds.
 
-    name: model_type in config.json; title: for people; special_tokens: role -> the token's text in tokenizer.json.
+    name: model_type in config.json; title: for people; special_tokens: role -> the token's text in tokenizer.json;
+    injections: where a soft prompt can be added, the default first.
     """
 
     name: str
     title: str
     special_tokens: Mapping[str, str]
+    injections: tuple[str, ...]
 
     @abstractmethod
     def read(self, config: Config) -> Architecture:

@@ -1,6 +1,6 @@
 """A graph under construction: operators are called like functions and return the names of their results."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -14,10 +14,12 @@ class GraphBuilder:
     """Collects nodes, constants and weights; `model_bytes` gives the finished ONNX model.
 
     Weights enter the model as names, dtypes and shapes only; the arrays are in `initializers`, for
-    `SessionOptions.add_external_initializers`.
+    `SessionOptions.add_external_initializers`. shared: arrays of another graph of the same model, by name, to use
+    instead of copies.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shared: Mapping[str, np.ndarray] | None = None) -> None:
+        self._shared = shared or {}
         self.initializers: dict[str, np.ndarray] = {}
         self._nodes: list[bytes] = []
         self._constants: dict[str, bytes] = {}
@@ -60,9 +62,10 @@ class GraphBuilder:
         return name
 
     def weight(self, name: str, array: np.ndarray) -> str:
-        """A weight, float32 and contiguous: copied only when it is not so already, once for all layers that share it."""
+        """A weight, float32 and contiguous: copied only when it is not so already, once for layers that share it."""
         if name not in self.initializers:
-            self.initializers[name] = np.require(array, np.float32, ["C", "A"])
+            shared = self._shared.get(name)
+            self.initializers[name] = np.require(array, np.float32, ["C", "A"]) if shared is None else shared
         return name
 
     def model_bytes(self, name: str, metadata: dict[str, str]) -> bytes:

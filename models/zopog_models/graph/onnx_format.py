@@ -12,8 +12,13 @@ import numpy as np
 
 Attribute = int | float | str | Sequence[int]
 
-FLOAT, INT64, BOOL = 1, 7, 9  # TensorProto.DataType
-_ELEMENT_TYPES = {np.dtype(np.float32): FLOAT, np.dtype(np.int64): INT64, np.dtype(np.bool_): BOOL}
+FLOAT, INT64, BOOL, DOUBLE = 1, 7, 9, 11  # TensorProto.DataType
+_ELEMENT_TYPES = {
+    np.dtype(np.float32): FLOAT,
+    np.dtype(np.int64): INT64,
+    np.dtype(np.bool_): BOOL,
+    np.dtype(np.float64): DOUBLE,
+}
 _IR_VERSION = 11  # the first that goes with opset 23
 EXTERNAL_LOCATION = "fed-by-the-session"  # no file of that name exists: arrays are handed over in memory
 

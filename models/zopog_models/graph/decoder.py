@@ -1,0 +1,228 @@
+"""A causal language model as a black box: texts, prompts and offsets in, scores of the label words out.
+
+The row that the decoder sees is  [first token, where the family has one] [n prompt tokens] [rest of the text],  the
+soft prompt A z is added to the prompt's word embeddings, before any positions, and the answer is what the model would
+say next: the scores at the last token of the text.
+
+A position sees what stands before it. So what the layers compute at the first token and the prompt depends on the
+prompt alone: `build_prefix` computes its keys and values once, and `build(..., reuse=True)` reads any number of rows
+with them. What differs between families stands in `gpt2` and `llama`.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import numpy as np
+
+from ..checkpoint import Checkpoint
+from ..families.decoder import DecoderArchitecture
+from .builder import GraphBuilder
+
+
+class DecoderLayers(ABC):
+    """The layers of a decoder, by name. x is the name of a value; shapes stand at the line ends."""
+
+    def __init__(self, graph: GraphBuilder, checkpoint: Checkpoint) -> None:
+        assert isinstance(checkpoint.architecture, DecoderArchitecture)
+        self.graph = graph
+        self.tensors = checkpoint.tensors
+        self.architecture = checkpoint.architecture
+
+    @abstractmethod
+    def words(self) -> str:
+        """The word embeddings (V, D)."""
+
+    @abstractmethod
+    def start(self, x: str, positions: str, total: str) -> str:
+        """What enters the first layer, from word embeddings x (R, S, D) at positions (R, S) below total (1,)."""
+
+    @abstractmethod
+    def before_attention(self, x: str, i: int) -> str:
+        """The normalised input of the i-th layer's attention."""
+
+    @abstractmethod
+    def queries(self, x: str, positions: str, i: int) -> str:
+        """(R, Q, D) at positions (R, Q) -> (R, Q, heads · w)."""
+
+    @abstractmethod
+    def keys_values(self, x: str, positions: str, i: int) -> tuple[str, str]:
+        """(R, S, D) at positions (R, S) -> keys and values, (R, S, key_heads · w) each."""
+
+    @abstractmethod
+    def attended(self, x: str, i: int) -> str:
+        """The attention's output map, (R, Q, heads · w) -> (R, Q, D)."""
+
+    @abstractmethod
+    def feed_forward(self, x: str, i: int) -> str:
+        """(R, Q, D) -> (R, Q, D), its normalisation included, the residual sum not."""
+
+    @abstractmethod
+    def end(self, x: str) -> str:
+        """The last normalisation."""
+
+    @abstractmethod
+    def outputs(self) -> str:
+        """The output matrix (V, D)."""
+
+    def table(self, name: str) -> str:
+        """A weight as it is stored."""
+        return self.graph.weight(name, self.tensors[name])
+
+    def layer(self, i: int, x: str, q: str, k: str, v: str, mask: str) -> str:
+        """x + attention, + feed-forward: (R, Q, D), with queries q that look at k and v (R, T, ·) where mask says."""
+        g, a = self.graph, self.architecture
+        attended = g.op("Attention", q, k, v, mask, q_num_heads=a.heads, kv_num_heads=a.key_heads)  # (R, Q, heads · w)
+        x = g.op("Add", x, self.attended(attended, i))
+        return g.op("Add", x, self.feed_forward(x, i))
+
+
+def layers_of(graph: GraphBuilder, checkpoint: Checkpoint) -> DecoderLayers:
+    """The layers of the checkpoint's family."""
+    from .gpt2 import GPT2Layers
+    from .llama import LlamaLayers
+
+    return (GPT2Layers if checkpoint.architecture.family == "gpt2" else LlamaLayers)(graph, checkpoint)
+
+
+def build(
+    checkpoint: Checkpoint, injection: str = "word_embedding", *, first: int, reuse: bool = False
+) -> tuple[bytes, dict[str, np.ndarray]]:
+    """The ONNX model (without weights) and its weights, for a decoder.
+
+    first: tokens of a text row that stand before the prompt, 1 (a BOS token) or 0. Inputs: text_ids (R, L) and
+    attention_mask (R, L), int64, rows padded anywhere after their first token; answer_position (R,), int64, the last
+    token's place in the text row before the prompt is inserted; prompt_ids (P, n), int64; prompt_offset (P, n, D),
+    float32; prompt_index (R,), int64: row r is read with prompt prompt_index[r]; label_ids (C,), int64. With reuse
+    there is one more: prefix (layers, 2, P, m, key_heads · w), float32, keys and values of m positions that stand
+    before the row and that all of it sees (m = 0: a row from its beginning). Output: logits (R, C), float32.
+    Raises ValueError for an injection other than "word_embedding".
+    """
+    if injection != "word_embedding":
+        raise ValueError(f"a decoder's soft prompt is added to its word embeddings: injection must be "
+                         f"'word_embedding', got {injection!r}")  # fmt: skip
+    g = GraphBuilder()
+    layers = layers_of(g, checkpoint)
+    a = layers.architecture
+    text_ids = g.input("text_ids", np.int64, ("R", "L"))
+    attention_mask = g.input("attention_mask", np.int64, ("R", "L"))
+    answer_position = g.input("answer_position", np.int64, ("R",))
+    prompt_ids = g.input("prompt_ids", np.int64, ("P", "n"))
+    prompt_offset = g.input("prompt_offset", np.float32, ("P", "n", a.hidden_size))
+    prompt_index = g.input("prompt_index", np.int64, ("R",))
+    label_ids = g.input("label_ids", np.int64, ("C",))
+    prefix = None
+    if reuse:
+        prefix = g.input("prefix", np.float32, (a.layers, 2, "P", "m", a.key_heads * a.head_width))
+    n = g.op("Shape", prompt_ids, start=1, end=2)  # (1,)
+    m = g.op("Shape", prefix, start=3, end=4) if prefix else g.integers(0)  # (1,)
+
+    prompt = _prompt(layers, prompt_ids, prompt_offset)  # (P, n, D), each prompt once
+    x = _insert(g, g.op("Gather", layers.words(), text_ids), g.op("Gather", prompt, prompt_index), first)  # (R, S, D)
+    prompt_mask = g.op("Expand", g.integers(1), g.op("Concat", g.op("Shape", text_ids, end=1), n, axis=0))  # (R, n)
+    visible = _insert(g, attention_mask, prompt_mask, first)  # (R, S), S = n + L
+    total = g.op("Add", m, g.op("Shape", visible, start=1, end=2))  # (1,), T = m + S
+    positions = _positions(g, visible, m)  # (R, S)
+    mask = _causal_mask(g, visible, m)  # (R, S, T)
+    x = layers.start(x, positions, total)
+
+    # The answer's place in the row, and what is needed of it: there alone the last layer is computed.
+    at = g.op("Unsqueeze", g.op("Add", answer_position, n), g.integers(1))  # (R, 1)
+    heads_axis = g.integers(1)
+    for i in range(a.layers):
+        y = layers.before_attention(x, i)
+        k, v = layers.keys_values(y, positions, i)  # (R, S, W)
+        if prefix:
+            k, v = (_after_prefix(g, prefix, i, which, prompt_index, value) for which, value in enumerate((k, v)))
+        queried, seen = positions, g.op("Unsqueeze", mask, heads_axis)  # (R, 1, S, T)
+        if i == a.layers - 1:
+            x, y, queried, seen = (_only(g, value, at) for value in (x, y, queried, mask))  # (R, D), ..., (R,), (R, T)
+            x, y, queried = (g.op("Unsqueeze", value, g.integers(1)) for value in (x, y, queried))  # Q = 1
+            seen = g.op("Unsqueeze", seen, g.integers(1, 2))  # (R, 1, 1, T)
+        x = layers.layer(i, x, layers.queries(y, queried, i), k, v, seen)
+    hidden = layers.end(g.op("Squeeze", x, g.integers(1)))  # (R, D)
+    chosen = g.op("Gather", layers.outputs(), label_ids)  # (C, D): the vocabulary-wide head is never computed
+    g.output(g.op("MatMul", hidden, g.op("Transpose", chosen, perm=(1, 0))), "logits", np.float32, ("R", "C"))
+    metadata = {"injection": injection, "architecture": json.dumps(asdict(a), sort_keys=True)}
+    return g.model_bytes(f"{a.family}_causal_language_model", metadata), g.initializers
+
+
+def build_prefix(checkpoint: Checkpoint, weights: Mapping[str, np.ndarray]) -> tuple[bytes, dict[str, np.ndarray]]:
+    """Keys and values of prompts, once each: the ONNX model and its weights, which are those of `build`, not copies.
+
+    Inputs: first_ids (P, f), int64, the tokens before the prompt (f is 1 for a BOS token, or 0); prompt_ids (P, n);
+    prompt_offset (P, n, D). Output: prefix (layers, 2, P, f + n, key_heads · w), float32, as `build` reads it.
+    """
+    g = GraphBuilder(weights)
+    layers = layers_of(g, checkpoint)
+    a = layers.architecture
+    first_ids = g.input("first_ids", np.int64, ("P", "f"))
+    prompt_ids = g.input("prompt_ids", np.int64, ("P", "n"))
+    prompt_offset = g.input("prompt_offset", np.float32, ("P", "n", a.hidden_size))
+    prompt = _prompt(layers, prompt_ids, prompt_offset)
+    x = g.op("Concat", g.op("Gather", layers.words(), first_ids), prompt, axis=1)  # (P, m, D)
+    shape = g.op("Shape", x, start=0, end=2)  # (P, m)
+    visible = g.op("Expand", g.integers(1), shape)
+    positions = _positions(g, visible, g.integers(0))
+    mask = g.op("Unsqueeze", _causal_mask(g, visible, g.integers(0)), g.integers(1))  # (P, 1, m, m)
+    x = layers.start(x, positions, g.op("Shape", visible, start=1, end=2))
+    found = []
+    for i in range(a.layers):
+        y = layers.before_attention(x, i)
+        k, v = layers.keys_values(y, positions, i)
+        found += [g.op("Unsqueeze", value, g.integers(0)) for value in (k, v)]  # (1, P, m, W)
+        if i < a.layers - 1:  # of the last layer nothing else is ever looked at
+            x = layers.layer(i, x, layers.queries(y, positions, i), k, v, mask)
+    width = a.key_heads * a.head_width
+    shape = g.op("Concat", g.integers(a.layers, 2), shape, g.integers(width), axis=0)
+    prefix = g.op("Reshape", g.op("Concat", *found, axis=0), shape, allowzero=1)
+    g.output(prefix, "prefix", np.float32, (a.layers, 2, "P", "m", width))
+    return g.model_bytes(f"{a.family}_prefix", {}), g.initializers
+
+
+def _prompt(layers: DecoderLayers, prompt_ids: str, prompt_offset: str) -> str:
+    g = layers.graph
+    return g.op("Add", g.op("Gather", layers.words(), prompt_ids), prompt_offset)
+
+
+def _insert(g: GraphBuilder, text: str, prompt: str, first: int) -> str:
+    """[first tokens] [prompt] [rest of the text] along axis 1."""
+    if first == 0:
+        return g.op("Concat", prompt, text, axis=1)
+    head = g.op("Slice", text, g.integers(0), g.integers(first), g.integers(1))
+    tail = g.op("Slice", text, g.integers(first), g.integers(2**62), g.integers(1))
+    return g.op("Concat", head, prompt, tail, axis=1)
+
+
+def _positions(g: GraphBuilder, visible: str, m: str) -> str:
+    """m, m + 1, ... over the visible tokens of (R, S). Padding gets some position too; nobody looks at it."""
+    counted = g.op("Sub", g.op("CumSum", visible, g.scalar(1)), g.scalar(1))
+    return g.op("Add", g.op("Max", counted, g.scalar(0)), m)
+
+
+def _causal_mask(g: GraphBuilder, visible: str, m: str) -> str:
+    """Who looks at whom, (R, S, m + S): at the prefix, at visible tokens up to one's own, and always at oneself.
+
+    Oneself, so that even padding looks at something: a softmax over nothing would be no number, and 0 times that too.
+    """
+    size = g.op("Squeeze", g.op("Shape", visible, start=1, end=2))
+    places = g.op("Range", g.scalar(0), size, g.scalar(1))  # (S,)
+    column, row = g.op("Unsqueeze", places, g.integers(0)), g.op("Unsqueeze", places, g.integers(1))
+    shown = g.op("Unsqueeze", g.op("Greater", visible, g.scalar(0)), g.integers(1))  # (R, 1, S)
+    seen = g.op("And", g.op("Less", column, row), shown)  # (R, S, S)
+    seen = g.op("Or", seen, g.op("Equal", column, row))
+    shape = g.op("Concat", g.op("Shape", seen, start=0, end=2), m, axis=0)
+    prefix = g.op("Greater", g.op("Expand", g.integers(1), shape), g.scalar(0))  # (R, S, m), all true
+    return g.op("Concat", prefix, seen, axis=2)
+
+
+def _after_prefix(g: GraphBuilder, prefix: str, i: int, which: int, prompt_index: str, own: str) -> str:
+    """[the prefix's keys (which = 0) or values (1) of layer i] [the row's own]: (R, m + S, W)."""
+    layer = g.op("Gather", g.op("Gather", prefix, g.scalar(i), axis=0), g.scalar(which), axis=0)  # (P, m, W)
+    return g.op("Concat", g.op("Gather", layer, prompt_index, axis=0), own, axis=1)
+
+
+def _only(g: GraphBuilder, value: str, at: str) -> str:
+    """value (R, S, ...) at one place of each row, at (R, 1): (R, ...)."""
+    return g.op("GatherND", value, at, batch_dims=1)

@@ -1,0 +1,101 @@
+"""The layers of Llama and Qwen2 (Touvron et al. 2023; Llama 3, 2024; Qwen2 technical report, 2024).
+
+    x = word + offset
+    x = x + W_o attention(RMSNorm(x))                        causal; queries and keys turned by their positions
+    x = x + W_down (silu(W_gate y) * W_up y), y = RMSNorm(x)     both times `layers` times
+    scores = RMSNorm(x) Oᵀ
+
+Heads of keys and values serve heads / key_heads heads of queries each (Ainslie et al. 2023). Rotary positions (Su et
+al. 2021): at position p the pair (x_i, x_{i + w/2}) of a head of width w is turned by the angle p · f_i.
+"""
+
+import math
+
+import numpy as np
+
+from ..families.decoder import Rotary
+from . import onnx_format
+from .decoder import DecoderLayers
+
+
+def frequencies(rotary: Rotary, head_width: int) -> np.ndarray:
+    """f_i = θ^(−2i/w), (w/2,), float64; rescaled as config.json says.
+
+    "linear": f_i / factor. "llama3": waves of more than context / low_freq_factor positions are slowed down by
+    factor, those of fewer than context / high_freq_factor stay, between them the two are mixed linearly in
+    context / wavelength.
+    """
+    f = rotary.theta ** (-np.arange(0, head_width, 2) / head_width)  # (w/2,)
+    if rotary.kind == "linear":
+        return f / rotary.factor
+    if rotary.kind == "llama3":
+        turns = rotary.original_max_positions * f / (2 * math.pi)  # in the context the model was first trained on
+        low, high = rotary.low_freq_factor, rotary.high_freq_factor
+        kept = np.clip((turns - low) / (high - low), 0, 1)
+        return kept * f + (1 - kept) * f / rotary.factor
+    return f
+
+
+class LlamaLayers(DecoderLayers):
+    """Weights read by the names of `families.llama`."""
+
+    _cosines: str
+    _sines: str
+
+    def words(self) -> str:
+        return self.table("model.embed_tokens.weight")
+
+    def outputs(self) -> str:
+        return self.words() if self.architecture.tied else self.table("lm_head.weight")
+
+    def start(self, x: str, positions: str, total: str) -> str:
+        g, a = self.graph, self.architecture
+        assert a.rotary is not None
+        # Angles in float64: at position 100,000 a float32 is off by 0.004 of a radian.
+        places = g.op("Range", g.scalar(0), g.op("Squeeze", total), g.scalar(1))  # (T,)
+        places = g.op("Cast", places, to=onnx_format.DOUBLE)
+        waves = g.doubles("rotary_frequencies", frequencies(a.rotary, a.head_width))  # (w/2,)
+        angles = g.op("Mul", g.op("Unsqueeze", places, g.integers(1)), waves)  # (T, w/2)
+        self._cosines = g.op("Cast", g.op("Cos", angles), to=onnx_format.FLOAT)
+        self._sines = g.op("Cast", g.op("Sin", angles), to=onnx_format.FLOAT)
+        return x
+
+    def before_attention(self, x: str, i: int) -> str:
+        return self._rms_norm(x, f"model.layers.{i}.input_layernorm")
+
+    def queries(self, x: str, positions: str, i: int) -> str:
+        q = self._linear(x, f"model.layers.{i}.self_attn.q_proj")
+        return self._turned(q, positions, self.architecture.heads)
+
+    def keys_values(self, x: str, positions: str, i: int) -> tuple[str, str]:
+        k = self._linear(x, f"model.layers.{i}.self_attn.k_proj")
+        v = self._linear(x, f"model.layers.{i}.self_attn.v_proj")
+        return self._turned(k, positions, self.architecture.key_heads), v
+
+    def attended(self, x: str, i: int) -> str:
+        return self._linear(x, f"model.layers.{i}.self_attn.o_proj")
+
+    def feed_forward(self, x: str, i: int) -> str:
+        g, layer = self.graph, f"model.layers.{i}"
+        y = self._rms_norm(x, f"{layer}.post_attention_layernorm")
+        gate, up = self._linear(y, f"{layer}.mlp.gate_proj"), self._linear(y, f"{layer}.mlp.up_proj")  # (R, Q, F)
+        silu = g.op("Mul", gate, g.op("Sigmoid", gate))
+        return self._linear(g.op("Mul", silu, up), f"{layer}.mlp.down_proj")
+
+    def end(self, x: str) -> str:
+        return self._rms_norm(x, "model.norm")
+
+    def _rms_norm(self, x: str, name: str) -> str:
+        """x / √(mean x² + ε) · γ over the last axis."""
+        gamma = self.table(f"{name}.weight")
+        return self.graph.op("RMSNormalization", x, gamma, axis=-1, epsilon=self.architecture.norm_eps)
+
+    def _linear(self, x: str, name: str) -> str:
+        """x Wᵀ (+ b), with W published as (out, in)."""
+        g = self.graph
+        product = g.op("MatMul", x, g.weight(f"{name}.weight.T", self.tensors[f"{name}.weight"].T))
+        bias = f"{name}.bias"
+        return g.op("Add", product, self.table(bias)) if bias in self.tensors else product
+
+    def _turned(self, x: str, positions: str, heads: int) -> str:
+        return self.graph.op("RotaryEmbedding", x, self._cosines, self._sines, positions, num_heads=heads)
