@@ -25,13 +25,17 @@ from .layers import Layers
 INJECTIONS = ("post_layernorm", "word_embedding")
 
 
-def build(checkpoint: Checkpoint, injection: str = "post_layernorm") -> tuple[bytes, dict[str, np.ndarray]]:
+def build(
+    checkpoint: Checkpoint, injection: str = "post_layernorm", *, thinned: bool = False
+) -> tuple[bytes, dict[str, np.ndarray]]:
     """The ONNX model (without weights) and its weights, for a masked language model.
 
     Inputs: text_ids (R, L) and attention_mask (R, L), int64, rows padded on the right; answer_position (R,), int64,
     the mask token's place in the text row before the prompt is inserted, at least 1; prompt_ids (P, n), int64;
     prompt_offset (P, n, E), float32; prompt_index (R,), int64: row r is read with prompt prompt_index[r]; label_ids
     (C,), int64. Output: logits (R, C), float32. n = 0 is the model without a prompt.
+    thinned=True adds the input unit_mask (layers, F), float32, by which each layer's feed-forward hidden units are
+    multiplied (Clip-Tuning); without it the graph has no trace of one.
     Raises ValueError for an unknown injection.
     """
     if injection not in INJECTIONS:
@@ -49,6 +53,10 @@ def build(checkpoint: Checkpoint, injection: str = "post_layernorm") -> tuple[by
     prompt_offset = g.input("prompt_offset", np.float32, ("P", "n", a.embedding_size))
     prompt_index = g.input("prompt_index", np.int64, ("R",))
     label_ids = g.input("label_ids", np.int64, ("C",))
+    unit_mask: list[str | None] = [None] * a.layers
+    if thinned:
+        masks = g.input("unit_mask", np.float32, (a.layers, a.intermediate_size))
+        unit_mask = [g.op("Gather", masks, g.scalar(i)) for i in range(a.layers)]  # (F,) each
     n = g.op("Shape", prompt_ids, start=1, end=2)  # (1,)
     length = g.op("Shape", text_ids, start=1, end=2)  # (1,)
     one = g.integers(1)
@@ -85,11 +93,11 @@ def build(checkpoint: Checkpoint, injection: str = "post_layernorm") -> tuple[by
     to_all = g.op("Expand", to_answer, g.op("Concat", one, one, total, one, axis=0))  # (R, 1, S, S)
 
     for i in range(a.layers - 1):
-        x = layers.encoder_layer(x, x, to_all, family.layer_names(a, i))
+        x = layers.encoder_layer(x, x, to_all, family.layer_names(a, i), unit_mask[i])
     position = g.op("Unsqueeze", g.op("Add", answer_position, n), g.integers(1))  # (R, 1)
     answer = g.op("GatherND", x, position, batch_dims=1)  # (R, D)
     answer = g.op("Unsqueeze", answer, g.integers(1))  # (R, 1, D)
-    answer = layers.encoder_layer(answer, x, to_answer, family.layer_names(a, a.layers - 1))
+    answer = layers.encoder_layer(answer, x, to_answer, family.layer_names(a, a.layers - 1), unit_mask[-1])
     hidden = g.op("Squeeze", answer, g.integers(1))  # (R, D)
     logits = _label_logits(layers, hidden, words, label_ids, head)
     g.output(logits, "logits", np.float32, ("R", "C"))

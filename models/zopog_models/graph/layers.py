@@ -47,11 +47,16 @@ class Layers:
         v = self.linear(x, names.value)  # (R, S, D)
         return self.graph.op("Attention", q, k, v, mask, q_num_heads=heads, kv_num_heads=heads)  # (R, Q, D)
 
-    def encoder_layer(self, queries: str, x: str, mask: str, names: LayerNames) -> str:
-        """One layer of the encoder, with its normalisations after the residual sums, at the positions `queries`."""
+    def encoder_layer(self, queries: str, x: str, mask: str, names: LayerNames, unit_mask: str | None = None) -> str:
+        """One layer of the encoder, with its normalisations after the residual sums, at the positions `queries`.
+
+        unit_mask (F,), where there is one, multiplies the feed-forward hidden units.
+        """
         g = self.graph
         attended = self.linear(self.attention(queries, x, mask, names), names.attended)
         hidden = self.layer_norm(g.op("Add", attended, queries), names.attended_norm)  # (R, Q, D)
         wide = self.activation(self.linear(hidden, names.wide), self.architecture.activation)  # (R, Q, F)
+        if unit_mask is not None:
+            wide = g.op("Mul", wide, unit_mask)
         narrow = self.linear(wide, names.narrow)  # (R, Q, D)
         return self.layer_norm(g.op("Add", narrow, hidden), names.narrow_norm)
