@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from zopog_models.bundle import Prompt, predict, save_prompt
+from zopog_models.bundle import Prediction, Prompt, predict, save_prompt
 from zopog_models.runtime import FrozenModel, load_model
 from zopog_models.task import Rows, embedded_tasks, load_task
 from zopog_models.template import Task, make_task
@@ -21,6 +21,7 @@ from zopog_ref import search
 from zopog_ref.app.errors import InputError, Interrupted
 from zopog_ref.app.experiment import Experiment, check_repeatable, configuration, method_of, prepare, preset_of
 from zopog_ref.app.metrics import classification_metrics
+from zopog_ref.app.predictions import Predictions, save_predictions
 from zopog_ref.app.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, Preset, default_preset
 from zopog_ref.app.progress import Progress
 from zopog_ref.app.run_folder import RunFolder, free_name, read_json, say, write_json
@@ -77,19 +78,24 @@ def _switch(text: str) -> bool:
 
 def run(arguments: argparse.Namespace) -> int:
     """Start or resume a run; report its result. Exit code 0, or Interrupted after saving."""
-    if arguments.resume is not None:
-        folder, experiment, config = _reopen(arguments)
-    else:
-        folder, experiment, config = _start(arguments)
-    try:
-        result = _run(folder, experiment, config, quiet=arguments.json)
-    finally:
-        folder.close()
+    with stop_requests() as should_stop:
+        path, result = learn(arguments, should_stop, quiet=arguments.json)
     if arguments.json:
         print(json.dumps(result, indent=2))  # noqa: T201  the command's answer
     else:
-        print(_table(result, folder.path))  # noqa: T201
+        print(_table(result, path))  # noqa: T201
     return 0
+
+
+def learn(
+    arguments: argparse.Namespace, should_stop: Callable[[], bool], quiet: bool
+) -> tuple[Path, dict[str, Any]]:
+    """Start or resume a run and carry it to its end: its folder and result. Errors: Interrupted after saving."""
+    folder, experiment, config = _start(arguments) if arguments.resume is None else _reopen(arguments)
+    try:
+        return folder.path, _run(folder, experiment, config, should_stop, quiet)
+    finally:
+        folder.close()
 
 
 def _start(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[str, Any]]:
@@ -192,7 +198,9 @@ def _reopen(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[
     return folder, experiment, config
 
 
-def _run(folder: RunFolder, experiment: Experiment, config: dict[str, Any], quiet: bool) -> dict[str, Any]:
+def _run(
+    folder: RunFolder, experiment: Experiment, config: dict[str, Any], should_stop: Callable[[], bool], quiet: bool
+) -> dict[str, Any]:
     method, preset = experiment.method(), experiment.preset
     finished = folder.path / "result.json"
     if finished.exists():
@@ -200,38 +208,41 @@ def _run(folder: RunFolder, experiment: Experiment, config: dict[str, Any], quie
         return read_json(finished, "")
     ledger, rows = experiment.ledger(), len(experiment.train.labels)
     price = search.step_price(method, ledger, rows, preset.batch_size)
-    with stop_requests() as should_stop:
-        result = search.run(
-            method,
-            experiment.objective(ledger, folder),
-            rows=rows,
-            batch_size=preset.batch_size,
-            dev=experiment.dev_score,
-            store=folder,
-            on_step=Progress(preset.budget, price, quiet),
-            should_stop=should_stop,
-        )
+    result = search.run(
+        method,
+        experiment.objective(ledger, folder),
+        rows=rows,
+        batch_size=preset.batch_size,
+        dev=experiment.dev_score,
+        store=folder,
+        on_step=Progress(preset.budget, price, quiet),
+        should_stop=should_stop,
+    )
     for warning in folder.warnings:
         say(warning)
     if result.stop_reason == "interrupted":
         raise Interrupted(f"stopped and saved after {ledger.calls} calls: go on with zopog tune --resume {folder.path}")
     prompt = experiment.deployable(result.prompts)
     save_prompt(folder.path / "prompt", prompt)
-    answer = _result(experiment, config, prompt, result, ledger, folder.seconds)
+    answer = _result(experiment, config, prompt, result, ledger, folder)
     write_json(finished, answer)
     return answer
 
 
 def _result(
     experiment: Experiment, config: dict[str, Any], prompt: Prompt, result: search.SearchResult, ledger: Ledger,
-    seconds: float,
+    folder: RunFolder,
 ) -> dict[str, Any]:  # fmt: skip
-    preset, test = experiment.preset, experiment.test
-    tuned = None if test is None else evaluate(experiment.model, prompt, experiment.task, test)
-    manual = None if test is None else evaluate(experiment.model, experiment.manual(), experiment.task, test)
+    preset, test, task, tuned, manual = experiment.preset, experiment.test, experiment.task, None, None
+    if test is not None:
+        answers, plain = (predict(experiment.model, p, test.texts) for p in (prompt, experiment.manual()))
+        rows = np.array(experiment.splits["test"].rows, np.int64)
+        kept = Predictions(rows, test.labels, answers.per_prompt, prompt.weights, plain.probabilities)
+        save_predictions(folder.path, kept)
+        tuned, manual = scored(answers, task, test), scored(plain, task, test)
     return {
         "method": config["method"],
-        "task": experiment.task.name,
+        "task": task.name,
         "model": config["model"],
         "settings": config["settings"],
         "seed": experiment.seed,
@@ -239,10 +250,10 @@ def _result(
         "calls": ledger.calls,
         "sequences": ledger.sequences,
         "tokens": ledger.tokens,
-        "seconds": round(seconds, 3),
+        "seconds": round(folder.seconds, 3),
         "stop_reason": result.stop_reason,
         "manual_accuracy": manual and manual["accuracy"],
-        "dev_accuracy": evaluate(experiment.model, prompt, experiment.task, experiment.dev)["accuracy"],
+        "dev_accuracy": evaluate(experiment.model, prompt, task, experiment.dev)["accuracy"],
         "dev_loss": result.dev and result.dev.loss,
         "best_step": result.best_step,
         "test_accuracy": tuned and tuned["accuracy"],
@@ -257,7 +268,11 @@ def _result(
 
 def evaluate(model: FrozenModel, prompt: Prompt, task: Task, rows: Rows) -> dict[str, Any]:
     """Metrics of a prompt on labelled rows, exactly as `zopog predict` would answer them."""
-    prediction = predict(model, prompt, rows.texts)
+    return scored(predict(model, prompt, rows.texts), task, rows)
+
+
+def scored(prediction: Prediction, task: Task, rows: Rows) -> dict[str, Any]:
+    """Metrics of predictions on labelled rows, and how many texts were cut."""
     predicted = np.argmax(prediction.probabilities, axis=1)  # (rows,)
     metrics = classification_metrics(rows.labels, predicted, list(task.labels))
     return metrics | {"truncated": prediction.truncated}

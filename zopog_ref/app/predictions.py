@@ -1,0 +1,53 @@
+"""Test predictions of a finished run, kept beside its result so that runs can be compared row by row."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zopog_models.tensor_file import TensorFileError, read_tensors, write_tensors
+from zopog_ref.app.errors import InputError
+
+FLOAT64 = NDArray[np.float64]
+INT64 = NDArray[np.int64]
+
+PREDICTIONS = "predictions.safetensors"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Probabilities on R test rows: of each of M prompts, and of the manual prompt."""
+
+    rows: INT64  # (R,) which rows of the test file: what makes two runs comparable row by row
+    labels: INT64  # (R,) true classes
+    per_prompt: FLOAT64  # (M, R, C)
+    weights: FLOAT64  # (M,), with sum 1
+    manual: FLOAT64  # (R, C)
+
+    @property
+    def mean(self) -> FLOAT64:
+        """The predictive that is deployed, sum_m w_m p_m(c | row); (R, C)."""
+        return np.einsum("m,mrc->rc", self.weights, self.per_prompt)
+
+
+def save_predictions(folder: Path, predictions: Predictions) -> None:
+    """Write predictions.safetensors, whole or not at all. Probabilities are kept in float64, so nothing is rounded."""
+    tensors = {name: np.asarray(value) for name, value in vars(predictions).items()}
+    write_tensors(folder / PREDICTIONS, tensors)
+
+
+def load_predictions(folder: Path) -> Predictions:
+    """What save_predictions wrote. Errors: InputError when it is missing, damaged, or of another form."""
+    path = folder / PREDICTIONS
+    try:
+        found = Predictions(**{name: np.array(value) for name, value in read_tensors(path).items()})
+    except (OSError, TensorFileError, TypeError) as error:
+        again = f"delete {folder / 'result.json'} and resume the run"
+        raise InputError(f"{path} cannot be read ({error}): {again}") from None
+    prompts, rows, classes = found.per_prompt.shape
+    shapes = {"rows": (rows,), "labels": (rows,), "weights": (prompts,), "manual": (rows, classes)}
+    for name, shape in shapes.items():
+        if getattr(found, name).shape != shape:
+            raise InputError(f"{path}: {name} has shape {getattr(found, name).shape}, expected {shape}")
+    return found
