@@ -13,7 +13,7 @@ STANDARD = set(sys.stdlib_module_names)
 ALLOWED = {
     "core": {"numpy", "zopog_ref"},
     "methods": {"numpy", "zopog_ref", "cma", "cmaes"},
-    "app": {"numpy", "zopog_ref", "zopog_models"},
+    "app": {"numpy", "zopog_ref", "zopog_models", "sklearn"},
     "models": {"numpy", "zopog_models", "onnxruntime", "tokenizers", "onnx"},
 }
 

@@ -3,6 +3,9 @@
 Importing this package imports NumPy and the standard library, nothing else.
 """
 
+import importlib
+from typing import Any
+
 from zopog_ref.algorithm import Settings, ZOPoG, ZOPoGState
 from zopog_ref.distribution import probabilities, sample, score
 from zopog_ref.method import Method, WeightedPrompt
@@ -27,3 +30,10 @@ __all__ = [
     "Record", "SearchResult", "Settings", "WeightedPrompt", "ZOPoG", "ZOPoGState", "cross_entropy", "hinge", "perturb",
     "policy_gradient", "probabilities", "projection", "run", "sample", "score", "two_point_gradient",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """PromptClassifier, imported when it is asked for: it needs scikit-learn and the packages of a model."""
+    if name == "PromptClassifier":
+        return importlib.import_module("zopog_ref.app.classifier").PromptClassifier
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -158,11 +158,27 @@ def prepare(model: FrozenModel, task: Task, preset: Preset, seed: int, shots: in
         held_out = np.sort(rest[:HELD_OUT_ROWS])
         test = _take(pool, held_out)
         splits["test"] = _split(task.train, held_out)
-    train, dev = _take(pool, train_rows), _take(dev_pool, dev_rows)
+    return assemble(
+        model,
+        task,
+        preset,
+        seed,
+        train=_take(pool, train_rows),
+        dev=_take(dev_pool, dev_rows),
+        test=test,
+        splits=splits,
+        texts=[" ".join(row) for row in pool.texts],
+    )
+
+
+def assemble(
+    model: FrozenModel, task: Task, preset: Preset, seed: int, *, train: Rows, dev: Rows, test: Rows | None,
+    splits: dict[str, Split], texts: Sequence[str],
+) -> Experiment:  # fmt: skip
+    """Rank the candidates of `texts`, encode the rows: an experiment on rows that are in memory already."""
     encoded = {
         name: encode(rows.texts, task, model, preset.n_positions) for name, rows in (("train", train), ("dev", dev))
     }
-    texts = [" ".join(row) for row in pool.texts]
     n, width, std = preset.n_positions, model.embedding_size, model.embedding_std
     a = projection(seed, n, width, preset.dim, scale=preset.scale, embedding_std=std)
     return Experiment(
@@ -182,7 +198,7 @@ def prepare(model: FrozenModel, task: Task, preset: Preset, seed: int, shots: in
     )
 
 
-def configuration(experiment: Experiment, *, model: str, shots: int, settings: str) -> dict[str, Any]:
+def configuration(experiment: Experiment, *, model: str, shots: int | None, settings: str) -> dict[str, Any]:
     """config.json: everything needed to repeat the run, and what would show that it cannot be repeated."""
     task, frozen = experiment.task, experiment.model
     preset = asdict(experiment.preset)
