@@ -1,0 +1,104 @@
+"""Model folders from the Hugging Face Hub: only the files that are read, at one commit, kept in the hub's own cache.
+
+The client is `huggingface_hub` (extra `hub`); HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE and its other settings hold here as
+everywhere. Small files come first, so that an architecture this package cannot run is refused before its weights are
+downloaded.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from .families import CheckpointError, Config, family_of
+from .json_file import read_object
+
+__all__ = ["HubError", "HubModel", "fetch", "is_hub_id"]
+
+_HUB_ID = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[^@\s]+))?")
+_DESCRIPTION = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "modules.json",
+    "*_Pooling/config.json",
+    "model.safetensors.index.json",
+]
+_WEIGHTS = ["model.safetensors", "model-*-of-*.safetensors"]
+
+
+class HubError(CheckpointError):
+    """A model that the hub does not have, or that cannot be fetched now."""
+
+
+class HubModel(NamedTuple):
+    """A fetched model: its folder in the cache, its name, and the commit that the revision stood for."""
+
+    folder: Path
+    name: str
+    commit: str
+
+    @property
+    def pinned(self) -> str:
+        """org/name@commit: the same files whenever it is fetched."""
+        return f"{self.name}@{self.commit}"
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether this reads as org/name or org/name@revision."""
+    return _HUB_ID.fullmatch(source) is not None
+
+
+def fetch(source: str) -> HubModel:
+    """Fetch org/name, or org/name@revision (a branch, a tag or a commit; without one, the default branch).
+
+    Without a network, or with HF_HUB_OFFLINE=1, what is in the cache is used. Raises HubError: no such model or
+    revision, no access, nothing cached and no network, the package huggingface_hub missing; CheckpointError: an
+    architecture that is not supported.
+    """
+    parts = _HUB_ID.fullmatch(source)
+    if parts is None:
+        raise HubError(f"{source!r} is not the name of a model on the hub; expected org/name or org/name@revision")
+    name, revision = parts["name"], parts["revision"]
+    folder = _snapshot(name, revision, _DESCRIPTION)
+    config = folder / "config.json"
+    if not config.is_file():
+        raise HubError(f"{source} has no config.json: it is not a model in Hugging Face's format")
+    family_of(Config(config, read_object(config)))
+    commit = folder.name
+    folder = _snapshot(name, commit, [*_DESCRIPTION, *_WEIGHTS])
+    return HubModel(folder, name, commit)
+
+
+def _snapshot(name: str, revision: str | None, patterns: list[str]) -> Path:
+    try:
+        from huggingface_hub import errors, snapshot_download
+    except ImportError as error:
+        raise HubError(
+            f"{name!r} is no folder here, and fetching it from the hub needs the package huggingface_hub ({error}): "
+            "pip install 'zopog-ref[hub]'"
+        ) from error
+    asked = f"{name}@{revision}" if revision else name
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except errors.RevisionNotFoundError:
+        raise HubError(f"{name} has no revision {revision!r} on the hub") from None
+    except errors.GatedRepoError as error:
+        raise HubError(
+            f"{name} is gated: accept its terms on the hub and log in with `hf auth login` ({_first_line(error)})"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise HubError(
+            f"{name!r} is neither a folder here nor a model on the hub (a private one needs `hf auth login`): "
+            f"{_first_line(error)}"
+        ) from error
+    except errors.LocalEntryNotFoundError as error:
+        raise HubError(
+            f"{asked} is not in the cache, and the hub cannot be reached ({_first_line(error)}); fetch it once with a "
+            "network, or give the model's folder"
+        ) from error
+    except (errors.HfHubHTTPError, errors.HFValidationError) as error:
+        raise HubError(f"{asked} cannot be fetched from the hub: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

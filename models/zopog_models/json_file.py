@@ -1,0 +1,34 @@
+"""JSON files of a model folder: small, and one object each."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .families.family import CheckpointError
+
+__all__ = ["read_object"]
+
+_MAX_BYTES = 100_000_000  # as for the header of a weights file
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises CheckpointError: unreadable, too large, not JSON, not an object."""
+    value = read_value(path)
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} must hold a JSON object")
+    return value
+
+
+def read_value(path: Path) -> Any:
+    """Any JSON value in a file. Raises CheckpointError: unreadable, too large, not JSON."""
+    try:
+        size = path.stat().st_size
+        if size > _MAX_BYTES:
+            raise CheckpointError(f"{path}: {size} bytes, at most {_MAX_BYTES} are allowed")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
+    except CheckpointError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from None
