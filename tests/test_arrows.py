@@ -14,7 +14,7 @@ ALLOWED = {
     "core": {"numpy", "zopog_ref"},
     "methods": {"numpy", "zopog_ref", "cma", "cmaes"},
     "app": {"numpy", "zopog_ref", "zopog_models", "sklearn"},
-    "models": {"numpy", "zopog_models", "onnxruntime", "tokenizers", "onnx"},
+    "models": {"numpy", "zopog_models", "onnxruntime", "tokenizers", "onnx", "huggingface_hub"},
 }
 
 
