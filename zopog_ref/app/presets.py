@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from zopog_ref.algorithm import Settings
-from zopog_ref.methods import random_search
+from zopog_ref.methods import bbt, bdpl, catcma, random_search, sspt
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,54 @@ PRESETS = {
         about="the published numbers, for RoBERTa-large, in the variant of the official code",
         scale=100.0,
         method=Settings.paper(),
+    ),
+    ("bdpl", "embedded"): Preset(
+        about="found on dev with the embedded model (docs/bdpl.md says how)",
+        method=bdpl.Settings(),
+        method_name="bdpl",
+    ),
+    ("bdpl", "paper"): Preset(
+        about="the official code's numbers for MRPC",
+        n_positions=10,
+        n_candidates=200,
+        batch_size=128,
+        method=bdpl.Settings.paper(),
+        method_name="bdpl",
+    ),
+    ("bbt", "embedded"): Preset(
+        about="found on dev with the embedded model (docs/bbt.md says how)",
+        method=bbt.Settings(),
+        method_name="bbt",
+    ),
+    ("bbt", "paper"): Preset(
+        about="the official code's numbers, for RoBERTa-large",
+        n_positions=50,
+        scale=1.0,
+        budget=8000,
+        method=bbt.Settings(),
+        method_name="bbt",
+    ),
+    ("catcma", "embedded"): Preset(
+        about="found on dev with the embedded model (docs/catcma.md says how)",
+        method=catcma.Settings(),
+        method_name="catcma",
+    ),
+    ("catcma", "paper"): Preset(
+        about="not published for prompts: the defaults, with BBT's published projection",
+        scale=1.0,
+        method=catcma.Settings(),
+        method_name="catcma",
+    ),
+    ("sspt", "embedded"): Preset(
+        about="found on dev with the embedded model (docs/sspt.md says how)",
+        method=sspt.Settings(),
+        method_name="sspt",
+    ),
+    ("sspt", "paper"): Preset(
+        about="its k and step size were not found: ZO-PoG's published step and projection, k = 100",
+        scale=100.0,
+        method=sspt.Settings(mu=0.01, eta_z=0.01),
+        method_name="sspt",
     ),
     ("random-search", "embedded"): Preset(
         about="found on dev with the embedded model (docs/random-search.md says how)",

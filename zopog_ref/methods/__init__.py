@@ -30,6 +30,22 @@ METHODS = {
         "policy gradient on discrete tokens, zeroth-order steps on a continuous prompt (ICLR 2025)",
         "zopog_ref.algorithm", "ZOPoG",
     ),
+    "bdpl": Entry(
+        "policy gradient on discrete tokens, categorical distributions on the simplex (TMLR 2023)",
+        "zopog_ref.methods.bdpl", "BDPL",
+    ),
+    "bbt": Entry(
+        "CMA-ES on a continuous prompt in a random subspace (ICML 2022)",
+        "zopog_ref.methods.bbt", "BBT", package="cma",
+    ),
+    "catcma": Entry(
+        "one evolution strategy over tokens and continuous prompt together (GECCO 2024)",
+        "zopog_ref.methods.catcma", "CatCMA", package="cmaes",
+    ),
+    "sspt": Entry(
+        "zeroth-order steps on a sparse continuous prompt (KDD 2024)",
+        "zopog_ref.methods.sspt", "SSPT",
+    ),
     "random-search": Entry(
         "independent random prompts, the best on the training rows: what the others must beat",
         "zopog_ref.methods.random_search", "RandomSearch",
