@@ -4,9 +4,10 @@ An API call is one prompt on one mini-batch, as the literature counts; the ledge
 to the model) and tokens. It refuses to start what would pass the budget, so a run never overspends.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,6 +37,20 @@ class Objective(Protocol):
 
     def losses(self, tokens: INT64, z: FLOAT64, examples: INT64) -> FLOAT64:
         """(K, B) losses f(t_k, z_k; x_b) >= 0, for ledger.price(K, B) calls. Arguments as Oracle.logits."""
+        ...
+
+
+@runtime_checkable
+class Thinnable(Protocol):
+    """An objective whose frozen model can be read with some of its hidden units switched off (Clip-Tuning)."""
+
+    @property
+    def hidden_units(self) -> tuple[int, int]:
+        """(layers, F) feed-forward hidden units."""
+        ...
+
+    def thinned(self, unit_mask: FLOAT64) -> Objective:
+        """The objective of the network whose hidden units are multiplied by unit_mask (layers, F), same ledger."""
         ...
 
 
@@ -158,6 +173,23 @@ class ModelObjective:
         if self.journal is not None:
             self.journal.record(losses)
         return losses
+
+    @property
+    def hidden_units(self) -> tuple[int, int]:
+        """(layers, F); see Thinnable."""
+        units: tuple[int, int] = self._thinnable().hidden_units
+        return units
+
+    def thinned(self, unit_mask: FLOAT64) -> "ModelObjective":
+        """The loss of a thinned network, charged to the same ledger; see Thinnable. Errors: ValueError."""
+        network = copy.copy(self)
+        network.oracle = self._thinnable().thinned(unit_mask)
+        return network
+
+    def _thinnable(self) -> Any:
+        if not hasattr(self.oracle, "thinned"):
+            raise ValueError(f"thinned networks need an oracle with unit masks; {type(self.oracle).__name__} has none")
+        return self.oracle
 
 
 class FunctionObjective:

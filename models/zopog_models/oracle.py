@@ -1,5 +1,7 @@
 """The black box that a prompt-learning method sees: (tokens, z, examples) -> label-word logits."""
 
+import copy
+
 import numpy as np
 
 from .encoding import Encoded
@@ -14,9 +16,9 @@ _OFFSET_BYTES = 64 * 2**20
 class FrozenModelOracle:
     """A frozen model on the rows of one split, addressed by candidate indices and points of the subspace.
 
-    encoded: the rows; label_ids (C,); candidates (N,): the token id of every candidate index; projection: A (n·E, d),
+    encoded: the rows; label_ids: as in `FrozenModel.logits`; candidates (N,): the token id of every candidate index; projection: A (n·E, d),
     float32. Attributes: n_positions (n), n_candidates (N), dim (d), n_classes (C), lengths (rows,): tokens of each
-    row, the prompt included. Nothing here counts calls: that is the caller's ledger.
+    row, the prompt included; hidden_units (layers, F). Nothing here counts calls: that is the caller's ledger.
     """
 
     def __init__(
@@ -39,9 +41,10 @@ class FrozenModelOracle:
         self.dim = projection.shape[1]
         self.n_classes = len(label_ids)
         self.lengths = encoded.lengths + n_positions
+        self.hidden_units = model.hidden_units
         self._model = model
         self._encoded = encoded
-        self._label_ids = np.asarray(label_ids, np.int64)
+        self._label_ids = label_ids
         self._candidates = np.asarray(candidates, np.int64)
         self._project = model.projector(projection)
 
@@ -65,6 +68,12 @@ class FrozenModelOracle:
         index = np.repeat(np.arange(len(pairs)), size)
         logits = self._run(rows, pairs[:, :-1], offsets, index)  # (P·B, C)
         return logits.reshape(len(pairs), size, self.n_classes)[prompt.reshape(count)]
+
+    def thinned(self, unit_mask: np.ndarray) -> "FrozenModelOracle":
+        """The same rows, read by `FrozenModel.thinned(unit_mask)`; unit_mask (layers, F)."""
+        oracle = copy.copy(self)
+        oracle._model = self._model.thinned(unit_mask)
+        return oracle
 
     def _per_example(self, tokens: np.ndarray, z: np.ndarray, examples: np.ndarray) -> np.ndarray:
         count, size = len(tokens), len(examples)

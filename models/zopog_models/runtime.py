@@ -5,6 +5,7 @@ rule that looks at the rows alone, never at the number of threads, so neither th
 can change a bit of the result.
 """
 
+import copy
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,10 @@ import numpy as np
 
 from .checkpoint import Checkpoint, load_checkpoint
 from .families.decoder import DecoderArchitecture
+from .families.encoder import EncoderArchitecture
 from .graph import build, build_projection
+from .graph.encoder import build as build_encoder
+from .hub import fetch, is_hub_id
 from .prefix import PrefixReuse
 from .rows import ModelRows
 from .session import ProviderError, Session, require_device
@@ -25,6 +29,9 @@ from .tokenizer import open_tokenizer, special_ids, word_space
 __all__ = ["FrozenModel", "ProviderError", "load_model"]
 
 EMBEDDED_MODEL = Path(__file__).parent / "embedded" / "model"
+
+# Of a sentence-embedding model: what its training multiplies cosines by before a softmax.
+TEMPERATURE = 20.0
 
 # Rows of one run. On a CPU, chunks of 4 to 8 rows stay in the caches (32 at once take up to 1.2 times as long); a GPU
 # wants to be filled.
@@ -37,16 +44,40 @@ def load_model(
     device: str = "cpu",
     threads: int | None = None,
     injection: str | None = None,
+    pooling: str | None = None,
+    temperature: float = TEMPERATURE,
 ) -> "FrozenModel":
-    """Open a frozen model: "embedded", or a folder with config.json, model.safetensors and tokenizer.json.
+    """Open a frozen model: "embedded", a folder with config.json, *.safetensors and tokenizer.json, or org/name.
+
+    org/name, or org/name@revision, is fetched from the Hugging Face Hub (see `hub.fetch`) where there is no such folder.
 
     device is "cpu" or "cuda"; threads is the size of the pool (default: the cores this process may use);
     injection says where the soft prompt is added, see `graph.build` (default: where its family's official code does).
+    pooling, "mean" or "cls", makes an encoder a sentence-embedding model (default: what its folder says, see
+    `families.sentence`); temperature, by which its cosines are multiplied.
     Raises CheckpointError, TensorFileError, ProviderError, ValueError; never falls back to another device.
     """
-    folder = EMBEDDED_MODEL if source == "embedded" else Path(source)
-    name = "embedded" if source == "embedded" else folder.resolve().name
-    return FrozenModel(load_checkpoint(folder), name=name, device=device, threads=threads, injection=injection)
+    require_device(device)  # before anything is downloaded
+    folder, name, pinned = locate_model(source)
+    return FrozenModel(
+        load_checkpoint(folder, pooling),
+        name=name,
+        source=pinned,
+        device=device,
+        threads=threads,
+        injection=injection,
+        temperature=temperature,
+    )
+
+
+def locate_model(source: str | Path) -> tuple[Path, str, str]:
+    """A model's folder, its name, and what would find the same again: of a model on the hub, org/name@commit."""
+    if source == "embedded":
+        return EMBEDDED_MODEL, "embedded", "embedded"
+    if isinstance(source, str) and is_hub_id(source) and not Path(source).exists():
+        fetched = fetch(source)
+        return fetched.folder, fetched.name, fetched.pinned
+    return Path(source), Path(source).resolve().name, str(source)
 
 
 class FrozenModel:
@@ -54,7 +85,8 @@ class FrozenModel:
 
     Attributes: name, family, hidden_size (D), embedding_size (E, the soft prompt's width: D in most families),
     vocab_size, max_positions (prompt included), embedding_std, mask_id, pad_id, cls_id, sep_id, special_ids (of all
-    special tokens), tokenizer, sha256, tokenizer_sha256, injection, device, providers, threads.
+    special tokens), tokenizer, sha256, tokenizer_sha256, injection, device, providers, threads, hidden_units
+    (layers, F): the units of a feed-forward block.
     """
 
     def __init__(
@@ -62,18 +94,26 @@ class FrozenModel:
         checkpoint: Checkpoint,
         *,
         name: str,
+        source: str = "",
         device: str = "cpu",
         threads: int | None = None,
         injection: str | None = None,
+        temperature: float = TEMPERATURE,
     ) -> None:
         require_device(device)  # before any work on the weights
+        if not 0 < temperature < np.inf:
+            raise ValueError(f"temperature must be a positive number, got {temperature}")
         self.name = name
+        self.source = source or name
+        self.pooling = checkpoint.pooling
+        self.temperature = temperature
         self.family = checkpoint.family.name
         architecture = checkpoint.architecture
         self.hidden_size = architecture.hidden_size
         self.embedding_size = architecture.embedding_size
         self.vocab_size = architecture.vocab_size
         self.max_positions = architecture.max_positions
+        self.hidden_units = (architecture.layers, architecture.intermediate_size)
         self.injection = checkpoint.family.injections[0] if injection is None else injection
         self.device = device
         self.threads = _thread_count(threads)
@@ -85,12 +125,13 @@ class FrozenModel:
         first = 0 if self.cls_id is None else 1
         model_bytes, weights = build(checkpoint, self.injection, first=first, reuse=decoder)
         self._session = Session(model_bytes, weights, device)
+        self._weights = weights
+        self._fixed_feeds: dict[str, np.ndarray] = {}
         self._reuse: PrefixReuse | None = None
         if decoder:
             self._reuse = PrefixReuse(checkpoint, self._session, weights, first=first, device=device)
         self.providers = self._session.providers
         self._checkpoint = checkpoint
-        self._pool: ThreadPoolExecutor | None = None
 
     @cached_property
     def embedding_std(self) -> float:
@@ -125,24 +166,62 @@ class FrozenModel:
         text_ids: R rows of token ids, first token and separator included, without padding and without the prompt;
         answer_position (R,): the mask token's place in such a row; prompt_ids (P, n); prompt_offset (P, n, E) is
         added to the prompt's embeddings (None: nothing is); prompt_index (R,): row r is read with prompt
-        prompt_index[r]; label_ids (C,). n = 0 reads the rows without a prompt.
+        prompt_index[r]; label_ids (C,): token ids, or, of a sentence-embedding model, (C, D) embeddings, which
+        `encoding.label_targets` makes. n = 0 reads the rows without a prompt.
         Raises ValueError for shapes that do not fit, token ids outside the vocabulary, rows that are too long.
         """
         rows = ModelRows(self, text_ids, answer_position, prompt_ids, prompt_offset, prompt_index, label_ids)
+        return self._run_rows(rows, "logits", len(rows.label_ids))
+
+    def embeddings(self, text_ids: Sequence[np.ndarray]) -> np.ndarray:
+        """Unit vectors (R, D), float32, of rows read without a prompt: a sentence-embedding model's alone.
+
+        text_ids: as in `logits`. Raises ValueError for a model with a head, and as `logits`.
+        """
+        if not self.pooling:
+            raise ValueError(f"{self.name!r} is no sentence-embedding model: it has a head, and no pooling")
+        count, no_prompt = len(text_ids), np.zeros((1, 0), np.int64)
+        index, labels = np.zeros(count, np.int64), np.zeros((1, self.hidden_size), np.float32)
+        rows = ModelRows(self, text_ids, np.ones(count, np.int64), no_prompt, None, index, labels)
+        return self._run_rows(rows, "embedding", self.hidden_size)
+
+    def _run_rows(self, rows: ModelRows, output: str, width: int) -> np.ndarray:
         if self._reuse is not None and self._reuse.pays(rows):
             return self._reuse.logits(self, rows)
         # Rows of like length share a chunk, so little is computed on padding; `stable` makes the order unique.
         order = np.argsort(rows.lengths, kind="stable")
-        result = np.empty((len(order), len(rows.label_ids)), np.float32)
+        result = np.empty((len(order), width), np.float32)
 
         def run(chunk: np.ndarray) -> None:
-            feeds = rows.feeds(chunk)
+            feeds = rows.feeds(chunk) | self._fixed_feeds
             if self._reuse is not None:
                 feeds["prefix"] = self._reuse.nothing(len(feeds["prompt_ids"]))
-            result[chunk] = self._session.run("logits", feeds)
+            result[chunk] = self._session.run(output, feeds)
 
         self.run_all(run, [order[i : i + self.chunk_rows] for i in range(0, len(order), self.chunk_rows)])
         return result
+
+    def thinned(self, unit_mask: np.ndarray) -> "FrozenModel":
+        """This model with the hidden units of its feed-forward blocks multiplied by unit_mask (layers, F).
+
+        It shares weights and threads with this one. Raises ValueError: a mask that does not fit or is not finite; a
+        decoder, whose graph takes no mask.
+        """
+        mask = np.array(unit_mask, np.float32)
+        if mask.shape != self.hidden_units or not np.isfinite(mask).all():
+            raise ValueError(f"unit_mask must be {self.hidden_units} finite numbers, (layers, F), got {mask.shape}")
+        session, _ = self._thinnable_session, self._workers  # made here, so that all copies share them
+        network = copy.copy(self)
+        network._session = session
+        network._fixed_feeds = {"unit_mask": mask}
+        return network
+
+    @cached_property
+    def _thinnable_session(self) -> Session:
+        if not isinstance(self._checkpoint.architecture, EncoderArchitecture):
+            raise ValueError(f"thinned networks need a masked language model; {self.name!r} is a {self.family} decoder")
+        graph = build_encoder(self._checkpoint, self.injection, thinned=True, shared=self._weights)
+        return Session(*graph, self.device)
 
     def projector(self, projection: np.ndarray) -> "Projector":
         """z -> A z on this model's device and in its threads; projection is A (rows, d)."""
@@ -154,10 +233,12 @@ class FrozenModel:
             for item in items:
                 job(item)
             return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="frozen-model")
-        for _ in self._pool.map(job, items):
+        for _ in self._workers.map(job, items):
             pass
+
+    @cached_property
+    def _workers(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.threads, thread_name_prefix="frozen-model")
 
 
 class Projector:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zopog_ref import BudgetExhausted, FunctionObjective, Ledger, ModelObjective, cross_entropy, hinge
-from zopog_ref.objective import error
+from zopog_ref.objective import Thinnable, error
 
 
 class TableOracle:
@@ -121,3 +121,34 @@ def test_error_counts_what_predicting_gets_wrong() -> None:
     assert ModelObjective(TableOracle(), [0, 1, 0], Ledger(9), "error").losses(
         np.array([[1, 1]]), np.zeros((1, 4)), np.arange(3)
     ).tolist() == [[0.0, 1.0, 0.0]]
+
+
+class ThinnableOracle(TableOracle):
+    """Its one layer of four hidden units scales the logits."""
+
+    hidden_units = (1, 4)
+    scale = 1.0
+
+    def thinned(self, unit_mask: np.ndarray) -> "ThinnableOracle":
+        network = ThinnableOracle()
+        network.scale = float(unit_mask.mean())
+        return network
+
+    def logits(self, tokens: np.ndarray, z: np.ndarray, examples: np.ndarray) -> np.ndarray:
+        return super().logits(tokens, z, examples) * self.scale
+
+
+def test_a_thinned_objective_shares_the_ledger() -> None:
+    asked = np.array([[0, 1]]), np.zeros((1, 4)), np.arange(3)
+    objective = ModelObjective(ThinnableOracle(), [0, 1, 0], Ledger(9))
+    assert isinstance(objective, Thinnable)
+    assert objective.hidden_units == (1, 4)
+    half = objective.thinned(np.array([[0.0, 0.0, 1.0, 1.0]]))
+    full = objective.losses(*asked)
+    assert not np.array_equal(half.losses(*asked), full)
+    assert np.array_equal(objective.thinned(np.ones((1, 4))).losses(*asked), full)
+    assert objective.ledger.calls == 3
+    plain = FunctionObjective(lambda tokens, z, examples: np.zeros((len(tokens), len(examples))), Ledger(9))
+    assert not isinstance(plain, Thinnable)
+    with pytest.raises(ValueError, match="TableOracle has none"):
+        ModelObjective(TableOracle(), [0, 1, 0], Ledger(9)).thinned(np.ones((1, 4)))

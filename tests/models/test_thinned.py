@@ -12,7 +12,10 @@ import pytest
 
 from tests.models import numpy_bert
 from tests.models.test_graph import case
-from zopog_models import load_checkpoint
+from tests.models.test_oracle import DIM, N_POSITIONS, TASK, query
+from tests.models.tiny_decoders import write_decoder
+from tests.models.tiny_models import SENTENCES
+from zopog_models import FrozenModel, FrozenModelOracle, encode, label_ids, load_checkpoint, load_model
 from zopog_models.graph.encoder import INJECTIONS, build
 from zopog_models.session import Session
 
@@ -82,3 +85,46 @@ def test_without_thinning_the_graph_has_no_trace_of_it(folder: Path) -> None:
     assert b"unit_mask" not in plain
     assert b"unit_mask" in thinned
     assert plain == build(checkpoint, thinned=False)[0]
+
+
+def test_a_thinned_model_reads_as_its_graph_does(folder: Path) -> None:
+    model = load_model(folder, threads=2)
+    inputs, masks = case(5, 3), [bernoulli_mask(0.3, seed) for seed in range(3)]
+    full = model.logits(**inputs)
+    networks = [model.thinned(mask) for mask in masks]
+    for network, mask in zip(networks, masks):
+        assert np.abs(network.logits(**inputs) - reference(folder, inputs, mask)).max() < TOLERANCE
+        assert np.array_equal(network.thinned(masks[0]).logits(**inputs), networks[0].logits(**inputs))
+    assert np.array_equal(model.logits(**inputs), full)  # the model itself stays whole
+    shared = {array.ctypes.data for array in model._weights.values()}
+    assert {
+        array.ctypes.data for array in build(load_checkpoint(folder), thinned=True, shared=model._weights)[1].values()
+    } == shared
+
+
+def test_a_thinned_oracle(model: FrozenModel) -> None:
+    """Every question goes to the thinned network, whether its directions are shared or each example has its own."""
+    mask = bernoulli_mask(0.3)
+    matrix = np.random.default_rng(5).normal(0, 0.3, (N_POSITIONS * 32, DIM)).astype(np.float32)
+    encoded, labels = encode([(text,) for text in SENTENCES], TASK, model, N_POSITIONS), label_ids(TASK, model)
+    box = FrozenModelOracle(model, encoded, labels, np.arange(20, 50), matrix, N_POSITIONS)
+    thinned = FrozenModelOracle(model.thinned(mask), encoded, labels, np.arange(20, 50), matrix, N_POSITIONS)
+    assert box.hidden_units == (LAYERS, F)
+    for per_example in (False, True):
+        asked = query(3, 4, per_example)
+        full = box.logits(*asked)
+        assert np.array_equal(box.thinned(mask).logits(*asked), thinned.logits(*asked))
+        assert np.abs(box.thinned(mask).logits(*asked) - full).max() > 1e-3
+        assert np.array_equal(box.logits(*asked), full)
+
+
+@pytest.mark.parametrize("mask", [np.ones((F, LAYERS)), np.full((LAYERS, F), np.nan)])
+def test_a_mask_that_does_not_fit(bert_folder: Path, mask: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"unit_mask must be \(3, 48\) finite numbers"):
+        load_model(bert_folder).thinned(mask)
+
+
+def test_a_decoder_is_refused(tmp_path: Path) -> None:
+    model = load_model(write_decoder(tmp_path / "model", "gpt2"))
+    with pytest.raises(ValueError, match=r"thinned networks need a masked language model; 'model' is a gpt2 decoder"):
+        model.thinned(np.ones(model.hidden_units))

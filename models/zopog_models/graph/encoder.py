@@ -6,6 +6,9 @@ to the n prompt positions:
     e = LayerNorm(word + position + type)     and  e[prompt] += offset      (injection = "post_layernorm")
     e = LayerNorm(word + offset[prompt] + position + type)                  (injection = "word_embedding")
 
+A sentence-embedding model has no head: all positions go through all layers, a pooling makes one vector of them, and its
+cosine with the labels' embeddings is the score.
+
 Where embeddings are narrower than layers, the offset has the embeddings' width E. Then the encoder's layers, the last
 of them only at the answer position, then the masked-token head, only for the label words. Dropout is off: the model is
 frozen. What the families of `zopog_models.families` differ in are names, numbers, and whether there are type
@@ -13,12 +16,14 @@ embeddings and a map E -> D.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import numpy as np
 
 from ..checkpoint import Checkpoint
 from ..families.encoder import EmbeddingNames, EncoderArchitecture, EncoderFamily, HeadNames
+from . import onnx_format
 from .builder import GraphBuilder
 from .layers import Layers
 
@@ -26,7 +31,11 @@ INJECTIONS = ("post_layernorm", "word_embedding")
 
 
 def build(
-    checkpoint: Checkpoint, injection: str = "post_layernorm", *, thinned: bool = False
+    checkpoint: Checkpoint,
+    injection: str = "post_layernorm",
+    *,
+    thinned: bool = False,
+    shared: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[bytes, dict[str, np.ndarray]]:
     """The ONNX model (without weights) and its weights, for a masked language model.
 
@@ -34,8 +43,11 @@ def build(
     the mask token's place in the text row before the prompt is inserted, at least 1; prompt_ids (P, n), int64;
     prompt_offset (P, n, E), float32; prompt_index (R,), int64: row r is read with prompt prompt_index[r]; label_ids
     (C,), int64. Output: logits (R, C), float32. n = 0 is the model without a prompt.
+    Of a sentence-embedding model, label_embeddings (C, D), float32, stand in place of answer_position and label_ids;
+    logits = ê · label_embeddings, and the unit vectors ê (R, D) are a second output, embedding.
     thinned=True adds the input unit_mask (layers, F), float32, by which each layer's feed-forward hidden units are
-    multiplied (Clip-Tuning); without it the graph has no trace of one.
+    multiplied (Clip-Tuning); without it the graph has no trace of one. shared: the weights of another graph of this
+    model, to use instead of copies.
     Raises ValueError for an unknown injection.
     """
     if injection not in INJECTIONS:
@@ -43,16 +55,14 @@ def build(
     family, a = checkpoint.family, checkpoint.architecture
     assert isinstance(family, EncoderFamily)
     assert isinstance(a, EncoderArchitecture)
-    g = GraphBuilder()
+    g = GraphBuilder(shared)
     layers = Layers(g, checkpoint.tensors, a)
     embeddings, head = family.embedding_names(a), family.head_names(a)
     text_ids = g.input("text_ids", np.int64, ("R", "L"))
     attention_mask = g.input("attention_mask", np.int64, ("R", "L"))
-    answer_position = g.input("answer_position", np.int64, ("R",))
     prompt_ids = g.input("prompt_ids", np.int64, ("P", "n"))
     prompt_offset = g.input("prompt_offset", np.float32, ("P", "n", a.embedding_size))
     prompt_index = g.input("prompt_index", np.int64, ("R",))
-    label_ids = g.input("label_ids", np.int64, ("C",))
     unit_mask: list[str | None] = [None] * a.layers
     if thinned:
         masks = g.input("unit_mask", np.float32, (a.layers, a.intermediate_size))
@@ -94,15 +104,26 @@ def build(
 
     for i in range(a.layers - 1):
         x = layers.encoder_layer(x, x, to_all, family.layer_names(a, i), unit_mask[i])
-    position = g.op("Unsqueeze", g.op("Add", answer_position, n), g.integers(1))  # (R, 1)
-    answer = g.op("GatherND", x, position, batch_dims=1)  # (R, D)
-    answer = g.op("Unsqueeze", answer, g.integers(1))  # (R, 1, D)
-    answer = layers.encoder_layer(answer, x, to_answer, family.layer_names(a, a.layers - 1), unit_mask[-1])
-    hidden = g.op("Squeeze", answer, g.integers(1))  # (R, D)
-    logits = _label_logits(layers, hidden, words, label_ids, head)
+    last = family.layer_names(a, a.layers - 1)
+    if a.pooling:
+        labels = g.input("label_embeddings", np.float32, ("C", a.hidden_size))
+        x = layers.encoder_layer(x, x, to_all, last, unit_mask[-1])
+        embedding = _pool(g, x, visible, a.pooling)  # (R, D)
+        g.output(embedding, "embedding", np.float32, ("R", a.hidden_size))
+        logits = g.op("MatMul", embedding, g.op("Transpose", labels, perm=(1, 0)))
+    else:
+        answer_position = g.input("answer_position", np.int64, ("R",))
+        label_ids = g.input("label_ids", np.int64, ("C",))
+        position = g.op("Unsqueeze", g.op("Add", answer_position, n), g.integers(1))  # (R, 1)
+        answer = g.op("GatherND", x, position, batch_dims=1)  # (R, D)
+        answer = g.op("Unsqueeze", answer, g.integers(1))  # (R, 1, D)
+        answer = layers.encoder_layer(answer, x, to_answer, last, unit_mask[-1])
+        hidden = g.op("Squeeze", answer, g.integers(1))  # (R, D)
+        logits = _label_logits(layers, hidden, words, label_ids, head)
     g.output(logits, "logits", np.float32, ("R", "C"))
     metadata = {"injection": injection, "architecture": json.dumps(asdict(a), sort_keys=True)}
-    return g.model_bytes(f"{a.family}_masked_language_model", metadata), g.initializers
+    kind = "sentence_embedding" if a.pooling else "masked_language_model"
+    return g.model_bytes(f"{a.family}_{kind}", metadata), g.initializers
 
 
 def _places(layers: Layers, names: EmbeddingNames) -> str:
@@ -120,6 +141,17 @@ def _insert(g: GraphBuilder, text: str, prompt: str) -> str:
     head = g.op("Slice", text, g.integers(0), first, g.integers(1))
     tail = g.op("Slice", text, first, rest, g.integers(1))
     return g.op("Concat", head, prompt, tail, axis=1)
+
+
+def _pool(g: GraphBuilder, x: str, visible: str, pooling: str) -> str:
+    """One unit vector a row: the mean over what is visible, or the first token. (R, S, D), (R, S) -> (R, D)."""
+    if pooling == "cls":
+        pooled = g.op("Gather", x, g.scalar(0), axis=1)  # (R, D)
+    else:
+        # The mean's denominator goes with the normalisation that follows.
+        seen = g.op("Cast", g.op("Unsqueeze", visible, g.integers(1)), to=onnx_format.FLOAT)  # (R, 1, S)
+        pooled = g.op("Squeeze", g.op("MatMul", seen, x), g.integers(1))  # (R, D)
+    return g.op("LpNormalization", pooled, axis=-1, p=2)
 
 
 def _label_logits(layers: Layers, hidden: str, words: str, label_ids: str, names: HeadNames) -> str:
