@@ -102,7 +102,7 @@ class PrefixReuse:
 
     def _prefixes(self, rows: ModelRows) -> np.ndarray:
         """What decides a row's prefix: the index of its prompt, and its first tokens. (R, 1 + first)."""
-        first = np.array([text[: self.first] for text in rows.texts], np.int64).reshape(-1, self.first)
+        first = np.array([text[: self.first] for text in rows.texts], np.int64).reshape(len(rows.texts), self.first)
         return np.concatenate([rows.prompt_index[:, None], first], axis=1)
 
 

@@ -1,9 +1,9 @@
 """GPT-2's forward pass, written out in float64 NumPy: the reference that the decoder graphs are held to.
 
 Radford et al. 2019: learned positions, LayerNorm before each block (and one at the end), causal attention, tanh GELU,
-the output matrix is the word embedding. Slow and obvious on purpose: one row at a time, one query at a time, every
-layer at every position, the head over the whole vocabulary. Shares no code with the package; reads the published
-tensor names. `Flaws` break it on purpose, one way each, for the tests that check the tests.
+the output matrix is the word embedding. Slow and obvious on purpose: one row at a time, every layer at every
+position, the head over the whole vocabulary. Shares no code with the package; reads the published tensor names.
+`Flaws` break it on purpose, one way each, for the tests that check the tests.
 """
 
 import math
@@ -38,16 +38,13 @@ SOUND = Flaws()
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, visible: Sequence[int], flaws: Flaws) -> np.ndarray:
     """One head: softmax(Q Kᵀ / √w) V over the visible positions up to the query's own. All (S, w)."""
     size, width = q.shape
-    context = np.zeros_like(q)
-    for i in range(size):
-        seen = [
-            j for j in range(size) if (j <= i or flaws.see_the_future) and (j == i or visible[j] or flaws.see_padding)
-        ]
-        scores = np.array([q[i] @ k[j] for j in seen]) / (1 if flaws.unscaled_attention else math.sqrt(width))
-        weights = np.exp(scores - scores.max())
-        weights /= weights.sum()
-        context[i] = sum(weight * v[j] for weight, j in zip(weights, seen, strict=True))
-    return context
+    scores = q @ k.T / (1 if flaws.unscaled_attention else math.sqrt(width))
+    i, j = np.arange(size)[:, None], np.arange(size)
+    future = (j > i) & (not flaws.see_the_future)
+    padding = (j != i) & ~np.asarray(visible, bool) & (not flaws.see_padding)
+    scores[future | padding] = -np.inf
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True) @ v
 
 
 def positions(visible: Sequence[int], flaws: Flaws) -> np.ndarray:
@@ -78,8 +75,10 @@ def full_logits(
         scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon)
         return scaled * get(f"{name}.weight") + get(f"{name}.bias")
 
-    def gelu(x: np.ndarray) -> np.ndarray:
-        if flaws.gelu:
+    def activation(x: np.ndarray) -> np.ndarray:
+        if config["activation_function"] == "relu":
+            return np.maximum(x, 0)
+        if config["activation_function"] == "gelu" or flaws.gelu:
             return x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
         return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
@@ -93,7 +92,7 @@ def full_logits(
         spans = [slice(h * wide // heads, (h + 1) * wide // heads) for h in range(heads)]
         context = np.concatenate([attention(q[:, s], k[:, s], v[:, s], visible, flaws) for s in spans], axis=1)
         x = x + conv1d(context, f"{name}.attn.c_proj")
-        x = x + conv1d(gelu(conv1d(norm(x, f"{name}.ln_2"), f"{name}.mlp.c_fc")), f"{name}.mlp.c_proj")
+        x = x + conv1d(activation(conv1d(norm(x, f"{name}.ln_2"), f"{name}.mlp.c_fc")), f"{name}.mlp.c_proj")
     x = norm(x, "transformer.ln_f")
     output = "transformer.wte.weight" if config.get("tie_word_embeddings", True) else "lm_head.weight"
     return x @ get(output).T

@@ -40,12 +40,11 @@ def rotated(x: np.ndarray, at: np.ndarray, waves: np.ndarray, flaws: Flaws) -> n
     """x (S, w): the pair (x_i, x_{i + w/2}) turned by the angle position · frequency_i."""
     half = x.shape[1] // 2
     result = np.empty_like(x)
-    for s, position in enumerate(at):
-        for i in range(half):
-            a, b = (2 * i, 2 * i + 1) if flaws.interleaved_rotary else (i, i + half)
-            cosine, sine = math.cos(position * waves[i]), math.sin(position * waves[i])
-            result[s, a] = x[s, a] * cosine - x[s, b] * sine
-            result[s, b] = x[s, b] * cosine + x[s, a] * sine
+    for i in range(half):
+        a, b = (2 * i, 2 * i + 1) if flaws.interleaved_rotary else (i, i + half)
+        cosine, sine = np.cos(at * waves[i]), np.sin(at * waves[i])  # (S,)
+        result[:, a] = x[:, a] * cosine - x[:, b] * sine
+        result[:, b] = x[:, b] * cosine + x[:, a] * sine
     return result
 
 
