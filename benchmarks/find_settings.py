@@ -1,10 +1,11 @@
 """How the shipped settings were found: coordinate search on dev, never looking at a test row.
 
-    python benchmarks/find_settings.py --task supersense --out settings.json
+    python benchmarks/find_settings.py --method bbt --task supersense --out settings.json
 
-Starts from a point and changes one setting at a time; a point's value is the mean, over seeds that no table in the
-docs uses, of the accuracy on the task's WHOLE dev file of the prompt that the run itself selected on its few-shot dev
-rows. The best value of a setting is kept before the next is tried. Two processes, one thread each.
+Starts from a method's shipped settings (or --start) and changes one setting at a time; a point's value is the mean,
+over seeds that no table in the docs uses, of the accuracy on the task's WHOLE dev file of the prompt that the run
+itself selected on its few-shot dev rows. The best value of a setting is kept before the next is tried. One thread a
+process.
 """
 
 import argparse
@@ -18,28 +19,37 @@ from zopog_models.runtime import load_model
 from zopog_models.task import load_task, read_rows
 from zopog_ref import run
 from zopog_ref.app.experiment import prepare
-from zopog_ref.app.presets import PRESETS
+from zopog_ref.app.presets import PRESET_FIELDS, PRESETS, Preset
 from zopog_ref.app.tune import evaluate
+from zopog_ref.methods import METHODS
 
-START: dict[str, Any] = {"scale": 30.0, "mu": 0.1, "eta_z": 0.5, "eta_alpha": 3.0, "decay": 0.03, "gumbel": "none"}
-GRID: dict[str, list[Any]] = {
-    "eta_z": [0.2, 0.5, 1.0],
-    "scale": [10.0, 30.0, 60.0],
-    "mu": [0.03, 0.1, 0.3],
-    "eta_alpha": [0.03, 0.3, 3.0, 10.0],
-    "decay": [0.0, 0.03],
-    "gumbel": ["per_step", "per_sample", "none"],
-    "directions": ["per_example", "shared"],
-    "tau": [0.5, 1.0, 2.0],
+# method -> setting -> values, in the order they are tried
+GRIDS: dict[str, dict[str, list[Any]]] = {
+    "zo-pog": {
+        "eta_z": [0.2, 0.5, 1.0],
+        "scale": [10.0, 30.0, 60.0],
+        "mu": [0.03, 0.1, 0.3],
+        "eta_alpha": [0.03, 0.3, 3.0, 10.0],
+        "decay": [0.0, 0.03],
+        "gumbel": ["per_step", "per_sample", "none"],
+        "directions": ["per_example", "shared"],
+        "tau": [0.5, 1.0, 2.0],
+    },
+    "bdpl": {"eta_p": [0.03, 0.3, 3.0], "samples": [10, 20, 40], "n_positions": [5, 20]},
+    # Only scale times sigma counts for the searches that start at z = 0.
+    "bbt": {"sigma": [0.1, 0.3, 1.0], "dim": [50, 500], "diagonal": [False, True], "popsize": [10, 20]},
+    "catcma": {"sigma": [0.1, 0.3, 1.0], "dim": [50, 500], "popsize": [10, 20]},
+    "sspt": {"keep": [50, 100, 500], "eta_z": [0.2, 0.5, 1.0], "mu": [0.03, 0.1, 0.3], "decay": [0.0, 0.03]},
+    "random-search": {"sigma": [0.0, 0.1, 0.3, 1.0]},
 }
 SEEDS = (1, 2, 3)
 
 
-def dev_accuracy(job: tuple[str, str, dict[str, Any], int]) -> float:
+def dev_accuracy(job: tuple[str, str, str, dict[str, Any], int]) -> float:
     """One run at one point with one seed: accuracy on the whole dev file; 0 when it diverges."""
-    model_name, task_name, changes, seed = job
+    model_name, task_name, method, changes, seed = job
     model, task = load_model(model_name, threads=1), load_task(task_name)
-    experiment = prepare(model, task, PRESETS["zo-pog", "embedded"].changed(**changes), seed, shots=16)
+    experiment = prepare(model, task, PRESETS[method, "embedded"].changed(**changes), seed, shots=16)
     assert task.dev is not None
     try:
         result = run(
@@ -55,22 +65,38 @@ def dev_accuracy(job: tuple[str, str, dict[str, Any], int]) -> float:
     return float(evaluate(model, prompt, task, read_rows(task.dev, task))["accuracy"])
 
 
+def value_of(preset: Preset, setting: str) -> Any:
+    """A setting of the run or of its method."""
+    return getattr(preset if setting in PRESET_FIELDS else preset.method, setting)
+
+
 def main() -> None:
     """Run the search; print and write every point tried."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", default="zo-pog", choices=[name for name in METHODS if name in GRIDS])
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--task", default="supersense")
-    parser.add_argument("--settings", nargs="+", default=list(GRID), choices=list(GRID))
+    parser.add_argument("--settings", nargs="*", help="which to search, in this order (default: all of the grid)")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--start", type=json.loads, default={}, help="JSON that replaces parts of the starting point")
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    point, tried = START | arguments.start, {}
-    with ProcessPoolExecutor(2) as pool:
-        for setting in arguments.settings:
-            candidates = [point | {setting: value} for value in GRID[setting]]
+    grid = GRIDS[arguments.method]
+    settings = list(grid) if arguments.settings is None else arguments.settings
+    unknown = [setting for setting in settings if setting not in grid]
+    if unknown:
+        parser.error(f"--settings: no grid for {', '.join(unknown)}; there is one for {', '.join(grid)}")
+    shipped = PRESETS[arguments.method, "embedded"]
+    point = {setting: value_of(shipped, setting) for setting in grid} | arguments.start
+    tried: dict[str, list[float]] = {}
+    with ProcessPoolExecutor(arguments.processes) as pool:
+        for setting in settings or [next(iter(grid))]:
+            values = grid[setting] if settings else [point[setting]]  # no settings: the starting point alone
+            candidates = [point | {setting: value} for value in values]
             fresh = [c for c in candidates if json.dumps(c, sort_keys=True) not in tried]
-            jobs = [(arguments.model, arguments.task, c, seed) for c in fresh for seed in arguments.seeds]
+            jobs = [(arguments.model, arguments.task, arguments.method, c, seed)
+                    for c in fresh for seed in arguments.seeds]  # fmt: skip
             scores = list(pool.map(dev_accuracy, jobs))
             for i, candidate in enumerate(fresh):
                 each = scores[i * len(arguments.seeds) : (i + 1) * len(arguments.seeds)]
@@ -80,7 +106,8 @@ def main() -> None:
             print(f"-> {setting} = {point[setting]}", file=sys.stderr, flush=True)
             if arguments.out:
                 rows = [{"settings": json.loads(key), "dev_accuracy": each} for key, each in tried.items()]
-                arguments.out.write_text(json.dumps({"seeds": arguments.seeds, "best": point, "tried": rows}, indent=1))
+                found = {"method": arguments.method, "seeds": arguments.seeds, "best": point, "tried": rows}
+                arguments.out.write_text(json.dumps(found, indent=1))
     print(json.dumps(point))
 
 

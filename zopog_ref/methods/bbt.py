@@ -97,9 +97,7 @@ class BBT(Method):
 
     def _fresh(self, told: FLOAT64) -> CmaEs:
         s = self.settings
-        return CmaEs(
-            self.dim, s.sigma, s.popsize, self.seed, diagonal=s.diagonal, bound=s.bound or None, told=told
-        )
+        return CmaEs(self.dim, s.sigma, s.popsize, self.seed, diagonal=s.diagonal, bound=s.bound or None, told=told)
 
 
 BBT.Settings = Settings
