@@ -13,15 +13,16 @@ STANDARD = set(sys.stdlib_module_names)
 ALLOWED = {
     "core": {"numpy", "zopog_ref"},
     "methods": {"numpy", "zopog_ref", "cma", "cmaes"},
-    "app": {"numpy", "zopog_ref", "zopog_models", "sklearn"},
+    "app": {"numpy", "zopog_ref", "zopog_models", "zopog_kernels", "sklearn"},
     "models": {"numpy", "zopog_models", "onnxruntime", "tokenizers", "onnx", "huggingface_hub"},
+    "kernels": {"numpy", "zopog_kernels", "cupy"},
 }
 
 
 def room_of(path: Path) -> str:
     parts = path.relative_to(ROOT).parts
-    if parts[0] == "models":
-        return "models"
+    if parts[0] in ("models", "kernels"):
+        return parts[0]
     return parts[1] if parts[1] in ("app", "methods") else "core"
 
 
@@ -46,7 +47,8 @@ def broken_arrows(room: str, source: str) -> list[str]:
     return broken
 
 
-SHIPPED = sorted([*(ROOT / "zopog_ref").rglob("*.py"), *(ROOT / "models" / "zopog_models").rglob("*.py")])
+ROOMS = ("zopog_ref", "models/zopog_models", "kernels/zopog_kernels")
+SHIPPED = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
@@ -63,7 +65,8 @@ def test_there_is_something_to_check() -> None:
     [("core", "import zopog_models"), ("core", "from zopog_ref.app import tune"), ("core", "from .app import tune"), ("core", "import onnxruntime"),
      ("core", "import cma"), ("methods", "from zopog_ref.app import tune"), ("methods", "import torch"),
      ("core", "def f():\n    import torch"), ("models", "from zopog_ref import score"), ("models", "import torch.nn"),
-     ("app", "import torch"), ("core", "import zopog_kernels"), ("models", "import transformers")],
+     ("app", "import torch"), ("core", "import zopog_kernels"), ("models", "import transformers"),
+     ("kernels", "from zopog_ref import perturb"), ("kernels", "import zopog_models"), ("kernels", "import torch")],
 )  # fmt: skip
 def test_a_broken_arrow_is_caught(room: str, line: str) -> None:
     assert broken_arrows(room, line)
@@ -83,3 +86,8 @@ def test_importing_the_core_loads_numpy_and_nothing_else() -> None:
 def test_importing_the_models_needs_no_torch_and_no_core() -> None:
     loaded = modules_after("import zopog_models")
     assert not loaded & {"torch", "transformers", "zopog_ref", "onnx"}
+
+
+def test_importing_the_kernels_loads_numpy_and_nothing_else() -> None:
+    loaded = modules_after("import zopog_kernels") - modules_after("import numpy")
+    assert loaded - STANDARD == {"zopog_kernels"}

@@ -1,0 +1,9 @@
+"""The prompt-learning mathematics on a GPU: CUDA kernels through CuPy, with the bits of the NumPy reference.
+
+Importing this package imports NumPy only; CuPy is needed when cupy_backend() is called.
+"""
+
+from .backend import KernelBackend, Stream, cupy_backend
+from .device import BackendUnavailable, CuPyDevice, Device
+
+__all__ = ["BackendUnavailable", "CuPyDevice", "Device", "KernelBackend", "Stream", "cupy_backend"]

@@ -1,0 +1,93 @@
+"""What the backend needs of a GPU: arrays, and a kernel launch. CuPy is imported here only, when it is asked for."""
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .source import BLOCK, OPTIONS, kernels, module_source
+
+
+class BackendUnavailable(RuntimeError):
+    """CuPy or a GPU is missing; the message says what to install."""
+
+
+class Device(Protocol):
+    """Arrays of one device and the kernels on it, in the order of one stream."""
+
+    def empty(self, shape: Sequence[int], dtype: str) -> Any:
+        """A C-contiguous array with nothing written to it."""
+        ...
+
+    def asarray(self, array: Any, dtype: str) -> Any:
+        """The array on the device, C-contiguous, of this type; itself when it is that already."""
+        ...
+
+    def to_numpy(self, array: Any) -> NDArray[Any]:
+        """A copy for the host. Waits for the device."""
+        ...
+
+    def launch(self, kernel: str, grid: tuple[int, int], arguments: Sequence[Any]) -> None:
+        """Start a kernel of 128-thread blocks. Arguments: arrays, numbers, or None for no array. Does not wait."""
+        ...
+
+
+_SCALARS = {
+    "uint64": np.uint64, "uint32": np.uint32, "int64": np.int64, "int": np.int32, "double": np.float64,
+}  # fmt: skip
+
+
+class CuPyDevice:
+    """The current CUDA device through CuPy; launches go to CuPy's current stream.
+
+    The module is compiled by NVRTC when first used, and CuPy keeps the binary on disk for later processes.
+    Errors: BackendUnavailable when CuPy or a CUDA device is missing.
+    """
+
+    def __init__(self) -> None:
+        self.cupy = _require_cupy()
+        module = self.cupy.RawModule(code=module_source(), options=OPTIONS)
+        self._kernels = {name: (module.get_function(name), types) for name, types in kernels().items()}
+
+    def empty(self, shape: Sequence[int], dtype: str) -> Any:
+        return self.cupy.empty(tuple(shape), dtype)
+
+    def asarray(self, array: Any, dtype: str) -> Any:
+        return self.cupy.ascontiguousarray(array, dtype)
+
+    def to_numpy(self, array: Any) -> NDArray[Any]:
+        return np.asarray(self.cupy.asnumpy(array))
+
+    def launch(self, kernel: str, grid: tuple[int, int], arguments: Sequence[Any]) -> None:
+        function, types = self._kernels[kernel]
+        function(grid, (BLOCK,), tuple(typed(argument, kind) for argument, kind in zip(arguments, types, strict=True)))
+
+
+def typed(argument: Any, kind: str) -> Any:
+    """A number as the NumPy scalar of its C++ type, None as a null pointer; arrays as they are."""
+    if kind.endswith("*"):
+        return np.uint64(0) if argument is None else argument
+    return _SCALARS[kind](argument)
+
+
+def _require_cupy() -> ModuleType:
+    advice = (
+        'install it with: pip install "zopog-ref[cupy]" (CUDA 13) or "zopog-ref[cupy-cu12]" (CUDA 12); '
+        "without a GPU, use the NumPy backend, which gives the same numbers"
+    )
+    try:
+        import cupy
+    except ImportError as error:
+        raise BackendUnavailable(f"the cupy backend needs CuPy ({error}); {advice}") from error
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise BackendUnavailable(
+            f"CuPy {cupy.__version__} finds no CUDA device ({error}): see with nvidia-smi that the "
+            f"driver runs and is new enough for CuPy's CUDA major; {advice}"
+        ) from error
+    if not count:
+        raise BackendUnavailable(f"CuPy {cupy.__version__} finds no CUDA device; {advice}")
+    return cupy

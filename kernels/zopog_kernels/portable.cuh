@@ -1,0 +1,82 @@
+// One source, two compilers. A CUDA compiler makes GPU kernels of it; a host C++ compiler makes functions that a test
+// calls once for every thread, with blockIdx and threadIdx as thread-local variables.
+//
+// Bits are promised of +, -, *, / and sqrt, each rounded once. So no compiler may contract a product and a sum into a
+// fused multiply-add: --fmad=false for CUDA, -ffp-contract=off for the host. No header is included: NVRTC has none.
+//
+// THREAD_KERNEL: every thread works alone. BLOCK_KERNEL: the threads of a block work together, in phases:
+//
+//     EACH_THREAD(t) { ... }      // t = 0 .. THREADS-1; the barrier stands at the end of every phase
+//
+// What a phase writes to shared memory, another thread may read in the next phase and not in the same one. On the host a
+// phase is a loop over t, in an order that the test chooses: if the order changes a bit, the phase has a race.
+#ifdef __CUDACC__
+#define INLINE __device__ __forceinline__
+#define THREAD_KERNEL extern "C" __global__ void __launch_bounds__(128)
+#define BLOCK_KERNEL THREAD_KERNEL
+#define EACH_THREAD(t) for (int t = threadIdx.x, once = 1; once; once = 0, __syncthreads())
+#define UNROLL _Pragma("unroll")
+#else
+struct Index { unsigned x, y; };
+static thread_local Index threadIdx, blockIdx, blockDim, gridDim;
+static thread_local int thread_order = 0;  // 0 ascending, 1 descending, 2 scattered
+static inline int nth_thread(int place) {
+    const int last = static_cast<int>(blockDim.x) - 1;
+    return thread_order == 0 ? place : thread_order == 1 ? last - place : (place * 37 + 11) & last;
+}
+extern "C" double log(double);
+extern "C" double exp(double);
+extern "C" float sqrtf(float);
+extern "C" float floorf(float);
+#define INLINE static inline
+#define THREAD_KERNEL static void
+#define BLOCK_KERNEL static void
+#define EACH_THREAD(t) for (int place = 0, t = nth_thread(0); place < static_cast<int>(blockDim.x); t = nth_thread(++place))
+#define UNROLL
+#define __shared__ static thread_local
+#endif
+
+typedef unsigned int uint32;
+typedef unsigned long long uint64;
+typedef long long int64;
+typedef unsigned short half_bits;  // an IEEE half-precision number as its bits
+
+constexpr int THREADS = 128;  // of every block of every kernel; a power of two
+
+INLINE int64 thread_index() { return static_cast<int64>(blockIdx.x) * THREADS + threadIdx.x; }
+
+template <class Number> struct alignas(4 * sizeof(Number)) Four { Number v[4]; };  // one 8- or 16-byte access
+
+INLINE float bits_to_float(uint32 pattern) {
+    float number;
+    __builtin_memcpy(&number, &pattern, sizeof number);
+    return number;
+}
+
+INLINE uint32 float_to_bits(float number) {
+    uint32 pattern;
+    __builtin_memcpy(&pattern, &number, sizeof pattern);
+    return pattern;
+}
+
+// Round to nearest, ties to even, as NumPy's float32 -> float16.
+INLINE half_bits to_half(float number) {
+#ifdef __CUDA_ARCH__
+    half_bits half;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(number));
+    return half;
+#else
+    const uint32 pattern = float_to_bits(number), sign = (pattern >> 16) & 0x8000u, magnitude = pattern & 0x7FFFFFFFu;
+    if (magnitude > 0x7F800000u) return static_cast<half_bits>(sign | 0x7E00u | ((magnitude >> 13) & 0x3FFu));  // NaN
+    if (magnitude >= 0x477FF000u) return static_cast<half_bits>(sign | 0x7C00u);  // from 65,520 on: infinity
+    if (magnitude < 0x33000001u) return static_cast<half_bits>(sign);              // up to 2^-25: zero
+    const uint32 exponent = magnitude >> 23;
+    const uint32 shift = exponent >= 113 ? 13 : 126 - exponent;  // below 2^-14: subnormal, fewer bits
+    const uint32 fraction = exponent >= 113 ? magnitude - (112u << 23) : (magnitude & 0x7FFFFFu) | 0x800000u;
+    const uint32 rounded = (fraction + ((1u << (shift - 1)) - 1) + ((fraction >> shift) & 1)) >> shift;
+    return static_cast<half_bits>(sign | rounded);
+#endif
+}
+
+INLINE void put(float& where, double value) { where = static_cast<float>(value); }
+INLINE void put(half_bits& where, double value) { where = to_half(static_cast<float>(value)); }
