@@ -15,13 +15,14 @@ import numpy as np
 from .encoding import encode
 from .graph import INJECTIONS
 from .runtime import FrozenModel
-from .template import TaskError, make_task
+from .template import TaskError, make_task, require_mask
 from .tensor_file import TensorFileError, read_metadata, read_tensors, write_atomically, write_tensors
 
 __all__ = ["Prediction", "Prompt", "PromptError", "PromptMismatch", "load_prompt", "predict", "save_prompt"]
 
 SCHEMA = 1
 _TENSORS = ("ids", "offsets", "weights", "label_ids")
+_LABEL_EMBEDDINGS = "label_embeddings"  # in place of label_ids, in the file of a sentence-embedding model's prompt
 
 
 class PromptError(ValueError):
@@ -37,7 +38,8 @@ class Prompt:
     """M prompts of n positions with their weights; M = 1 unless the method learns a distribution over prompts.
 
     ids (M, n): token ids; offsets (M, n, D), float32: A z, added to the prompt's embeddings; weights (M,), ≥ 0, with a
-    positive sum; label_ids (C,): token ids of the label words; template and labels (label value -> label word) as in
+    positive sum; label_ids (C,): token ids of the label words, or, of a sentence-embedding model, (C, D), float32: the
+    temperature times the unit embeddings of the label phrases; template and labels (label value -> label word) as in
     `Task`; injection: where the offsets are added; the sha256 of the model's and the tokenizer's files; about: anything
     else worth keeping (method, seed, scores), as JSON.
     """
@@ -87,8 +89,11 @@ def save_prompt(folder: str | Path, prompt: Prompt) -> None:
         "ids": np.asarray(prompt.ids, np.int64),
         "offsets": np.asarray(prompt.offsets, np.float32),
         "weights": np.asarray(prompt.weights, np.float64),
-        "label_ids": np.asarray(prompt.label_ids, np.int64),
     }
+    if np.asarray(prompt.label_ids).dtype.kind == "f":
+        tensors[_LABEL_EMBEDDINGS] = np.asarray(prompt.label_ids, np.float32)
+    else:
+        tensors["label_ids"] = np.asarray(prompt.label_ids, np.int64)
     text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
     write_tensors(folder / "prompt.safetensors", tensors, {"prompt": text})
     write_atomically(folder / "prompt.json", [text.encode()])
@@ -110,6 +115,8 @@ def load_prompt(folder: str | Path) -> Prompt:
     if not isinstance(settings, dict) or settings.get("schema") != SCHEMA:
         found = settings.get("schema") if isinstance(settings, dict) else None
         raise PromptError(f"{path}: format version {found!r}, this program reads version {SCHEMA}")
+    if _LABEL_EMBEDDINGS in tensors and "label_ids" not in tensors:
+        tensors["label_ids"] = tensors.pop(_LABEL_EMBEDDINGS)
     if set(tensors) != set(_TENSORS):
         raise PromptError(f"{path}: expected the tensors {', '.join(_TENSORS)}, got {', '.join(tensors)}")
     del settings["schema"]
@@ -157,6 +164,9 @@ def _check_match(model: FrozenModel, prompt: Prompt) -> None:
                 f"the prompt was tuned for {what} {prompt.model!r} with sha256 {wanted}, but "
                 f"{model.name!r} has sha256 {found}; load the {what} it was tuned for"
             )
+    if (np.asarray(prompt.label_ids).ndim == 2) != bool(model.pooling):
+        kind, other = ("a sentence-embedding model", "a model with a head")[:: -1 if model.pooling else 1]
+        raise PromptMismatch(f"the prompt was tuned for {kind}, {model.name!r} was loaded as {other}: see pooling")
     if prompt.injection != model.injection:
         raise PromptMismatch(
             f"the prompt was tuned with injection {prompt.injection!r}, the model was loaded with "
@@ -167,6 +177,8 @@ def _check_match(model: FrozenModel, prompt: Prompt) -> None:
 def _check(prompt: Prompt, where: str) -> None:
     try:
         make_task(prompt.template, prompt.labels)
+        if np.asarray(prompt.label_ids).ndim < 2:
+            require_mask(prompt.template)
     except (TaskError, TypeError, AttributeError) as error:
         raise PromptError(f"{where}: {error}") from None
     if prompt.injection not in INJECTIONS:
@@ -177,9 +189,12 @@ def _check(prompt: Prompt, where: str) -> None:
         raise PromptError(f"{where}: ids must be (M, n) and offsets (M, n, D), got {ids.shape} and {offsets.shape}")
     if weights.shape != (len(ids),) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.sum() > 0:
         raise PromptError(f"{where}: weights must be {len(ids)} numbers ≥ 0 with a positive sum, got {weights}")
-    if label_ids.shape != (len(prompt.labels),):
+    embedded = label_ids.dtype.kind == "f" and label_ids.ndim == 2
+    if label_ids.shape[:1] != (len(prompt.labels),) or not (embedded or label_ids.ndim == 1):
         raise PromptError(f"{where}: {len(prompt.labels)} labels need as many label_ids, got shape {label_ids.shape}")
-    if ids.dtype.kind not in "iu" or label_ids.dtype.kind not in "iu":
+    if embedded and not np.isfinite(label_ids).all():
+        raise PromptError(f"{where}: label embeddings hold values that are not finite")
+    if ids.dtype.kind not in "iu" or not (embedded or label_ids.dtype.kind in "iu"):
         raise PromptError(f"{where}: ids and label_ids must be whole numbers, got {ids.dtype} and {label_ids.dtype}")
     if not np.isfinite(offsets).all():
         raise PromptError(f"{where}: offsets hold values that are not finite")

@@ -7,7 +7,6 @@ config.json promises.
 """
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from .families import Architecture, CheckpointError, Config, Family, family_of
+from .families.sentence import pooled, pooling_of
+from .json_file import read_object
 from .weights import WEIGHTS, WEIGHTS_INDEX, read_weights, weights_sha256
 
 __all__ = ["Architecture", "Checkpoint", "CheckpointError", "load_checkpoint"]
@@ -37,6 +38,11 @@ class Checkpoint:
         return self.tensors[self.family.word_embeddings(self.architecture)]
 
     @property
+    def pooling(self) -> str:
+        """Of a sentence-embedding model; "" for a model with a head."""
+        return getattr(self.architecture, "pooling", "")
+
+    @property
     def tokenizer_path(self) -> Path:
         return self.folder / "tokenizer.json"
 
@@ -51,9 +57,11 @@ class Checkpoint:
         return _sha256(self.tokenizer_path)
 
 
-def load_checkpoint(folder: str | Path) -> Checkpoint:
+def load_checkpoint(folder: str | Path, pooling: str | None = None) -> Checkpoint:
     """Open a model folder and check it against its own config.json.
 
+    pooling, "mean" or "cls", makes an encoder a sentence-embedding model; None: what the folder's modules.json says
+    (see `families.sentence`), and without one it is a model with a head.
     Raises CheckpointError (no folder, a missing file, an unsupported architecture, tensors that are missing, unknown
     or of the wrong shape) and TensorFileError (damaged weights).
     """
@@ -69,21 +77,13 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
                 f"{folder} has no {name}; a model folder needs config.json, model.safetensors and "
                 "tokenizer.json (the files that Hugging Face's save_pretrained writes)"
             )
-    config = Config(folder / "config.json", _read_config(folder / "config.json"))
+    config = Config(folder / "config.json", read_object(folder / "config.json"))
     family = family_of(config)
     architecture = family.read(config)
+    if pooling := pooling_of(folder) if pooling is None else pooling:
+        architecture = pooled(architecture, pooling)
     tensors = _canonical_tensors(folder, family, architecture)
     return Checkpoint(family, dict(config.values), tensors, folder, architecture)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} must hold a JSON object")
-    return config
 
 
 def _canonical_tensors(folder: Path, family: Family, architecture: Architecture) -> dict[str, np.ndarray]:

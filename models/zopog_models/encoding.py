@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .template import Task, TaskError
+from .template import Task, TaskError, make_task, require_mask
 
 if TYPE_CHECKING:
     from .runtime import FrozenModel
 
-__all__ = ["Encoded", "encode", "label_ids"]
+__all__ = ["Encoded", "encode", "label_ids", "label_targets"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ def encode(texts: Sequence[tuple[str, ...]], task: Task, model: "FrozenModel", n
     """[first token] template with the texts filled in [separator], at most max_positions − n_positions tokens a row.
 
     Of a decoder, a row ends where its answer comes: nothing may stand after {mask}, and answer_position is the last
-    token's place.
+    token's place. Of a sentence-embedding model the whole row answers: the template has no {mask}, and answer_position
+    means nothing.
 
     A row that is too long loses tokens from the end of its texts, the longest text first; template and mask are never
     cut. Special tokens written out in a text are read as plain text.
@@ -77,6 +78,21 @@ def encode(texts: Sequence[tuple[str, ...]], task: Task, model: "FrozenModel", n
         positions.append(len(row) - 1 if model.mask_id is None else int(np.flatnonzero(row == model.mask_id)[0]))
         lengths.append(len(row))
     return Encoded(rows, np.array(positions, np.int64), truncated, np.array(lengths, np.int64))
+
+
+def label_targets(task: Task, model: "FrozenModel") -> np.ndarray:
+    """What `FrozenModel.logits` scores as labels: `label_ids` (C,), or a sentence-embedding model's (C, D), float32.
+
+    The latter is temperature · ê of each label's phrase, ê the unit embedding, the phrase read without a prompt. Raises
+    TaskError as `label_ids` does, and for two labels with the same phrase.
+    """
+    if not model.pooling:
+        return label_ids(task, model)
+    phrases = [word.strip() for word in task.labels.values()]
+    if len(set(phrases)) < len(phrases):
+        raise TaskError(f"two labels have the same phrase: {', '.join(map(repr, phrases))}")
+    encoded = encode([(phrase,) for phrase in phrases], make_task("{text}", task.labels), model, 0)
+    return model.temperature * model.embeddings(encoded.ids)
 
 
 def label_ids(task: Task, model: "FrozenModel", *, first_piece: bool = False) -> np.ndarray:
@@ -128,9 +144,16 @@ def _word_pieces(word: str, task: Task, model: "FrozenModel") -> tuple[list[int]
 
 def _split_template(task: Task, model: "FrozenModel") -> tuple[list[_Part], list[int]]:
     """The parts between {mask} and {sep}, and those special tokens' ids (one fewer than parts)."""
-    if model.mask_id is None or model.sep_id is None:
+    if model.pooling and "{mask}" in task.template:
+        raise TaskError(
+            f"the template {task.template!r} has {{mask}}, but {model.name!r} is a sentence-embedding model, which "
+            'compares whole texts with the labels\' phrases: leave {mask} out, as in "{text}"'
+        )
+    if not model.pooling:
+        require_mask(task.template)
+    if model.sep_id is None:
         return [_decoder_part(task, model)], []
-    specials = {"mask": model.mask_id, "sep": model.sep_id}
+    specials = {"sep": model.sep_id} | ({} if model.mask_id is None else {"mask": model.mask_id})
     found = [specials[name] for name in re.findall(r"\{(mask|sep)\}", task.template)]
     parts = []
     for i, piece in enumerate(re.split(r"\{(?:mask|sep)\}", task.template)):

@@ -16,9 +16,10 @@ _OFFSET_BYTES = 64 * 2**20
 class FrozenModelOracle:
     """A frozen model on the rows of one split, addressed by candidate indices and points of the subspace.
 
-    encoded: the rows; label_ids: as in `FrozenModel.logits`; candidates (N,): the token id of every candidate index; projection: A (n·E, d),
-    float32. Attributes: n_positions (n), n_candidates (N), dim (d), n_classes (C), lengths (rows,): tokens of each
-    row, the prompt included; hidden_units (layers, F). Nothing here counts calls: that is the caller's ledger.
+    encoded: the rows; label_ids: as in `FrozenModel.logits`; candidates (N,): the token id of every candidate index;
+    projection: A (n·E, d), float32. Attributes: n_positions (n), n_candidates (N), dim (d), n_classes (C), lengths
+    (rows,): tokens of each row, the prompt included; hidden_units (layers, F). Nothing here counts calls: that is the
+    caller's ledger.
     """
 
     def __init__(

@@ -30,7 +30,8 @@ class ModelRows:
         self.answer_position = np.asarray(answer_position, np.int64)
         self.prompt_ids = np.asarray(prompt_ids, np.int64)
         self.prompt_index = np.asarray(prompt_index, np.int64)
-        self.label_ids = np.asarray(label_ids, np.int64)
+        self.pooling = model.pooling
+        self.label_ids = np.asarray(label_ids, np.float32 if model.pooling else np.int64)
         count = len(self.texts)
         for name, array in (("answer_position", self.answer_position), ("prompt_index", self.prompt_index)):
             if array.shape != (count,):
@@ -48,7 +49,13 @@ class ModelRows:
             )
         _require_range("prompt_index", self.prompt_index, prompts, "there are {} prompts")
         _require_range("prompt_ids", self.prompt_ids, model.vocab_size, "the model knows {} tokens")
-        _require_range("label_ids", self.label_ids, model.vocab_size, "the model knows {} tokens")
+        if not model.pooling:
+            _require_range("label_ids", self.label_ids, model.vocab_size, "the model knows {} tokens")
+        elif self.label_ids.ndim != 2 or self.label_ids.shape[1] != model.hidden_size:
+            raise ValueError(
+                f"of a sentence-embedding model, labels are embeddings (C, {model.hidden_size}), "
+                f"got {self.label_ids.shape}; label_targets(task, model) makes them"
+            )
         if count:
             _require_range("text_ids", np.concatenate(self.texts), model.vocab_size, "the model knows {} tokens")
             longest = int(self.lengths.max())
@@ -73,15 +80,16 @@ class ModelRows:
             text_ids[i, : self.lengths[row]] = self.texts[row]
         visible = np.arange(longest) < self.lengths[chunk, None]  # (rows, L)
         used, prompt_index = np.unique(self.prompt_index[chunk], return_inverse=True)
-        return {
+        feeds = {
             "text_ids": text_ids,
             "attention_mask": visible.astype(np.int64),
-            "answer_position": self.answer_position[chunk],
             "prompt_ids": self.prompt_ids[used],
             "prompt_offset": self.prompt_offset[used],
             "prompt_index": prompt_index,
-            "label_ids": self.label_ids,
         }
+        if self.pooling:
+            return feeds | {"label_embeddings": self.label_ids}
+        return feeds | {"answer_position": self.answer_position[chunk], "label_ids": self.label_ids}
 
 
 def _require_range(name: str, values: np.ndarray, limit: int, reason: str) -> None:

@@ -49,7 +49,7 @@ def load_model(
 ) -> "FrozenModel":
     """Open a frozen model: "embedded", a folder with config.json, *.safetensors and tokenizer.json, or org/name.
 
-    org/name, or org/name@revision, is fetched from the Hugging Face Hub (see `hub.fetch`) where there is no such folder.
+    org/name, or org/name@revision, is fetched from the Hugging Face Hub where there is no such folder, see `hub.fetch`.
 
     device is "cpu" or "cuda"; threads is the size of the pool (default: the cores this process may use);
     injection says where the soft prompt is added, see `graph.build` (default: where its family's official code does).

@@ -1,4 +1,7 @@
-"""What is asked of the model: a template with one mask, and a word for every label."""
+"""What is asked of the model: a template with one mask, and a word for every label.
+
+For a sentence-embedding model the template has no mask, and a label's word may be a phrase.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +23,8 @@ class TaskError(ValueError):
 class Task:
     """What is asked of the model.
 
-    template holds {text}, or {text_a} and {text_b}, and {mask} once; {sep} stands for the model's separator token.
+    template holds {text}, or {text_a} and {text_b}, and {mask} once; {sep} stands for the model's separator token. A
+    sentence-embedding model has no {mask}: `require_mask` and `encode` see to it that template and model go together.
     labels: label value -> label word, in the order of the class indices. text_columns: the columns of the data files
     that fill the template's texts, in order. metric: how predictions are scored.
     """
@@ -53,7 +57,7 @@ def make_task(
     metric: str = "accuracy",
     text_columns: Sequence[str] | None = None,
 ) -> Task:
-    """A checked task. Raises TaskError: no mask, unknown placeholders, fewer than two labels, an unknown metric."""
+    """A checked task. Raises TaskError: two masks, unknown placeholders, fewer than two labels, an unknown metric."""
     slots = _checked_template(template)
     columns = tuple(text_columns) if text_columns is not None else slots
     if len(columns) != len(slots):
@@ -70,9 +74,17 @@ def make_task(
     return Task(name, template, words, train, dev, test, description, metric, columns)
 
 
+def require_mask(template: str) -> None:
+    """Raises TaskError for a template without {mask}, which a masked or causal language model cannot answer."""
+    if "{mask}" not in template:
+        raise TaskError(
+            f"the template must contain {{mask}} exactly once, got {template!r} (a sentence-embedding model's has none)"
+        )
+
+
 def _checked_template(template: str) -> tuple[str, ...]:
     names = _PLACEHOLDER.findall(template)
-    if names.count("mask") != 1:
+    if names.count("mask") > 1:
         raise TaskError(f"the template must contain {{mask}} exactly once, got {template!r}")
     slots = tuple(sorted(set(names) - {"mask", "sep"}))
     if slots not in _SLOTS or any(names.count(slot) != 1 for slot in slots):

@@ -28,11 +28,15 @@ def open_tokenizer(checkpoint: Checkpoint) -> "Tokenizer":
         ) from error
     try:
         tokenizer = Tokenizer.from_file(str(checkpoint.tokenizer_path))
-    except Exception as error:  # the library raises bare Exception
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True  # "[MASK]" inside a user's text is text
+        for text in ("", "a text"):  # some contradictions are only met on the first text
+            tokenizer.encode(text, add_special_tokens=True)
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # the library raises bare Exception, and panics that are no Exception
         raise CheckpointError(f"{checkpoint.tokenizer_path} is not a tokenizer: {error}") from None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True  # "[MASK]" inside a user's text is text
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
     if largest >= checkpoint.architecture.vocab_size:
         raise CheckpointError(
@@ -45,7 +49,8 @@ def open_tokenizer(checkpoint: Checkpoint) -> "Tokenizer":
 class SpecialIds(NamedTuple):
     """Token ids by role, and all of them together with any other special token's.
 
-    A decoder has no mask and no separator, and as cls what stands before a text: a BOS token, or nothing (None).
+    A decoder has no mask and no separator, and as cls what stands before a text: a BOS token, or nothing (None). A
+    sentence-embedding model has no mask.
     """
 
     mask: int | None
@@ -64,18 +69,21 @@ def special_ids(checkpoint: Checkpoint, tokenizer: "Tokenizer") -> SpecialIds:
         beginning = beginning_id(checkpoint, tokenizer)
         ends: list[Any] = [beginning, checkpoint.config.get("bos_token_id"), checkpoint.config.get("eos_token_id")]
         # Any id does for padding: nobody looks at it.
-        return SpecialIds(None, beginning or 0, beginning, None, frozenset(listed | unknown | {i for i in ends if type(i) is int}))
+        named = {i for i in ends if type(i) is int}
+        return SpecialIds(None, beginning or 0, beginning, None, frozenset(listed | unknown | named))
     tokens = checkpoint.family.special_tokens
-    ids: list[int] = []
+    ids: dict[str, int] = {}
     for role, token in tokens.items():
+        if role == "mask" and checkpoint.pooling:
+            continue
         token_id = tokenizer.token_to_id(token)
         if token_id is None:
             raise CheckpointError(
                 f"{checkpoint.tokenizer_path} has no {role} token {token!r}, which a {checkpoint.family.name} needs"
             )
-        ids.append(token_id)
-    mask, pad, cls, sep = ids
-    return SpecialIds(mask, pad, cls, sep, frozenset(listed | unknown | set(ids)))
+        ids[role] = token_id
+    every = frozenset(listed | unknown | set(ids.values()))
+    return SpecialIds(ids.get("mask"), ids["pad"], ids["cls"], ids["sep"], every)
 
 
 def beginning_id(checkpoint: Checkpoint, tokenizer: "Tokenizer") -> int | None:

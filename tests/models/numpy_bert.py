@@ -69,7 +69,7 @@ def soft_prompt(size: int, offset: np.ndarray, flaws: Flaws) -> np.ndarray:
     return soft
 
 
-def full_logits(
+def hidden_states(
     config: Mapping[str, Any],
     tensors: Mapping[str, np.ndarray],
     ids: Sequence[int],
@@ -78,7 +78,7 @@ def full_logits(
     injection: str,
     flaws: Flaws = SOUND,
 ) -> np.ndarray:
-    """One row (S,) whose positions 1..n hold the prompt, offset (n, D): scores (S, V) at every position."""
+    """One row (S,) whose positions 1..n hold the prompt, offset (n, D): the last layer (S, D)."""
     family = config["model_type"]
     epsilon = flaws.epsilon or config["layer_norm_eps"]
 
@@ -110,6 +110,24 @@ def full_logits(
         x = norm(x + linear(context, f"{name}.attention.output.dense"), f"{name}.attention.output.LayerNorm")
         wide = activation(linear(x, f"{name}.intermediate.dense"), config["hidden_act"], flaws)
         x = norm(x + linear(wide, f"{name}.output.dense"), f"{name}.output.LayerNorm")
+    return x
+
+
+def full_logits(
+    config: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    ids: Sequence[int],
+    visible: Sequence[int],
+    offset: np.ndarray,
+    injection: str,
+    flaws: Flaws = SOUND,
+) -> np.ndarray:
+    """One row (S,) whose positions 1..n hold the prompt, offset (n, D): scores (S, V) at every position."""
+    x = hidden_states(config, tensors, ids, visible, offset, injection, flaws)
+    family, epsilon = config["model_type"], flaws.epsilon or config["layer_norm_eps"]
+
+    def get(name: str) -> np.ndarray:
+        return np.asarray(tensors[name], np.float64)
 
     if family == "bert":
         dense, head_norm, bias = (
@@ -121,7 +139,8 @@ def full_logits(
     else:
         dense, head_norm, bias = "lm_head.dense", "lm_head.layer_norm", "lm_head.bias"
         kind = "gelu"
-    x = norm(activation(linear(x, dense), kind, flaws), head_norm)
+    x = activation(x @ get(f"{dense}.weight").T + get(f"{dense}.bias"), kind, flaws)
+    x = layer_norm(x, (get(f"{head_norm}.weight"), get(f"{head_norm}.bias")), epsilon)
     output = f"{family}.embeddings.word_embeddings.weight"
     if not config.get("tie_word_embeddings", True):
         output = bias.replace("bias", "decoder.weight")

@@ -10,7 +10,7 @@ scores = LayerNorm(act(W x + b)) Eᵀ + bias            the head, at the answer 
 import re
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .family import Architecture, CheckpointError, Config, Family, without_tensorflow_spelling
 
@@ -29,6 +29,7 @@ class EncoderArchitecture(Architecture):
     head_activation: str  # of the masked-token head
     groups: int = 0  # of layers that share their weights (ALBERT); 0: every layer has its own
     group_layers: int = 1  # layers of a group
+    pooling: str = ""  # of a sentence-embedding model, which has no head: "mean" or "cls"
 
     @property
     def max_positions(self) -> int:
@@ -117,6 +118,8 @@ class EncoderFamily(Family):
             linear(names.wide, f, d)
             linear(names.narrow, d, f)
             layer_norm(names.narrow_norm, d)
+        if a.pooling:
+            return shapes
         linear(head.dense, e, d)
         layer_norm(head.norm, e)
         shapes[head.bias] = (v,)
@@ -127,22 +130,26 @@ class EncoderFamily(Family):
     def canonical(self, stored: str, architecture: EncoderArchitecture) -> str | None:
         head, name = self.head_names(architecture), without_tensorflow_spelling(stored)
         if name == head.output.replace(".weight", ".bias"):  # one bias, stored under one of two names or both
-            return head.bias
-        if architecture.tied and name == head.output:  # then the output matrix is the embedding
-            return None
+            name = head.bias
         prefix = re.escape(self.prefix)
         # Parts that masked-token prediction never reads, and buffers that hold no parameters.
-        if re.fullmatch(rf"{prefix}\.(pooler\..*|embeddings\.(position_ids|token_type_ids))", name):
+        unused = rf"({prefix}\.)?(pooler\..*|embeddings\.(position_ids|token_type_ids))|{self.unused or 'none'}"
+        if re.fullmatch(unused, name) or (name == head.output and (architecture.tied or architecture.pooling)):
+            return None  # a tied output matrix is the embedding
+        if not architecture.pooling:
+            return name
+        if name == head.bias or name.startswith((f"{head.dense}.", f"{head.norm}.")):
             return None
-        return None if self.unused and re.fullmatch(self.unused, name) else name
+        # A model saved without a head is saved without the prefix that tells the two apart.
+        return name if name.startswith(f"{self.prefix}.") else f"{self.prefix}.{name}"
 
     def missing_hint(self, missing: list[str]) -> str:
-        if any(name.startswith(f"{self.prefix}.") for name in missing):
+        if all(name.startswith(f"{self.prefix}.") for name in missing):
             return ""
-        return " (a model without its masked-token head cannot be prompted)"
+        return " (a model without its masked-token head cannot be prompted, unless a pooling makes it embed sentences)"
 
 
-def common_numbers(config: Config, **names: str) -> dict[str, int]:
+def common_numbers(config: Config, **names: str) -> dict[str, Any]:
     """vocab_size, hidden_size, layers, heads and intermediate_size under the names a family's config.json has."""
     sizes = {field: config.size(name) for field, name in ({"vocab_size": "vocab_size"} | names).items()}
     if sizes["hidden_size"] % sizes["heads"]:

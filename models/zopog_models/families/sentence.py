@@ -1,0 +1,68 @@
+"""Sentence-embedding models (Reimers & Gurevych, 2019, arXiv:1908.10084): an encoder without a head, and a pooling.
+
+    e = pool of the last layer over the row's tokens, prompt included;  ê = e / ‖e‖
+    score of a label = temperature · ê · ê_phrase,   ê_phrase: the label's phrase read by the same model, no prompt
+
+A folder that sentence-transformers saved says so in modules.json: a Transformer, a Pooling, and perhaps a Normalize
+(which changes nothing here: a cosine normalises). "mean" is the average over the tokens, "cls" the first token.
+"""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..json_file import read_object, read_value
+from .encoder import EncoderArchitecture
+from .family import Architecture, CheckpointError
+
+POOLINGS = ("mean", "cls")
+_FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+
+
+def pooling_of(folder: Path) -> str:
+    """The pooling of a folder that sentence-transformers saved, or "" for any other folder.
+
+    Raises CheckpointError naming a module, a pooling or a path that this package does not compute with.
+    """
+    path = folder / "modules.json"
+    if not path.is_file():
+        return ""
+    modules = read_value(path)
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise CheckpointError(f"{path} must hold a list of modules")
+    kinds = [str(module.get("type")).rpartition(".")[2] for module in modules]
+    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise CheckpointError(
+            f"{path}: modules {', '.join(kinds) or '(none)'} are not supported; supported: Transformer, Pooling and, "
+            "after them, Normalize"
+        )
+    if modules[0].get("path") != "":
+        raise CheckpointError(
+            f"{path}: the Transformer is in {modules[0].get('path')!r:.100}; give that folder, with pooling='mean' or "
+            "pooling='cls'"
+        )
+    return _read_pooling(folder, path, modules[1].get("path"))
+
+
+def _read_pooling(folder: Path, modules: Path, name: Any) -> str:
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,99}", name):
+        raise CheckpointError(f"{modules}: the Pooling is in {name!r:.100}; expected the name of a folder beside it")
+    path = folder / name / "config.json"
+    config = read_object(path)
+    chosen = [flag for flag, on in config.items() if flag.startswith("pooling_mode_") and on]
+    if "pooling_mode" in config:
+        chosen = [config["pooling_mode"]]
+    poolings = [_FLAGS.get(mode, mode) for mode in chosen if isinstance(mode, str)]
+    if len(poolings) != 1 or poolings[0] not in POOLINGS:
+        raise CheckpointError(f"{path}: pooling {chosen} is not supported; supported: one of {', '.join(POOLINGS)}")
+    return poolings[0]
+
+
+def pooled(architecture: Architecture, pooling: str) -> EncoderArchitecture:
+    """The same encoder with a pooling in place of its head. Raises CheckpointError: unknown pooling, a decoder."""
+    if pooling not in POOLINGS:
+        raise CheckpointError(f"pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}")
+    if not isinstance(architecture, EncoderArchitecture):
+        raise CheckpointError(f"a sentence-embedding model needs an encoder; {architecture.family} is a decoder")
+    return replace(architecture, pooling=pooling)
