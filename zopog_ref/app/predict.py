@@ -15,6 +15,7 @@ from zopog_models.runtime import load_model
 from zopog_models.template import make_task
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run_folder import read_json, say
+from zopog_ref.app.uncertainty import entropy, expected_entropy, mutual_information, predictive
 
 ROWS_AT_ONCE = 256
 Text = tuple[str, ...]
@@ -103,14 +104,23 @@ def _rows(lines: TextIO, name: str, columns: tuple[str, ...]) -> Iterator[Text]:
 
 
 def _answers(prompt: Prompt, prediction: Prediction) -> Iterator[dict[str, object]]:
+    """A line for each row; for a distribution over prompts with entropies in nats, and how the prompts vote."""
     labels, mixture, each = list(prompt.labels), prediction.probabilities, prediction.per_prompt
+    unsure = {
+        "entropy": entropy(mixture),
+        "expected_entropy": expected_entropy(each, prompt.weights),
+        "mutual_information": mutual_information(each, prompt.weights),
+    }  # (rows,) each
+    votes = predictive(each, prompt.weights, "votes")
     for row, p in enumerate(mixture):
-        answer: dict[str, object] = {
-            "label": labels[int(np.argmax(p))],
-            "probabilities": {label: round(float(value), 6) for label, value in zip(labels, p)},
-        }
+        chosen = int(np.argmax(p))
+        answer: dict[str, object] = {"label": labels[chosen], "probabilities": _shares(labels, p)}
         if len(each) > 1:
-            votes = np.argmax(each[:, row], axis=-1)  # (M,)
-            answer["entropy"] = round(float(-(p * np.log(np.maximum(p, 1e-300))).sum()), 6)
-            answer["agreement"] = round(float(prompt.weights[votes == np.argmax(p)].sum()), 6)
+            answer |= {name: round(float(values[row]), 6) for name, values in unsure.items()}
+            answer["votes"] = _shares(labels, votes[row])
+            answer["agreement"] = round(float(votes[row, chosen]), 6)
         yield answer
+
+
+def _shares(labels: list[str], values: np.ndarray) -> dict[str, float]:
+    return {label: round(float(value), 6) for label, value in zip(labels, values)}

@@ -25,6 +25,7 @@ from zopog_ref.app.predictions import Predictions, save_predictions
 from zopog_ref.app.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, Preset, default_preset
 from zopog_ref.app.progress import Progress
 from zopog_ref.app.run_folder import RunFolder, free_name, read_json, say, write_json
+from zopog_ref.app.uncertainty import ensemble_metrics
 from zopog_ref.methods import METHODS, settings_class
 from zopog_ref.objective import LOSSES, Ledger
 
@@ -87,9 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def learn(
-    arguments: argparse.Namespace, should_stop: Callable[[], bool], quiet: bool
-) -> tuple[Path, dict[str, Any]]:
+def learn(arguments: argparse.Namespace, should_stop: Callable[[], bool], quiet: bool) -> tuple[Path, dict[str, Any]]:
     """Start or resume a run and carry it to its end: its folder and result. Errors: Interrupted after saving."""
     folder, experiment, config = _start(arguments) if arguments.resume is None else _reopen(arguments)
     try:
@@ -239,7 +238,7 @@ def _result(
         rows = np.array(experiment.splits["test"].rows, np.int64)
         kept = Predictions(rows, test.labels, answers.per_prompt, prompt.weights, plain.probabilities)
         save_predictions(folder.path, kept)
-        tuned, manual = scored(answers, task, test), scored(plain, task, test)
+        tuned, manual = scored(answers, task, test, prompt.weights), scored(plain, task, test)
     return {
         "method": config["method"],
         "task": task.name,
@@ -268,14 +267,15 @@ def _result(
 
 def evaluate(model: FrozenModel, prompt: Prompt, task: Task, rows: Rows) -> dict[str, Any]:
     """Metrics of a prompt on labelled rows, exactly as `zopog predict` would answer them."""
-    return scored(predict(model, prompt, rows.texts), task, rows)
+    return scored(predict(model, prompt, rows.texts), task, rows, prompt.weights)
 
 
-def scored(prediction: Prediction, task: Task, rows: Rows) -> dict[str, Any]:
-    """Metrics of predictions on labelled rows, and how many texts were cut."""
+def scored(prediction: Prediction, task: Task, rows: Rows, weights: np.ndarray | None = None) -> dict[str, Any]:
+    """Metrics of predictions on labelled rows, how sure they are (docs/uncertainty.md), how many texts were cut."""
     predicted = np.argmax(prediction.probabilities, axis=1)  # (rows,)
     metrics = classification_metrics(rows.labels, predicted, list(task.labels))
-    return metrics | {"truncated": prediction.truncated}
+    unsure = ensemble_metrics(prediction.per_prompt, weights, rows.labels)
+    return metrics | {"truncated": prediction.truncated, "uncertainty": unsure}
 
 
 @contextmanager
