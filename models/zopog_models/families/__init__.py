@@ -19,6 +19,8 @@ FAMILIES: dict[str, Family] = {
 def family_of(config: Config) -> Family:
     """The family that config.json names under model_type. Raises CheckpointError naming an unknown one."""
     name = config.values.get("model_type")
-    if name not in FAMILIES:
-        raise CheckpointError(f"{config.path}: model_type {name!r} is not supported; supported: {', '.join(FAMILIES)}")
+    if not isinstance(name, str) or name not in FAMILIES:
+        raise CheckpointError(
+            f"{config.path}: model_type {name!r:.100} is not supported; supported: {', '.join(FAMILIES)}"
+        )
     return FAMILIES[name]
