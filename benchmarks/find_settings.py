@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +98,9 @@ def main() -> None:
             fresh = [c for c in candidates if json.dumps(c, sort_keys=True) not in tried]
             jobs = [(arguments.model, arguments.task, arguments.method, c, seed)
                     for c in fresh for seed in arguments.seeds]  # fmt: skip
-            scores = list(pool.map(dev_accuracy, jobs))
-            for i, candidate in enumerate(fresh):
-                each = scores[i * len(arguments.seeds) : (i + 1) * len(arguments.seeds)]
+            scores = pool.map(dev_accuracy, jobs)  # in the order of the jobs, each as soon as it is there
+            for candidate in fresh:
+                each = list(islice(scores, len(arguments.seeds)))
                 tried[json.dumps(candidate, sort_keys=True)] = each
                 print(f"{sum(each) / len(each):.3f}  {[round(s, 3) for s in each]}  {candidate}", flush=True)
             point = max(candidates, key=lambda c: sum(tried[json.dumps(c, sort_keys=True)]))

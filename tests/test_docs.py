@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from zopog_ref import Settings
 from zopog_ref.app.presets import PRESET_FIELDS, PRESETS
+from zopog_ref.methods import METHODS
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -45,9 +45,9 @@ def test_the_readme_s_estimators_run() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def settings_table() -> dict[str, list[str]]:
-    """The rows of the table in docs/zo-pog.md: setting -> cells."""
-    lines = (ROOT / "docs" / "zo-pog.md").read_text("utf-8").partition("## Settings")[2].splitlines()
+def settings_table(method: str) -> dict[str, list[str]]:
+    """The rows of the table in a method's page: setting -> cells."""
+    lines = (ROOT / "docs" / f"{method}.md").read_text("utf-8").partition("## Settings")[2].splitlines()
     rows: dict[str, list[str]] = {}
     for line in lines:
         if line.startswith("| `"):
@@ -58,10 +58,11 @@ def settings_table() -> dict[str, list[str]]:
     return rows
 
 
-@pytest.mark.parametrize(("column", "preset"), [(0, "embedded"), (1, "paper")])
-def test_the_settings_table_is_the_code(column: int, preset: str) -> None:
-    rows, shipped = settings_table(), PRESETS["zo-pog", preset]
-    names = [*(name for name in PRESET_FIELDS if name != "loss"), *(field.name for field in fields(Settings))]
+@pytest.mark.parametrize("method", [name for name in METHODS if (ROOT / "docs" / f"{name}.md").exists()])
+@pytest.mark.parametrize(("column", "settings"), [(0, "embedded"), (1, "paper")])
+def test_the_settings_tables_are_the_code(column: int, settings: str, method: str) -> None:
+    rows, shipped = settings_table(method), PRESETS[method, settings]
+    names = [*(name for name in PRESET_FIELDS if name != "loss"), *(field.name for field in fields(shipped.method))]
     for name in names:
         value = getattr(shipped if name in PRESET_FIELDS else shipped.method, name)
         shown = rows[name][column]
@@ -69,3 +70,10 @@ def test_the_settings_table_is_the_code(column: int, preset: str) -> None:
             assert shown == ("on" if value else "off")
         else:
             assert shown == value if isinstance(value, str) else float(shown) == value, name
+
+
+@pytest.mark.parametrize("method", ["zo-pog", "bdpl", "bbt", "catcma", "sspt", "random-search"])
+def test_a_method_s_page_says_what_a_reader_looks_for(method: str) -> None:
+    text = (ROOT / "docs" / f"{method}.md").read_text("utf-8")
+    for heading in ("Paper", "Official code", "Where we differ, and why", "Settings"):
+        assert f"\n## {heading}\n" in text, heading

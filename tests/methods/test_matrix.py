@@ -1,6 +1,7 @@
 """Every method x every synthetic problem x every embedded task: it runs, charges what it says, resumes bit for bit,
 never overspends. A method joins by standing in the registry."""
 
+import copy
 import dataclasses
 import importlib.util
 from collections.abc import Callable
@@ -37,20 +38,27 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 class Counted:
-    """An objective that counts for itself what it is asked."""
+    """An objective that counts for itself what it is asked; thinned, its losses shrink with the mask (Clip-Tuning)."""
+
+    hidden_units = (2, 3)
 
     def __init__(self, inner) -> None:
-        self.inner, self.prompts, self.calls = inner, 0, 0
+        self.inner, self.counts, self.factor = inner, {"prompts": 0, "calls": 0}, 1.0
 
     @property
     def ledger(self) -> Ledger:
         return self.inner.ledger
 
-    def losses(self, tokens, z, examples, *rest, **named):
-        losses = self.inner.losses(tokens, z, examples, *rest, **named)
-        self.prompts += losses.shape[0]
-        self.calls += losses.shape[0] * -(-losses.shape[1] // BATCH)
-        return losses
+    def losses(self, tokens, z, examples):
+        losses = self.inner.losses(tokens, z, examples)
+        self.counts["prompts"] += losses.shape[0]
+        self.counts["calls"] += losses.shape[0] * -(-losses.shape[1] // BATCH)
+        return self.factor * losses
+
+    def thinned(self, unit_mask):
+        network = copy.copy(self)  # the counts are shared
+        network.factor = float(unit_mask.mean())
+        return network
 
 
 class Memory:
@@ -108,11 +116,11 @@ def _anything(problem: problems.Problem, method: Method):
 def check_charges(make: Callable[..., Method], problem: problems.Problem) -> None:
     """Each step costs what the method says; all that the budget allows is used, and no more."""
     result, counted, price = on(problem, make, 4.9)
-    assert counted.calls == counted.ledger.calls == result.curve[-1].calls <= counted.ledger.budget
+    assert counted.counts["calls"] == counted.ledger.calls == result.curve[-1].calls <= counted.ledger.budget
     spent = np.diff([0, *(record.calls for record in result.curve)])
     rows = [len(search.step_rows(make(problem.n, problem.n_candidates, problem.d, None, SEED), s, problem.rows, BATCH))
             for s in range(len(spent))]  # fmt: skip
-    assert counted.prompts == len(spent) * price // -(-max(rows) // BATCH)
+    assert counted.counts["prompts"] == len(spent) * price // -(-max(rows) // BATCH)
     assert (spent == price).all()
     assert len(spent) == 4 or result.stop_reason not in ("", "budget")
 
