@@ -9,7 +9,7 @@ BLOCK_KERNEL zopog_probabilities(uint64 seed, uint32 step, uint32 purpose, int n
     const double* alpha_row = alpha + row % n * n_candidates;
     double* p_row = p + row * n_candidates;
     EACH_THREAD(t) {
-        double most = -__builtin_huge_val();
+        double most = minus_infinity();
         for (int64 j = t; j < n_candidates; j += THREADS) {
             double exponent = log(alpha_row[j]);
             if (noisy) {

@@ -20,7 +20,7 @@ THREAD_KERNEL zopog_hinge(const float* logits, const int64* labels, double margi
     if (row >= rows) return;
     const float* logit = logits + row * classes;
     const int64 right = labels[row % batch];
-    double other = -__builtin_huge_val();
+    double other = minus_infinity();
     for (int64 c = 0; c < classes; ++c)
         if (c != right && (logit[c] > other || logit[c] != logit[c])) other = logit[c];
     const double loss = margin + other - static_cast<double>(logit[right]);

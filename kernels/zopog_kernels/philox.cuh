@@ -16,8 +16,8 @@ struct Words4 { uint32 v[4]; };
 INLINE Words4 philox4x32(Words4 counter, uint32 key0, uint32 key1) {
     UNROLL
     for (int round = 0; round < 10; ++round) {
-        const uint64 product0 = static_cast<uint64>(0xD2511F53u) * counter.v[0];
-        const uint64 product1 = static_cast<uint64>(0xCD9E8D57u) * counter.v[2];
+        const uint64 product0 = wide_product(0xD2511F53u, counter.v[0]);
+        const uint64 product1 = wide_product(0xCD9E8D57u, counter.v[2]);
         counter = {{static_cast<uint32>(product1 >> 32) ^ counter.v[1] ^ key0, static_cast<uint32>(product1),
                     static_cast<uint32>(product0 >> 32) ^ counter.v[3] ^ key1, static_cast<uint32>(product0)}};
         key0 += 0x9E3779B9u;  // golden ratio

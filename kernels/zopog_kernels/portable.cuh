@@ -47,17 +47,29 @@ INLINE int64 thread_index() { return static_cast<int64>(blockIdx.x) * THREADS + 
 
 template <class Number> struct alignas(4 * sizeof(Number)) Four { Number v[4]; };  // one 8- or 16-byte access
 
+#ifdef __CUDA_ARCH__
+INLINE float bits_to_float(uint32 pattern) { return __uint_as_float(pattern); }
+INLINE uint32 float_to_bits(float number) { return __float_as_uint(number); }
+INLINE double minus_infinity() { return __longlong_as_double(0xFFF0000000000000ll); }
+INLINE uint64 wide_product(uint32 a, uint32 b) {  // written out: from (uint64)a * b the compiler adds a zero to the upper half
+    uint64 product;
+    asm("mul.wide.u32 %0, %1, %2;" : "=l"(product) : "r"(a), "r"(b));
+    return product;
+}
+#else
 INLINE float bits_to_float(uint32 pattern) {
     float number;
     __builtin_memcpy(&number, &pattern, sizeof number);
     return number;
 }
-
 INLINE uint32 float_to_bits(float number) {
     uint32 pattern;
     __builtin_memcpy(&pattern, &number, sizeof pattern);
     return pattern;
 }
+INLINE uint64 wide_product(uint32 a, uint32 b) { return static_cast<uint64>(a) * b; }
+INLINE double minus_infinity() { return -__builtin_huge_val(); }
+#endif
 
 // Round to nearest, ties to even, as NumPy's float32 -> float16.
 INLINE half_bits to_half(float number) {
