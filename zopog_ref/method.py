@@ -52,6 +52,11 @@ class Method(ABC):
         return None
 
     @property
+    def predictive(self) -> str:
+        """How its prompts answer together: "mean" of their probabilities, or "votes" where only labels are seen."""
+        return "mean"
+
+    @property
     @abstractmethod
     def calls_per_step(self) -> int:
         """Prompts that one step evaluates, on all its rows: the K of its losses() calls, added up."""

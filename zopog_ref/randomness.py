@@ -46,6 +46,9 @@ class Purpose(IntEnum):
     DIRECTIONS = 9
     TOKENS_SEARCH = 10  # whole prompts of a search, or fixed ones
     Z_SEARCH = 11
+    POSTERIOR_DRAWS = 12  # of a distribution over z: to estimate its loss, and to deploy it
+    ANCESTORS = 13
+    UNIT_MASK = 14
 
 
 def philox4x32(counter: UINT32, key: tuple[int, int], rounds: int = 10) -> UINT32:

@@ -4,7 +4,17 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from zopog_ref.algorithm import Settings
-from zopog_ref.methods import bbt, bdpl, catcma, random_search, sspt
+from zopog_ref.methods import (
+    bbt,
+    bdpl,
+    catcma,
+    clip_tuning,
+    gflf_abc_smc,
+    gflf_cma_elbo,
+    gflf_ensembles,
+    random_search,
+    sspt,
+)
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,58 @@ PRESETS = {
         scale=100.0,
         method=sspt.Settings(mu=0.01, eta_z=0.01),
         method_name="sspt",
+    ),
+    ("ensembles", "embedded"): Preset(
+        about="found on dev with the embedded model (docs/gflf.md says how)",
+        method=gflf_ensembles.Settings(),
+        method_name="ensembles",
+    ),
+    ("ensembles", "paper"): Preset(
+        about="the official code's numbers, for RoBERTa-large, with the ten members of the paper",
+        n_positions=50,
+        scale=1.0,
+        budget=60000,
+        method=gflf_ensembles.Settings.paper(),
+        method_name="ensembles",
+    ),
+    ("cma-elbo", "embedded"): Preset(
+        about="found on dev with the embedded model (docs/gflf.md says how)",
+        method=gflf_cma_elbo.Settings(),
+        method_name="cma-elbo",
+    ),
+    ("cma-elbo", "paper"): Preset(
+        about="the official code's numbers, for RoBERTa-large",
+        n_positions=50,
+        scale=1.0,
+        budget=60000,
+        method=gflf_cma_elbo.Settings.paper(),
+        method_name="cma-elbo",
+    ),
+    ("abc-smc", "embedded"): Preset(
+        about="found on dev with the embedded model (docs/gflf.md says how)",
+        method=gflf_abc_smc.Settings(),
+        method_name="abc-smc",
+    ),
+    ("abc-smc", "paper"): Preset(
+        about="the official code's numbers, for RoBERTa-large",
+        n_positions=50,
+        scale=1.0,
+        budget=60000,
+        method=gflf_abc_smc.Settings.paper(),
+        method_name="abc-smc",
+    ),
+    ("clip-tuning", "embedded"): Preset(
+        about="found on dev with the embedded model (docs/clip-tuning.md says how)",
+        method=clip_tuning.Settings(),
+        method_name="clip-tuning",
+    ),
+    ("clip-tuning", "paper"): Preset(
+        about="BBT's published numbers for each of K networks; K and p_clip were not found",
+        n_positions=50,
+        scale=1.0,
+        budget=32000,
+        method=clip_tuning.Settings(),
+        method_name="clip-tuning",
     ),
     ("random-search", "embedded"): Preset(
         about="found on dev with the embedded model (docs/random-search.md says how)",

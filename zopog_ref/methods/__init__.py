@@ -46,6 +46,22 @@ METHODS = {
         "zeroth-order steps on a sparse continuous prompt (KDD 2024)",
         "zopog_ref.methods.sspt", "SSPT",
     ),
+    "ensembles": Entry(
+        "several CMA-ES runs, a prompt of each, equal weights (EACL Findings 2023)",
+        "zopog_ref.methods.gflf_ensembles", "Ensembles", package="cma",
+    ),
+    "cma-elbo": Entry(
+        "CMA-ES fits a Gaussian over prompts to the evidence lower bound (EACL Findings 2023)",
+        "zopog_ref.methods.gflf_cma_elbo", "CmaElbo", package="cma",
+    ),
+    "abc-smc": Entry(
+        "a posterior over prompts from predicted labels alone, by sequential Monte Carlo (EACL Findings 2023)",
+        "zopog_ref.methods.gflf_abc_smc", "AbcSmc",
+    ),
+    "clip-tuning": Entry(
+        "CMA-ES on a mixture of thinned networks' losses (EMNLP Findings 2022)",
+        "zopog_ref.methods.clip_tuning", "ClipTuning", package="cma",
+    ),
     "random-search": Entry(
         "independent random prompts, the best on the training rows: what the others must beat",
         "zopog_ref.methods.random_search", "RandomSearch",
