@@ -2,7 +2,7 @@
 
 from .bundle import Prediction, Prompt, PromptError, PromptMismatch, load_prompt, predict, save_prompt
 from .checkpoint import CheckpointError, load_checkpoint
-from .encoding import Encoded, encode, label_ids
+from .encoding import Encoded, encode, label_ids, label_targets
 from .oracle import FrozenModelOracle
 from .runtime import FrozenModel, load_model
 from .session import ProviderError
@@ -30,6 +30,7 @@ __all__ = [
     "encode",
     "few_shot",
     "label_ids",
+    "label_targets",
     "load_checkpoint",
     "load_model",
     "load_prompt",

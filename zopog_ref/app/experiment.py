@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zopog_models.bundle import Prompt
-from zopog_models.encoding import Encoded, encode, label_ids
+from zopog_models.encoding import Encoded, encode, label_targets
 from zopog_models.oracle import FrozenModelOracle
 from zopog_models.runtime import FrozenModel
 from zopog_models.task import Rows, few_shot, read_rows
@@ -54,7 +54,7 @@ class Experiment:
     test: Rows | None
     splits: dict[str, Split]
     candidates: INT64  # (N,) token ids
-    labels: INT64  # (C,) token ids of the label words
+    labels: INT64 | NDArray[np.float32]  # (C,) token ids of the label words, or (C, D) embeddings of phrases
     truncated: dict[str, int]  # rows cut to the model's positions, for each split
     _encoded: dict[str, Encoded]
     _projection: NDArray[np.float32]  # A (n D, d)
@@ -191,7 +191,7 @@ def assemble(
         test=test,
         splits=splits,
         candidates=pmi_candidates(texts, model, preset.n_candidates),
-        labels=label_ids(task, model),
+        labels=label_targets(task, model),
         truncated={name: e.truncated for name, e in encoded.items()},
         _encoded=encoded,
         _projection=a,
@@ -213,6 +213,7 @@ def configuration(experiment: Experiment, *, model: str, shots: int | None, sett
             "template": task.template,
             "labels": dict(task.labels),
             "metric": task.metric,
+            "text_columns": list(task.text_columns),
             **{name: None if path is None else str(path) for name, path in _files(task).items()},
         },
         "seed": experiment.seed,
@@ -224,9 +225,17 @@ def configuration(experiment: Experiment, *, model: str, shots: int | None, sett
         "injection": frozen.injection,
         "splits": {name: asdict(split) for name, split in experiment.splits.items()},
         "candidates": experiment.candidates.tolist(),
-        "label_ids": experiment.labels.tolist(),
+        **_labels(experiment),
         "versions": versions(),
     }
+
+
+def _labels(experiment: Experiment) -> dict[str, Any]:
+    """Token ids of the label words; of a sentence-embedding model, what turns their phrases into scores."""
+    model = experiment.model
+    if not model.pooling:
+        return {"label_ids": experiment.labels.tolist()}
+    return {"pooling": model.pooling, "temperature": model.temperature}
 
 
 def preset_of(config: dict[str, Any]) -> Preset:

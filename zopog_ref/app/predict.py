@@ -40,8 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Answer each text with its label, the labels' probabilities and, for several prompts, how they differ."""
     if not arguments.file and not arguments.text:
         raise InputError("nothing to label: give --text, a JSONL file, or - to read JSONL from standard input")
-    prompt, name = _prompt_and_model(arguments)
-    model = load_model(arguments.model or name, device=arguments.device, threads=arguments.threads)
+    prompt, name, pooling = _prompt_and_model(arguments)
+    model = load_model(arguments.model or name, device=arguments.device, threads=arguments.threads, pooling=pooling)
     texts = _texts(arguments, make_task(prompt.template, prompt.labels).slots)
     truncated = 0
     while rows := list(islice(texts, ROWS_AT_ONCE)):
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _prompt_and_model(arguments: argparse.Namespace) -> tuple[Prompt, str]:
+def _prompt_and_model(arguments: argparse.Namespace) -> tuple[Prompt, str, str | None]:
     folder = arguments.run
     if not (folder / "prompt.safetensors").exists():
         if (folder / "config.json").exists() and not (folder / "prompt").exists():
@@ -64,8 +64,8 @@ def _prompt_and_model(arguments: argparse.Namespace) -> tuple[Prompt, str]:
     if not folder.is_dir():
         raise InputError(f"{arguments.run} is neither a run folder nor a prompt folder")
     config = folder.parent / "config.json"
-    name = read_json(config, "")["model"] if config.exists() else "embedded"
-    return load_prompt(folder), name
+    tuned = read_json(config, "") if config.exists() else {"model": "embedded"}
+    return load_prompt(folder), tuned["model"], tuned.get("pooling")
 
 
 def _texts(arguments: argparse.Namespace, columns: tuple[str, ...]) -> Iterator[Text]:
