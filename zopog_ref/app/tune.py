@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from zopog_models.bundle import Prediction, Prompt, predict, save_prompt
-from zopog_models.runtime import FrozenModel, load_model
+from zopog_models.families.sentence import POOLINGS
+from zopog_models.runtime import TEMPERATURE, FrozenModel, load_model
 from zopog_models.task import Rows, embedded_tasks, load_task
 from zopog_models.template import Task, make_task
 from zopog_ref import search
@@ -39,7 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--test", type=Path, metavar="FILE", help="default: unused rows of the train file")
     own.add_argument("--template", help='with {text}, or {text_a} and {text_b}, and {mask}: "{text} . {mask} ."')
     own.add_argument("--labels", metavar="VALUE=WORD,...", help='label values and their words: "0=bad,1=good"')
-    parser.add_argument("--model", default="embedded", help="embedded, or a Hugging Face folder")
+    parser.add_argument(
+        "--model", default="embedded", help="embedded, a Hugging Face folder, or org/name[@revision] on the hub"
+    )
+    parser.add_argument("--pooling", choices=POOLINGS, help="read the model as a sentence-embedding model")
+    parser.add_argument("--temperature", type=float, help=f"of a sentence-embedding model (default {TEMPERATURE:g})")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, help="default: all cores")
     parser.add_argument("--method", choices=tuple(METHODS), help="default: zo-pog; zopog methods says what there is")
@@ -102,18 +107,29 @@ def _start(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[s
     settings, method = arguments.settings or default_preset(arguments.model), arguments.method or "zo-pog"
     preset = chosen_preset(method, settings, vars(arguments))
     check_numbers(preset, arguments.shots, arguments.seed, len(task.labels))
-    model = load_model(arguments.model, device=arguments.device, threads=arguments.threads)
+    model = _open_model(arguments.model, arguments, arguments.pooling, arguments.temperature)
     experiment = prepare(model, task, preset, arguments.seed, arguments.shots)
-    config = configuration(experiment, model=arguments.model, shots=arguments.shots, settings=settings)
+    config = configuration(experiment, model=model.source, shots=arguments.shots, settings=settings)
     config["task"]["source"] = source
     path = arguments.out or free_name(Path("runs") / f"{task.name}-{method}-{arguments.seed}")
     folder = RunFolder.create(path, config)
-    say(f"run folder {path}, model {arguments.model}, task {task.name}")
+    say(f"run folder {path}, model {model.source}, task {task.name}")
     say(f"settings {settings}: {preset.about}")
     for split, count in experiment.truncated.items():
         if count:
             say(f"{count} {split} rows did not fit the model's {model.max_positions} positions: their text was cut")
     return folder, experiment, config
+
+
+def _open_model(
+    source: str, arguments: argparse.Namespace, pooling: str | None, temperature: float | None
+) -> FrozenModel:
+    temperature = TEMPERATURE if temperature is None else temperature
+    if not 0 < temperature < float("inf"):
+        raise InputError(f"--temperature is {temperature}; it must be a positive number")
+    return load_model(
+        source, device=arguments.device, threads=arguments.threads, pooling=pooling, temperature=temperature
+    )
 
 
 def chosen_preset(method: str, settings: str, given: Mapping[str, Any]) -> Preset:
@@ -181,14 +197,14 @@ def task_of(config: dict[str, Any]) -> Task:
 
 
 def _reopen(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[str, Any]]:
-    fixed = ("task", "train", "dev", "test", "template", "labels", "method", "settings", "out")
-    names = (*fixed, *PRESET_FIELDS, *method_options())
+    fixed = ("task", "train", "dev", "test", "template", "labels", "method", "settings", "out", "pooling")
+    names = (*fixed, "temperature", *PRESET_FIELDS, *method_options())
     given = [_option(name) for name in names if getattr(arguments, name) is not None]
     if given:
         raise InputError(f"{', '.join(given)}: fixed when the run was started; --resume goes on with what it had")
     folder, config = RunFolder.open(arguments.resume)
     try:
-        model = load_model(config["model"], device=arguments.device, threads=arguments.threads)
+        model = _open_model(config["model"], arguments, config.get("pooling"), config.get("temperature"))
         experiment = prepare(model, task_of(config), preset_of(config), config["seed"], config["shots"])
         check_repeatable(config, experiment)
     except BaseException:
