@@ -51,7 +51,7 @@ class RunFolder:
             raise InputError(f"{path} already holds a run: continue it with --resume {path}, or choose another --out")
         path.mkdir(parents=True, exist_ok=True)
         folder = cls(path)
-        folder._take_lock()
+        folder.take_lock()
         write_json(path / "config.json", config)
         return folder
 
@@ -61,10 +61,11 @@ class RunFolder:
         config = read_json(path / "config.json", f"{path} holds no run: start one with zopog tune --out {path}")
         folder = cls(path)
         if lock:
-            folder._take_lock()
+            folder.take_lock()
         return folder, config
 
-    def _take_lock(self) -> None:
+    def take_lock(self) -> None:
+        """Keep other processes out of the folder until close(). Errors: InputError when one is in it."""
         self._lock = open(self.path / ".lock", "w")  # noqa: SIM115  held as long as the run
         if fcntl is not None:
             try:

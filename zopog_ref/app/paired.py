@@ -1,0 +1,205 @@
+"""Paired comparisons over seeds and test rows: intervals and tests for differences of two methods on the same rows.
+
+x_sr is a method's score on test row r of the run with seed s (1 for a right answer, or a loss), d_sr = x_sr - y_sr the
+difference of two methods. Both which seeds were drawn and which test rows were drawn is chance:
+
+    d_sr = mu + a_s + b_r + e_sr,    Var(mean) = Var(a)/S + Var(b)/R + Var(e)/(S R)
+
+so neither the S R answers nor the S means may be taken for independent samples. The mean squares of the two-way layout
+estimate that variance without bias; docs/compare.md has the formulas. Shapes: (S, R) seeds x rows.
+"""
+
+from dataclasses import dataclass, replace
+from math import exp, inf, isinf, lgamma, log, log1p, sqrt
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FLOAT64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its standard error, Student's degrees of freedom, and the ends of its interval."""
+
+    mean: float
+    low: float
+    high: float
+    error: float  # standard error of the mean
+    freedom: float  # degrees of freedom
+    level: float
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided, of mean = 0. 1 when there is no difference anywhere, 0 when all differences are the same one."""
+        if self.error == 0:
+            return 1.0 if self.mean == 0 else 0.0
+        return 2 * student_tail(abs(self.mean) / self.error, self.freedom)
+
+    @property
+    def p_below(self) -> float:
+        """One-sided, of mean >= 0: small when the mean is surely negative."""
+        if self.error == 0:
+            return 0.0 if self.mean < 0 else 1.0
+        return student_tail(-self.mean / self.error, self.freedom)
+
+    @property
+    def p_above(self) -> float:
+        """One-sided, of mean <= 0: small when the mean is surely positive."""
+        return replace(self, mean=-self.mean).p_below
+
+
+def crossed(values: ArrayLike, level: float = 0.95) -> Estimate:
+    """The mean over seeds and rows when every seed has the same test rows. values (S, R).
+
+    Var = (MS_s + MS_r - MS_e) / (S R) with MS_s never counted below MS_e, Satterthwaite's degrees of freedom. With one
+    seed only the rows are chance: the usual paired t interval. Errors: ValueError for fewer than two rows.
+    """
+    d = np.asarray(values, np.float64)
+    if d.ndim != 2 or not d.shape[0] or d.shape[1] < 2:
+        raise ValueError(f"expected values of seeds x rows, at least 1 x 2; got shape {d.shape}")
+    seeds, rows = d.shape
+    mean = d.mean()
+    if seeds == 1:
+        return _student(float(mean), float(np.var(d, ddof=1)) / rows, rows - 1, level)
+    ms_s, ms_r, ms_e = mean_squares(d)
+    shared = max(ms_s - ms_e, 0.0)  # R Var(a): what all rows of a seed have in common
+    total = shared + ms_r
+    if total <= 1e-20:  # all differences are the same number, up to rounding
+        return _student(float(mean), 0.0, rows - 1, level)
+    spread = ms_s**2 / (seeds - 1) + ms_r**2 / (rows - 1) + ms_e**2 / ((seeds - 1) * (rows - 1))
+    return _student(float(mean), total / (seeds * rows), total**2 / spread, level)
+
+
+def mean_squares(values: ArrayLike) -> tuple[float, float, float]:
+    """MS_s, MS_r, MS_e of the two-way layout; (MS_s + MS_r - MS_e) / (S R) has Var(mean) for its mean. values (S, R).
+
+    MS_s = R/(S-1) sum_s (d_s. - d..)^2, MS_r = S/(R-1) sum_r (d_.r - d..)^2, and MS_e is what both leave over:
+    sum_sr (d_sr - d_s. - d_.r + d..)^2 / ((S-1)(R-1)). A dot stands for a mean.
+    """
+    d = np.asarray(values, np.float64)
+    seeds, rows = d.shape
+    by_seed, by_row = d.mean(axis=1), d.mean(axis=0)
+    rest = d - by_seed[:, None] - by_row + d.mean()
+    ms_e = float(np.square(rest).sum()) / ((seeds - 1) * (rows - 1))
+    return rows * float(np.var(by_seed, ddof=1)), seeds * float(np.var(by_row, ddof=1)), ms_e
+
+
+def nested(values: list[ArrayLike], level: float = 0.95) -> Estimate:
+    """The mean over seeds when every seed has test rows of its own: the t interval of the seeds' means.
+
+    values: S arrays of row scores. With one seed, the t interval over its rows.
+    """
+    if len(values) == 1:
+        return crossed(np.asarray(values[0], np.float64)[None], level)
+    means = np.array([np.mean(v) for v in values])
+    return _student(float(means.mean()), float(np.var(means, ddof=1)) / len(means), len(means) - 1, level)
+
+
+def fixed_seeds(values: ArrayLike, level: float = 0.95) -> Estimate:
+    """The mean over rows with the seeds taken as given: what new test rows alone could change. values (S, R)."""
+    return crossed(np.asarray(values, np.float64).mean(axis=0, keepdims=True), level)
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """McNemar's exact test: two-sided p that, of wins + losses rows that differ, half go each way. Ties say nothing."""
+    n, k = wins + losses, min(wins, losses)
+    if n == 0:
+        return 1.0
+    terms = (exp(lgamma(n + 1) - lgamma(i + 1) - lgamma(n - i + 1) - n * log(2)) for i in range(k + 1))
+    return min(1.0, 2 * sum(terms))
+
+
+def holm(p_values: ArrayLike) -> FLOAT64:
+    """Holm's adjusted p-values: rejecting those <= level keeps the chance of any false rejection at level or below.
+
+    The i-th smallest of m becomes max over j <= i of min(1, (m - j + 1) p_(j)).
+    """
+    p = np.asarray(p_values, np.float64)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.maximum.accumulate(np.minimum(1.0, (len(p) - np.arange(len(p))) * p[order]))
+    out = np.empty(len(p))
+    out[order] = adjusted
+    return out
+
+
+def best_p_values(below: ArrayLike) -> FLOAT64:
+    """For each of m methods, the p-value of "no other method is better than this one"; (m,).
+
+    below (m, m): below[i, j] is the one-sided p of "i is at least as good as j", small when i is surely worse. The
+    smallest of a method's m - 1 is multiplied by m - 1. The methods whose value is above 1 - level contain the best one
+    with probability >= level: for the truly best method each of its m - 1 hypotheses is true, and Bonferroni's bound
+    needs no more. No correction over methods is due, since only one of them is the best.
+    """
+    p = np.array(below, np.float64)
+    if p.ndim != 2 or p.shape[0] != p.shape[1]:
+        raise ValueError(f"expected one-sided p-values of all pairs, (m, m); got shape {p.shape}")
+    np.fill_diagonal(p, inf)
+    others = len(p) - 1
+    return np.ones(1) if not others else np.minimum(1.0, others * p.min(axis=1))
+
+
+def bootstrap(values: ArrayLike, resamples: int, seed: int, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of the mean, seeds and rows both drawn with replacement. values (S, R).
+
+    A cross-check of `crossed` that assumes no distribution; with few seeds it is too short (three seeds can at most
+    show the range of three means), so the tables do not rest on it.
+    """
+    d = np.asarray(values, np.float64)
+    seeds, rows = d.shape
+    rng = np.random.default_rng(seed)
+    s = rng.multinomial(seeds, np.full(seeds, 1 / seeds), resamples) / seeds  # (B, S)
+    r = rng.multinomial(rows, np.full(rows, 1 / rows), resamples) / rows  # (B, R)
+    means = np.einsum("bs,sr,br->b", s, d, r, optimize=True)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _student(mean: float, variance: float, freedom: float, level: float) -> Estimate:
+    error = sqrt(max(variance, 0.0))
+    reach = error * student_quantile((1 + level) / 2, freedom) if error else 0.0
+    return Estimate(mean, mean - reach, mean + reach, error, freedom, level)
+
+
+def student_tail(t: float, freedom: float) -> float:
+    """P(T > t) for Student's t: I_x(freedom/2, 1/2) / 2 with x = freedom / (freedom + t^2), for t >= 0."""
+    if t < 0:
+        return 1 - student_tail(-t, freedom)
+    return 0.0 if isinf(t) else incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t)) / 2
+
+
+def student_quantile(probability: float, freedom: float) -> float:
+    """The t with P(T <= t) = probability, by bisection. Errors: ValueError outside (0, 1)."""
+    if not 0 < probability < 1:
+        raise ValueError(f"probability is {probability}; it must lie between 0 and 1")
+    if probability < 0.5:
+        return -student_quantile(1 - probability, freedom)
+    low, high = 0.0, 1.0
+    while student_tail(high, freedom) > 1 - probability:
+        low, high = high, 2 * high
+    for _ in range(200):
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        low, high = (middle, high) if student_tail(middle, freedom) > 1 - probability else (low, middle)
+    return high
+
+
+def incomplete_beta(a: float, b: float, x: float) -> float:
+    """The regularised incomplete beta function I_x(a, b), by its continued fraction (Lentz's way of evaluating it)."""
+    if x <= 0 or x >= 1:
+        return float(x >= 1)
+    if x > (a + 1) / (a + b + 2):  # where the fraction converges slowly, the other tail's converges fast
+        return 1 - incomplete_beta(b, a, 1 - x)
+    front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x)) / a
+    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
+    fraction = d
+    for m in range(1, 10_000):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        for numerator in (even, odd):
+            c, d = 1 + numerator / c, 1 / (1 + numerator * d)
+            fraction *= c * d
+        if abs(c * d - 1) < 1e-15:
+            break
+    return front * fraction
