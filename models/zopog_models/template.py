@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["METRICS", "Task", "TaskError", "make_task"]
+__all__ = ["METRICS", "Task", "TaskError", "make_task", "replace_template", "require_mask"]
 
 METRICS = ("accuracy", "macro_f1", "matthews")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -72,6 +72,13 @@ def make_task(
     train, dev, test = (None if file is None else Path(file) for file in (train, dev, test))
     words = {str(value): word for value, word in labels.items()}
     return Task(name, template, words, train, dev, test, description, metric, columns)
+
+
+def replace_template(task: Task, template: str) -> Task:
+    """The same rows and labels with another template. Raises TaskError as `make_task`."""
+    files = (task.train, task.dev, task.test)
+    about = {"name": task.name, "description": task.description, "metric": task.metric}
+    return make_task(template, task.labels, *files, **about, text_columns=task.text_columns)
 
 
 def require_mask(template: str) -> None:

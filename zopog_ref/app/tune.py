@@ -17,7 +17,7 @@ from zopog_models.bundle import Prediction, Prompt, predict, save_prompt
 from zopog_models.families.sentence import POOLINGS
 from zopog_models.runtime import TEMPERATURE, FrozenModel, load_model
 from zopog_models.task import Rows, embedded_tasks, load_task
-from zopog_models.template import Task, make_task
+from zopog_models.template import Task, make_task, replace_template
 from zopog_ref import search
 from zopog_ref.app.errors import InputError, Interrupted
 from zopog_ref.app.experiment import Experiment, check_repeatable, configuration, method_of, prepare, preset_of
@@ -38,7 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--train", type=Path, metavar="FILE", help="TSV, CSV or JSONL with text columns and `label`")
     own.add_argument("--dev", type=Path, metavar="FILE", help="default: other rows of the train file")
     own.add_argument("--test", type=Path, metavar="FILE", help="default: unused rows of the train file")
-    own.add_argument("--template", help='with {text}, or {text_a} and {text_b}, and {mask}: "{text} . {mask} ."')
+    own.add_argument(
+        "--template",
+        help='with {text}, or {text_a} and {text_b}, and {mask}: "{text} . {mask} ."; with --task: instead of its own',
+    )
     own.add_argument("--labels", metavar="VALUE=WORD,...", help='label values and their words: "0=bad,1=good"')
     parser.add_argument(
         "--model", default="embedded", help="embedded, a Hugging Face folder, or org/name[@revision] on the hub"
@@ -167,11 +170,15 @@ def check_numbers(preset: Preset, shots: int, seed: int, classes: int) -> None:
 def chosen_task(arguments: argparse.Namespace) -> tuple[Task, str | None]:
     """The task asked for, and its embedded name or TOML when it has one."""
     if arguments.train is None:
-        given = [name for name in ("template", "labels", "dev", "test") if getattr(arguments, name) is not None]
+        given = [name for name in ("labels", "dev", "test") if getattr(arguments, name) is not None]
         if given:
             raise InputError(f"--{given[0]} describes your own data, but --train is missing")
         name = arguments.task or "supersense"
-        return load_task(name), name
+        task = load_task(name)
+        if arguments.template is None:
+            return task, name
+        # The task's rows and labels with another template: a decoder's has to end with {mask}.
+        return replace_template(task, arguments.template), None
     if arguments.task:
         raise InputError("--task and --train were both given: a task TOML names its own train file")
     if not arguments.template or not arguments.labels:
@@ -193,7 +200,8 @@ def task_of(config: dict[str, Any]) -> Task:
     if saved["source"] in {task.name for task in embedded_tasks()}:
         return load_task(saved["source"])
     files = (saved[split] for split in ("train", "dev", "test"))
-    return make_task(saved["template"], saved["labels"], *files, name=saved["name"], metric=saved["metric"])
+    about = {name: saved[name] for name in ("name", "metric", "description", "text_columns") if name in saved}
+    return make_task(saved["template"], saved["labels"], *files, **about)
 
 
 def _reopen(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[str, Any]]:
