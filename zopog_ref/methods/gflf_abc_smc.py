@@ -179,7 +179,7 @@ class AbcSmc(Method):
 
     @staticmethod
     def _asking_for(state: AbcSmcState, required: int) -> AbcSmcState:
-        return replace(state, required=required, tolerance=1 - required / state.rows)
+        return replace(state, required=required, tolerance=max(0.0, 1 - required / state.rows))
 
 
 AbcSmc.Settings = Settings
