@@ -12,17 +12,16 @@ Reported (official code): the two estimates, their alternation, the clipping, th
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zopog_ref.distribution import mode, probabilities, sample
+from zopog_ref.backend import NUMPY, Backend
+from zopog_ref.distribution import mode
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.objective import Objective
-from zopog_ref.policy_gradient import policy_gradient
-from zopog_ref.randomness import Purpose, gumbel, normal, uniform
-from zopog_ref.zeroth_order import perturb, two_point_gradient
+from zopog_ref.randomness import Purpose
 
 FLOAT64 = NDArray[np.float64]
 INT64 = NDArray[np.int64]
@@ -98,9 +97,24 @@ class ZOPoG(Method):
 
     A step costs I_1 + 2 I_2 calls (40 with 20 and 10). Every random number comes from (seed, step), so the state
     holds no generator and a resumed run repeats an uninterrupted one bit for bit.
+
+    backend: where the mathematics runs. On a GPU (zopog_kernels.cupy_backend()) alpha and z stay there from step to
+    step and the objective gets, and should return, arrays that are there; a step itself waits for the device once.
     """
 
     settings: Settings
+
+    def __init__(
+        self,
+        n_positions: int,
+        n_candidates: int,
+        dim: int,
+        settings: Settings | None = None,
+        seed: int = 0,
+        backend: Backend = NUMPY,
+    ) -> None:
+        super().__init__(n_positions, n_candidates, dim, settings, seed)
+        self.backend = backend
 
     @property
     def calls_per_step(self) -> int:
@@ -115,17 +129,18 @@ class ZOPoG(Method):
 
     def step(self, state: ZOPoGState, objective: Objective, examples: INT64) -> ZOPoGState:
         """One iteration of Algorithm 1 on the mini-batch of rows `examples` (B,)."""
-        s = self.settings
-        alpha, z = state.alpha, state.z
+        s, b = self.settings, self.backend
+        alpha, z = b.asarray(state.alpha), b.asarray(state.z)
         eta_alpha, eta_z = (eta / (1 + s.decay * state.step) for eta in (s.eta_alpha, s.eta_z))
         queries: list[FLOAT64] = []
-        alpha_gradient, z_gradient = np.zeros(1), np.zeros(1)
+        alpha_gradient, z_gradient = np.zeros_like(alpha), np.zeros_like(z)
 
         if s.policy:  # alpha <- max(alpha - eta_alpha g_alpha, alpha_min), at the current z
             p = self._probabilities(alpha, state.step, Purpose.GUMBEL_POLICY, s.policy_samples)
             tokens = self._draw(p, state.step, Purpose.TOKENS_POLICY, s.policy_samples)  # (I1, n)
-            losses = objective.losses(tokens, np.broadcast_to(z, (len(tokens), self.dim)), examples)  # (I1, B)
-            alpha_gradient = policy_gradient(losses.mean(axis=1), tokens, alpha, p, s.tau)  # (n, N)
+            points = np.broadcast_to(z, (len(tokens), self.dim))
+            losses = b.asarray(objective.losses(tokens, points, examples))  # (I1, B)
+            alpha_gradient = b.policy_gradient(losses.mean(axis=1), tokens, alpha, p, s.tau)  # (n, N)
             alpha = np.maximum(alpha - eta_alpha * alpha_gradient, s.alpha_min)
             queries.append(losses)
 
@@ -135,23 +150,22 @@ class ZOPoG(Method):
             p = self._probabilities(alpha, state.step + 1, Purpose.GUMBEL_ZEROTH, s.direction_pairs)
             tokens = self._draw(p, state.step, Purpose.TOKENS_ZEROTH, s.direction_pairs)  # (I2, n)
             u = self._directions(state.step, len(examples))  # (I2, d) or (I2, B, d)
-            losses = objective.losses(np.tile(tokens, (2, 1)), np.concatenate(perturb(z, u, s.mu)), examples)
+            points = np.reshape(b.perturb(z, u, s.mu), (2 * s.direction_pairs, *u.shape[1:]))  # z + mu u, z - mu u
+            losses = b.asarray(objective.losses(np.tile(tokens, (2, 1)), points, examples))
             plus, minus = losses[: s.direction_pairs], losses[s.direction_pairs :]  # (I2, B) each
             if s.directions == "shared":
-                z_gradient = two_point_gradient(plus.mean(axis=1), minus.mean(axis=1), u, s.mu)  # [Z1]
+                z_gradient = b.two_point_gradient(plus.mean(axis=1), minus.mean(axis=1), u, s.mu)  # [Z1]
             else:
-                z_gradient = two_point_gradient(plus, minus, u, s.mu)  # [Z1b]
+                z_gradient = b.two_point_gradient(plus, minus, u, s.mu)  # [Z1b]
             z = z - eta_z * z_gradient
             queries.append(losses)
 
-        return ZOPoGState(
-            step=state.step + 1,
-            alpha=alpha,
-            z=z,
-            loss=float(np.mean(np.concatenate(queries))),
-            alpha_gradient_norm=float(np.linalg.norm(alpha_gradient)),
-            z_gradient_norm=float(np.linalg.norm(z_gradient)),
-        )
+        mean = np.mean(np.concatenate(queries))
+        norms = np.linalg.norm(alpha_gradient), np.linalg.norm(z_gradient)
+        loss, alpha_norm, z_norm = np.stack((mean, *norms)).tolist()  # the one place that waits for a device
+        if not np.isfinite(loss):
+            raise FloatingPointError(f"the mean loss of step {state.step} is {loss}: a smaller eta_z or scale may help")
+        return ZOPoGState(state.step + 1, alpha, z, loss, alpha_norm, z_norm)
 
     def prompts(self, state: ZOPoGState) -> list[WeightedPrompt]:
         """The prompt to deploy: the mode of the distribution, and z.
@@ -160,26 +174,28 @@ class ZOPoG(Method):
         the last noisy p, as the official code does: that is one random draw from alpha, not its mode.
         """
         if self.settings.deploy == "mode":
-            return [WeightedPrompt(mode(state.alpha), state.z, 1.0)]
-        p = self._probabilities(state.alpha, state.step, Purpose.GUMBEL_POLICY, 1)
-        return [WeightedPrompt(mode(p[0] if p.ndim == 3 else p), state.z, 1.0)]
+            weights = state.alpha
+        else:
+            p = self._probabilities(state.alpha, state.step, Purpose.GUMBEL_POLICY, 1)
+            weights = p[0] if p.ndim == 3 else p
+        return [WeightedPrompt(mode(self.backend.to_numpy(weights)), self.backend.to_numpy(state.z), 1.0)]
 
     def _probabilities(self, alpha: FLOAT64, step: int, purpose: Purpose, samples: int) -> FLOAT64:
         """p with the noise of this mode: (n, N), or (samples, n, N) for per_sample."""
-        mode_, tau = self.settings.gumbel, self.settings.tau
+        b, mode_, tau = self.backend, self.settings.gumbel, self.settings.tau
         if mode_ == "none":
-            return probabilities(alpha, tau)
+            return b.probabilities(alpha, tau)
         if mode_ == "per_step":
-            return probabilities(alpha, tau, gumbel(self.seed, step, Purpose.GUMBEL_STEP, alpha.shape))
-        return probabilities(alpha, tau, gumbel(self.seed, step, purpose, (samples, *alpha.shape)))
+            return b.probabilities(alpha, tau, b.gumbel(self.seed, step, Purpose.GUMBEL_STEP, alpha.shape))
+        return b.probabilities(alpha, tau, b.gumbel(self.seed, step, purpose, (samples, *alpha.shape)))
 
     def _draw(self, p: FLOAT64, step: int, purpose: Purpose, samples: int) -> INT64:
-        return sample(p, uniform(self.seed, step, purpose, (samples, self.n_positions)))
+        return self.backend.sample(p, self.backend.uniform(self.seed, step, purpose, (samples, self.n_positions)))
 
-    def _directions(self, step: int, batch: int) -> NDArray[np.float32]:
+    def _directions(self, step: int, batch: int) -> Any:
         pairs = self.settings.direction_pairs
         shape = (pairs, self.dim) if self.settings.directions == "shared" else (pairs, batch, self.dim)
-        return normal(self.seed, step, Purpose.DIRECTIONS, shape)
+        return self.backend.normal(self.seed, step, Purpose.DIRECTIONS, shape)
 
 
 ZOPoG.Settings = Settings

@@ -151,7 +151,7 @@ def _fields(state: Any) -> dict[str, Any]:
 
 def _to_arrays(state: Any, best: DevScore | None, kept: _Kept | None) -> Arrays:
     """A checkpoint as plain arrays: the state's fields, and the best prompts so far."""
-    arrays = {f"state.{name}": np.asarray(value) for name, value in _fields(state).items()}
+    arrays = {f"state.{name}": _on_host(value) for name, value in _fields(state).items()}
     if kept is not None and best is not None:
         arrays["best.step"] = np.asarray(kept.step)
         arrays["best.score"] = np.asarray(best, np.float64)
@@ -159,6 +159,11 @@ def _to_arrays(state: Any, best: DevScore | None, kept: _Kept | None) -> Arrays:
         arrays["best.z"] = np.stack([prompt.z for prompt in kept.prompts])  # (M, d)
         arrays["best.weight"] = np.asarray([prompt.weight for prompt in kept.prompts], np.float64)  # (M,)
     return arrays
+
+
+def _on_host(value: Any) -> NDArray[Any]:
+    """A field of a state as NumPy's array: a device's array has `get` for this and refuses np.asarray."""
+    return np.asarray(value.get() if hasattr(value, "get") else value)
 
 
 def _restore(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.convergence.mutants import ascent, climbing
-from zopog_ref import algorithm
+from zopog_ref.backend import NUMPY
 from zopog_ref.convergence import runs, theorem
 from zopog_ref.convergence.bench import TINY, Bench
 from zopog_ref.convergence.lines_continuous import descent_alpha, descent_z
@@ -63,8 +63,8 @@ def test_a_run_is_cut_where_a4_ends() -> None:
 
 def test_theorem_1_twin(monkeypatch) -> None:
     """Algorithm 1 climbing instead of descending breaks the telescoped form."""
-    monkeypatch.setattr(algorithm, "policy_gradient", lambda *args: -policy_gradient(*args))
-    monkeypatch.setattr(algorithm, "two_point_gradient", lambda *args: -two_point_gradient(*args))
+    monkeypatch.setattr(NUMPY, "policy_gradient", lambda *args: -policy_gradient(*args))
+    monkeypatch.setattr(NUMPY, "two_point_gradient", lambda *args: -two_point_gradient(*args))
     plan = quiet_plan()
     run = runs.trace(BENCH.wells, BENCH.start, plan, 25, range(3), fresh=True)
     assert not runs.theorem_1(BENCH.run_constants, plan, run, None).holds()

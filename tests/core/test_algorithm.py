@@ -9,6 +9,7 @@ import pytest
 
 from tests.core import toy
 from zopog_ref import FunctionObjective, Ledger, Settings, ZOPoG, algorithm, run
+from zopog_ref.backend import NUMPY
 
 OFFICIAL = json.loads((Path(__file__).parent / "official_steps.json").read_text())
 MODES = [(g, d) for g in ("per_sample", "per_step", "none") for d in ("per_example", "shared")]
@@ -39,9 +40,7 @@ def official_toy(tokens: np.ndarray, z: np.ndarray, examples: np.ndarray) -> np.
 
 def official_steps(method: ZOPoG, monkeypatch: pytest.MonkeyPatch, shift: int = 0):
     noise = np.array(OFFICIAL["gumbel"])
-    monkeypatch.setattr(
-        algorithm, "gumbel", lambda seed, step, purpose, shape: noise[min(step + shift, len(noise) - 1)]
-    )
+    monkeypatch.setattr(NUMPY, "gumbel", lambda seed, step, purpose, shape: noise[min(step + shift, len(noise) - 1)])
     objective, state, states = FunctionObjective(official_toy, Ledger(24)), method.init(), []
     for _ in OFFICIAL["steps"]:
         state = method.step(state, objective, np.arange(2))
@@ -74,9 +73,9 @@ def test_noise_of_another_moment_is_caught(monkeypatch: pytest.MonkeyPatch) -> N
 def test_noise_timing_within_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Policy half of step s and zeroth-order half of step s - 1 share a draw; the two halves of one step do not."""
     seen: list[tuple[int, int]] = []
-    real = algorithm.gumbel
+    real = NUMPY.gumbel
     monkeypatch.setattr(
-        algorithm,
+        NUMPY,
         "gumbel",
         lambda seed, step, purpose, shape: (seen.append((step, int(purpose))), real(seed, step, purpose, shape))[1],
     )

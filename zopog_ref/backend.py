@@ -1,0 +1,56 @@
+"""Where the mathematics of a step runs: in NumPy, or anywhere that offers the same functions.
+
+The functions are those of randomness, distribution, policy_gradient and zeroth_order; their arrays are the backend's
+own, between which the arithmetic and the functions of NumPy must work (as they do between CuPy's). What gumbel, uniform
+and normal return goes only into probabilities, sample, perturb and two_point_gradient: it need not be an array.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zopog_ref import distribution, policy_gradient, randomness, zeroth_order
+
+
+class Backend(Protocol):
+    """The functions that a step of a method is made of."""
+
+    def asarray(self, array: Any) -> Any:
+        """A float64 array of the backend; itself when it is one already."""
+        ...
+
+    def to_numpy(self, array: Any) -> NDArray[Any]:
+        """The array for the host."""
+        ...
+
+    def gumbel(self, seed: int, step: int, purpose: int, shape: tuple[int, ...]) -> Any: ...
+    def uniform(self, seed: int, step: int, purpose: int, shape: tuple[int, ...]) -> Any: ...
+    def normal(self, seed: int, step: int, purpose: int, shape: tuple[int, ...]) -> Any: ...
+    def probabilities(self, alpha: Any, tau: float = 1.0, gumbel: Any = None) -> Any: ...
+    def sample(self, p: Any, uniforms: Any) -> Any: ...
+    def policy_gradient(self, losses: Any, tokens: Any, alpha: Any, p: Any, tau: float = 1.0) -> Any: ...
+    def perturb(self, z: Any, directions: Any, mu: float) -> Any: ...
+    def two_point_gradient(self, losses_plus: Any, losses_minus: Any, directions: Any, mu: float) -> Any: ...
+
+
+class NumPyBackend:
+    """The reference itself."""
+
+    gumbel = staticmethod(randomness.gumbel)
+    uniform = staticmethod(randomness.uniform)
+    normal = staticmethod(randomness.normal)
+    probabilities = staticmethod(distribution.probabilities)
+    sample = staticmethod(distribution.sample)
+    policy_gradient = staticmethod(policy_gradient.policy_gradient)
+    perturb = staticmethod(zeroth_order.perturb)
+    two_point_gradient = staticmethod(zeroth_order.two_point_gradient)
+
+    def asarray(self, array: Any) -> NDArray[np.float64]:
+        return np.asarray(array, np.float64)
+
+    def to_numpy(self, array: Any) -> NDArray[Any]:
+        return np.asarray(array)
+
+
+NUMPY: Backend = NumPyBackend()
