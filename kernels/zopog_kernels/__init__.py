@@ -5,5 +5,9 @@ Importing this package imports NumPy only; CuPy is needed when cupy_backend() is
 
 from .backend import KernelBackend, Stream, cupy_backend
 from .device import BackendUnavailable, CuPyDevice, Device
+from .objective import DeviceObjective, HostObjective
 
-__all__ = ["BackendUnavailable", "CuPyDevice", "Device", "KernelBackend", "Stream", "cupy_backend"]
+__all__ = [
+    "BackendUnavailable", "CuPyDevice", "Device", "DeviceObjective", "HostObjective", "KernelBackend", "Stream",
+    "cupy_backend",
+]  # fmt: skip

@@ -1,0 +1,75 @@
+"""Objectives for a method whose arrays are on a device: a model that is there as well, or one on the host."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .backend import KernelBackend
+
+LOSSES = ("cross_entropy", "hinge")
+
+
+class Ledger(Protocol):
+    """What counts the calls: zopog_ref.Ledger."""
+
+    def charge(self, calls: int, sequences: int = 0, tokens: int = 0) -> None: ...
+
+
+class HostedObjective(Protocol):
+    """Any objective of zopog_ref."""
+
+    ledger: Any
+
+    def losses(self, tokens: Any, z: Any, examples: NDArray[np.int64]) -> Any: ...
+
+
+class DeviceObjective:
+    """The loss of a model that takes and returns device arrays: nothing is copied to the host, nothing waits.
+
+    logits(tokens (K, n), z (K, d) or (K, B, d), examples (B,)) -> (K, B, C), on the backend's device and ordered after
+    what its stream holds (ONNX Runtime: run on CuPy's stream, provider option user_compute_stream, and bind by
+    pointer). labels (rows,), on the host; lengths (rows,), optional, tokens of each row for the ledger.
+    A logit that is not finite is not noticed here: the step that used it raises when it reads its mean loss.
+    Errors: ValueError for an unknown loss; whatever the ledger raises, before the model is asked.
+    """
+
+    def __init__(
+        self,
+        logits: Callable[[Any, Any, NDArray[np.int64]], Any],
+        labels: ArrayLike,
+        ledger: Ledger,
+        backend: KernelBackend,
+        loss: str = "cross_entropy",
+        lengths: ArrayLike | None = None,
+    ) -> None:
+        if loss not in LOSSES:
+            raise ValueError(f"unknown loss {loss!r}; there are {', '.join(LOSSES)}")
+        self.ledger = ledger
+        self._logits, self._labels, self._backend = logits, np.asarray(labels, np.int64), backend
+        self._loss = backend.cross_entropy if loss == "cross_entropy" else backend.hinge
+        self._lengths = np.zeros(len(self._labels), np.int64) if lengths is None else np.asarray(lengths, np.int64)
+
+    def losses(self, tokens: Any, z: Any, examples: NDArray[np.int64]) -> Any:
+        """(K, B) losses, float64, on the device, for K calls."""
+        calls = len(tokens)
+        self.ledger.charge(calls, calls * len(examples), calls * int(self._lengths[examples].sum()))
+        return self._loss(self._logits(tokens, z, examples), self._labels[examples])
+
+
+class HostObjective:
+    """An objective on the host for a method on a device: every query waits, copies its prompts over and losses back."""
+
+    def __init__(self, objective: HostedObjective, backend: KernelBackend) -> None:
+        self._objective, self._backend = objective, backend
+
+    @property
+    def ledger(self) -> Any:
+        """The objective's own."""
+        return self._objective.ledger
+
+    def losses(self, tokens: Any, z: Any, examples: NDArray[np.int64]) -> Any:
+        """(K, B) losses, float64, on the device, for K calls."""
+        host = self._backend.to_numpy
+        return self._backend.asarray(self._objective.losses(host(tokens), host(z), examples))
