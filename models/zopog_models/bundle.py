@@ -21,6 +21,7 @@ from .tensor_file import TensorFileError, read_metadata, read_tensors, write_ato
 __all__ = ["Prediction", "Prompt", "PromptError", "PromptMismatch", "load_prompt", "predict", "save_prompt"]
 
 SCHEMA = 1
+PREDICTIVES = ("mean", "votes")
 _TENSORS = ("ids", "offsets", "weights", "label_ids")
 _LABEL_EMBEDDINGS = "label_embeddings"  # in place of label_ids, in the file of a sentence-embedding model's prompt
 
@@ -41,7 +42,8 @@ class Prompt:
     positive sum; label_ids (C,): token ids of the label words, or, of a sentence-embedding model, (C, D), float32: the
     temperature times the unit embeddings of the label phrases; template and labels (label value -> label word) as in
     `Task`; injection: where the offsets are added; the sha256 of the model's and the tokenizer's files; about: anything
-    else worth keeping (method, seed, scores), as JSON.
+    else worth keeping (method, seed, scores), as JSON; predict: how several prompts answer together, "mean" of their
+    probabilities, or "votes" of their labels where a method saw nothing else (a file without it means "mean").
     """
 
     ids: np.ndarray
@@ -55,6 +57,7 @@ class Prompt:
     model_sha256: str
     tokenizer_sha256: str
     about: Mapping[str, Any] = field(default_factory=dict)
+    predict: str = "mean"
 
     @property
     def n_positions(self) -> int:
@@ -62,8 +65,8 @@ class Prompt:
 
 
 class Prediction(NamedTuple):
-    """probabilities (R, C): the weighted mean over the prompts; per_prompt (M, R, C): each prompt's own; truncated:
-    how many rows were cut to fit the model."""
+    """probabilities (R, C): the weighted mean over the prompts; per_prompt (M, R, C): each prompt's own (of votes: 1 at
+    its label); truncated: how many rows were cut to fit the model."""
 
     probabilities: np.ndarray
     per_prompt: np.ndarray
@@ -85,6 +88,8 @@ def save_prompt(folder: str | Path, prompt: Prompt) -> None:
         "tokenizer_sha256": prompt.tokenizer_sha256,
         "about": dict(prompt.about),
     }
+    if prompt.predict != "mean":  # programs that know no other can read all other files
+        settings["predict"] = prompt.predict
     tensors: dict[str, np.ndarray] = {
         "ids": np.asarray(prompt.ids, np.int64),
         "offsets": np.asarray(prompt.offsets, np.float32),
@@ -129,7 +134,9 @@ def load_prompt(folder: str | Path) -> Prompt:
 
 
 def predict(model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]]) -> Prediction:
-    """Label probabilities: p(c | row) = Σ_m w_m softmax(logits_m(row))_c / Σ_m w_m.
+    """Label probabilities: p(c | row) = Σ_m w_m p_m(c | row) / Σ_m w_m, p_m = softmax(logits_m(row)).
+
+    A prompt with predict="votes" has p_m(c | row) = 1 where logits_m(row)_c is largest (of equals the first), else 0.
 
     texts: R tuples of one string, or two for a template with two texts. Raises PromptMismatch (another model,
     tokenizer or injection point) and TaskError (rows that do not fit the template).
@@ -147,8 +154,11 @@ def predict(model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]]
         prompt.label_ids,
     ).astype(np.float64)
     logits = logits.reshape(count, rows, len(prompt.label_ids))  # (M, R, C)
-    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
-    per_prompt = exponentials / exponentials.sum(-1, keepdims=True)
+    if prompt.predict == "votes":
+        per_prompt = np.eye(logits.shape[-1])[logits.argmax(-1)]
+    else:
+        exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+        per_prompt = exponentials / exponentials.sum(-1, keepdims=True)
     weights = np.asarray(prompt.weights, np.float64)
     probabilities = np.einsum("m,mrc->rc", weights / weights.sum(), per_prompt)
     return Prediction(probabilities, per_prompt, encoded.truncated)
@@ -183,6 +193,8 @@ def _check(prompt: Prompt, where: str) -> None:
         raise PromptError(f"{where}: {error}") from None
     if prompt.injection not in INJECTIONS:
         raise PromptError(f"{where}: unknown injection {prompt.injection!r}; known: {', '.join(INJECTIONS)}")
+    if prompt.predict not in PREDICTIVES:
+        raise PromptError(f"{where}: unknown predict {prompt.predict!r}; known: {', '.join(PREDICTIVES)}")
     ids, offsets, weights = (np.asarray(array) for array in (prompt.ids, prompt.offsets, prompt.weights))
     label_ids = np.asarray(prompt.label_ids)
     if ids.ndim != 2 or len(ids) < 1 or offsets.ndim != 3 or offsets.shape[:2] != ids.shape:

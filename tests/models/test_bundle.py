@@ -81,6 +81,32 @@ def test_prediction_is_the_weighted_mean_of_softmax(model: FrozenModel) -> None:
     assert prediction.truncated == 0
 
 
+def test_votes(model: FrozenModel) -> None:
+    """A prompt of votes shows labels only: the share of the weights that stands for each."""
+    prompt = replace(prompt_for(model), predict="votes")
+    mean, votes = predict(model, replace(prompt, predict="mean"), TEXTS), predict(model, prompt, TEXTS)
+    for r in range(len(TEXTS)):
+        chosen = [int(np.argmax(mean.per_prompt[m, r])) for m in range(3)]
+        shares = [sum(w for w, c in zip((1 / 6, 2 / 6, 3 / 6), chosen) if c == label) for label in (0, 1)]
+        np.testing.assert_allclose(votes.probabilities[r], shares, atol=1e-12)
+        assert votes.per_prompt[:, r].argmax(-1).tolist() == chosen
+    assert np.isin(votes.per_prompt, (0.0, 1.0)).all()
+    assert np.abs(votes.probabilities - mean.probabilities).max() > 0.05
+    assert predict(model, prompt, []).probabilities.shape == (0, 2)
+
+
+def test_votes_are_saved_and_files_without_the_word_mean_the_mean(model: FrozenModel, tmp_path: Path) -> None:
+    prompt = prompt_for(model)
+    save_prompt(tmp_path / "mean", prompt)
+    save_prompt(tmp_path / "votes", replace(prompt, predict="votes"))
+    assert "predict" not in json.loads((tmp_path / "mean" / "prompt.json").read_text())  # as it was before votes
+    assert json.loads((tmp_path / "votes" / "prompt.json").read_text())["predict"] == "votes"
+    assert load_prompt(tmp_path / "mean").predict == "mean"
+    assert load_prompt(tmp_path / "votes").predict == "votes"
+    with pytest.raises(PromptError, match="unknown predict 'median'; known: mean, votes"):
+        save_prompt(tmp_path / "other", replace(prompt, predict="median"))
+
+
 def test_no_texts_and_long_texts(model: FrozenModel) -> None:
     prompt = prompt_for(model)
     assert predict(model, prompt, []).probabilities.shape == (0, 2)

@@ -73,13 +73,21 @@ class Experiment:
         return ModelObjective(self._oracle("train"), self.train.labels, ledger, loss, journal)
 
     def dev_score(self, prompts: Sequence[WeightedPrompt]) -> DevScore:
-        """The task's metric and the cross-entropy of the weighted mean of the prompts' predictions on the dev rows."""
+        """The task's metric and the cross-entropy on the dev rows, of what would be deployed: mean or votes.
+
+        Votes may give the right class none: their cross-entropy is taken of (M p + 1) / (M + C), which is finite.
+        """
         oracle, rows = self._oracle("dev"), np.arange(len(self.dev.labels))
         tokens, z = np.stack([p.tokens for p in prompts]), np.stack([p.z for p in prompts])
         logits = oracle.logits(tokens, z, rows).astype(np.float64)  # (M, rows, C)
         weights = np.array([p.weight for p in prompts]) / sum(p.weight for p in prompts)
-        log_softmax = logits - cross_entropy_normaliser(logits)
-        mixture = np.log(np.tensordot(weights, np.exp(log_softmax), axes=1))  # (rows, C)
+        if self.method().predictive == "votes":
+            votes = np.eye(logits.shape[-1])[logits.argmax(axis=-1)]  # (M, rows, C)
+            count, classes = len(prompts), logits.shape[-1]
+            mixture = np.log((count * np.tensordot(weights, votes, axes=1) + 1) / (count + classes))  # (rows, C)
+        else:
+            log_softmax = logits - cross_entropy_normaliser(logits)
+            mixture = np.log(np.tensordot(weights, np.exp(log_softmax), axes=1))  # (rows, C)
         loss = cross_entropy(mixture, self.dev.labels).mean()
         metrics = classification_metrics(self.dev.labels, mixture.argmax(axis=-1), list(self.task.labels))
         return DevScore(metrics[self.task.metric], float(loss))
@@ -89,14 +97,16 @@ class Experiment:
         n, width = self.preset.n_positions, self.model.embedding_size
         offsets = np.stack([(self._projection @ p.z.astype(np.float32)).reshape(n, width) for p in prompts])
         ids = np.stack([self.candidates[p.tokens] for p in prompts])
-        return self._prompt(ids, offsets, np.array([p.weight for p in prompts]))
+        return self._prompt(ids, offsets, np.array([p.weight for p in prompts]), self.method().predictive)
 
     def manual(self) -> Prompt:
         """The manual prompt: the template alone, no prompt tokens. The zero point of every comparison."""
         width = self.model.embedding_size
         return self._prompt(np.zeros((1, 0), np.int64), np.zeros((1, 0, width), np.float32), np.ones(1))
 
-    def _prompt(self, ids: INT64, offsets: NDArray[np.float32], weights: NDArray[np.float64]) -> Prompt:
+    def _prompt(
+        self, ids: INT64, offsets: NDArray[np.float32], weights: NDArray[np.float64], predictive: str = "mean"
+    ) -> Prompt:
         return Prompt(
             ids=ids,
             offsets=offsets,
@@ -108,6 +118,7 @@ class Experiment:
             model=self.model.name,
             model_sha256=self.model.sha256,
             tokenizer_sha256=self.model.tokenizer_sha256,
+            predict=predictive,
         )
 
     def _oracle(self, split: str) -> FrozenModelOracle:
