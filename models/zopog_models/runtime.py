@@ -18,7 +18,7 @@ import numpy as np
 from .checkpoint import Checkpoint, load_checkpoint
 from .families.decoder import DecoderArchitecture
 from .families.encoder import EncoderArchitecture
-from .graph import build, build_projection
+from .graph import GraphBuilder, build, build_projection
 from .graph.encoder import build as build_encoder
 from .hub import fetch, is_hub_id
 from .prefix import PrefixReuse
@@ -220,7 +220,7 @@ class FrozenModel:
     def _thinnable_session(self) -> Session:
         if not isinstance(self._checkpoint.architecture, EncoderArchitecture):
             raise ValueError(f"thinned networks need a masked language model; {self.name!r} is a {self.family} decoder")
-        graph = build_encoder(self._checkpoint, self.injection, thinned=True, shared=self._weights)
+        graph = build_encoder(self._checkpoint, self.injection, thinned=True, graph=GraphBuilder(self._weights))
         return Session(*graph, self.device)
 
     def projector(self, projection: np.ndarray) -> "Projector":

@@ -16,6 +16,7 @@ from tests.models.test_oracle import DIM, N_POSITIONS, TASK, query
 from tests.models.tiny_decoders import write_decoder
 from tests.models.tiny_models import SENTENCES
 from zopog_models import FrozenModel, FrozenModelOracle, encode, label_ids, load_checkpoint, load_model
+from zopog_models.graph import GraphBuilder
 from zopog_models.graph.encoder import INJECTIONS, build
 from zopog_models.session import Session
 
@@ -97,9 +98,8 @@ def test_a_thinned_model_reads_as_its_graph_does(folder: Path) -> None:
         assert np.array_equal(network.thinned(masks[0]).logits(**inputs), networks[0].logits(**inputs))
     assert np.array_equal(model.logits(**inputs), full)  # the model itself stays whole
     shared = {array.ctypes.data for array in model._weights.values()}
-    assert {
-        array.ctypes.data for array in build(load_checkpoint(folder), thinned=True, shared=model._weights)[1].values()
-    } == shared
+    _, weights = build(load_checkpoint(folder), thinned=True, graph=GraphBuilder(model._weights))
+    assert {array.ctypes.data for array in weights.values()} == shared
 
 
 def test_a_thinned_oracle(model: FrozenModel) -> None:

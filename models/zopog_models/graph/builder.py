@@ -1,6 +1,6 @@
 """A graph under construction: operators are called like functions and return the names of their results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -8,18 +8,31 @@ from . import onnx_format
 from .onnx_format import Attribute
 
 OPSET = 23  # the first with Attention as a standard operator
+PRECISIONS = {"fp32": np.float32, "fp16": np.float16}
+_PAGE = 4096  # weights in a file begin at multiples of this, so that they can be mapped into memory
 
 
 class GraphBuilder:
     """Collects nodes, constants and weights; `model_bytes` gives the finished ONNX model.
 
     Weights enter the model as names, dtypes and shapes only; the arrays are in `initializers`, for
-    `SessionOptions.add_external_initializers`. shared: arrays of another graph of the same model, by name, to use
-    instead of copies.
+    `SessionOptions.add_external_initializers`, or for a file beside the model's (`external_data`). shared: arrays of
+    another graph of the same model, by name, to use instead of copies. precision: "fp32" or "fp16", of the weights and
+    of what is computed with them; inputs and outputs are float32 in any case. location: the weights' file.
     """
 
-    def __init__(self, shared: Mapping[str, np.ndarray] | None = None) -> None:
+    def __init__(
+        self,
+        shared: Mapping[str, np.ndarray] | None = None,
+        *,
+        precision: str = "fp32",
+        location: str = onnx_format.EXTERNAL_LOCATION,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         self._shared = shared or {}
+        self._dtype = PRECISIONS[precision]
+        self._location = location
         self.initializers: dict[str, np.ndarray] = {}
         self._nodes: list[bytes] = []
         self._constants: dict[str, bytes] = {}
@@ -58,18 +71,44 @@ class GraphBuilder:
         return self._constant(name, np.asarray(array, np.float64))
 
     def _constant(self, name: str, array: np.ndarray) -> str:
-        self._constants[name] = onnx_format.tensor(name, array, external=False)
+        self._constants[name] = onnx_format.tensor(name, array, external=None)
         return name
 
     def weight(self, name: str, array: np.ndarray) -> str:
-        """A weight, float32 and contiguous: copied only when it is not so already, once for layers that share it."""
+        """A weight, contiguous: copied only when it is not so already, once for all layers that share it.
+
+        Raises ValueError for one that is too large for fp16.
+        """
         if name not in self.initializers:
             shared = self._shared.get(name)
-            self.initializers[name] = np.require(array, np.float32, ["C", "A"]) if shared is None else shared
+            self.initializers[name] = self._stored(name, array) if shared is None else shared
         return name
 
+    def _stored(self, name: str, array: np.ndarray) -> np.ndarray:
+        if self._dtype == np.float16 and array.size and max(array.max(), -array.min()) > np.finfo(np.float16).max:
+            raise ValueError(f"{name} holds values that fp16 cannot: take fp32")
+        return np.require(array, self._dtype, ["C", "A"])
+
+    def from_float32(self, value: str) -> str:
+        """A float32 value in the precision of the weights."""
+        return value if self._dtype == np.float32 else self.op("Cast", value, to=onnx_format.FLOAT16)
+
+    def to_float32(self, value: str) -> str:
+        """A value in the precision of the weights as float32."""
+        return value if self._dtype == np.float32 else self.op("Cast", value, to=onnx_format.FLOAT)
+
+    def external_data(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Where each weight stands in the weights' file: (offset in bytes, array), one after the other."""
+        offset = 0
+        for array in self.initializers.values():
+            yield offset, array
+            offset += -(-array.nbytes // _PAGE) * _PAGE
+
     def model_bytes(self, name: str, metadata: dict[str, str]) -> bytes:
-        weights = [onnx_format.tensor(key, array, external=True) for key, array in self.initializers.items()]
+        weights = [
+            onnx_format.tensor(key, array, external=(self._location, offset))
+            for key, (offset, array) in zip(self.initializers, self.external_data(), strict=True)
+        ]
         return onnx_format.model(
             name,
             self._nodes,

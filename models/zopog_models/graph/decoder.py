@@ -87,7 +87,12 @@ def layers_of(graph: GraphBuilder, checkpoint: Checkpoint) -> DecoderLayers:
 
 
 def build(
-    checkpoint: Checkpoint, injection: str = "word_embedding", *, first: int, reuse: bool = False
+    checkpoint: Checkpoint,
+    injection: str = "word_embedding",
+    *,
+    first: int,
+    reuse: bool = False,
+    graph: GraphBuilder | None = None,
 ) -> tuple[bytes, dict[str, np.ndarray]]:
     """The ONNX model (without weights) and its weights, for a decoder.
 
@@ -97,12 +102,13 @@ def build(
     float32; prompt_index (R,), int64: row r is read with prompt prompt_index[r]; label_ids (C,), int64. With reuse
     there is one more: prefix (layers, 2, P, m, key_heads · w), float32, keys and values of m positions that stand
     before the row and that all of it sees (m = 0: a row from its beginning). Output: logits (R, C), float32.
+    graph: an empty builder, for weights of another precision, or in a file.
     Raises ValueError for an injection other than "word_embedding".
     """
     if injection != "word_embedding":
         raise ValueError(f"a decoder's soft prompt is added to its word embeddings: injection must be "
                          f"'word_embedding', got {injection!r}")  # fmt: skip
-    g = GraphBuilder()
+    g = GraphBuilder() if graph is None else graph
     layers = layers_of(g, checkpoint)
     a = layers.architecture
     text_ids = g.input("text_ids", np.int64, ("R", "L"))
@@ -118,7 +124,7 @@ def build(
     n = g.op("Shape", prompt_ids, start=1, end=2)  # (1,)
     m = g.op("Shape", prefix, start=3, end=4) if prefix else g.integers(0)  # (1,)
 
-    prompt = _prompt(layers, prompt_ids, prompt_offset)  # (P, n, D), each prompt once
+    prompt = _prompt(layers, prompt_ids, g.from_float32(prompt_offset))  # (P, n, D), each prompt once
     x = _insert(g, g.op("Gather", layers.words(), text_ids), g.op("Gather", prompt, prompt_index), first)  # (R, S, D)
     prompt_mask = g.op("Expand", g.integers(1), g.op("Concat", g.op("Shape", text_ids, end=1), n, axis=0))  # (R, n)
     visible = _insert(g, attention_mask, prompt_mask, first)  # (R, S), S = n + L
@@ -143,7 +149,8 @@ def build(
         x = layers.layer(i, x, layers.queries(y, queried, i), k, v, seen)
     hidden = layers.end(g.op("Squeeze", x, g.integers(1)))  # (R, D)
     chosen = g.op("Gather", layers.outputs(), label_ids)  # (C, D): the vocabulary-wide head is never computed
-    g.output(g.op("MatMul", hidden, g.op("Transpose", chosen, perm=(1, 0))), "logits", np.float32, ("R", "C"))
+    logits = g.to_float32(g.op("MatMul", hidden, g.op("Transpose", chosen, perm=(1, 0))))
+    g.output(logits, "logits", np.float32, ("R", "C"))
     metadata = {"injection": injection, "architecture": json.dumps(asdict(a), sort_keys=True)}
     return g.model_bytes(f"{a.family}_causal_language_model", metadata), g.initializers
 

@@ -16,7 +16,6 @@ embeddings and a map E -> D.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 
 import numpy as np
@@ -35,7 +34,7 @@ def build(
     injection: str = "post_layernorm",
     *,
     thinned: bool = False,
-    shared: Mapping[str, np.ndarray] | None = None,
+    graph: GraphBuilder | None = None,
 ) -> tuple[bytes, dict[str, np.ndarray]]:
     """The ONNX model (without weights) and its weights, for a masked language model.
 
@@ -46,8 +45,8 @@ def build(
     Of a sentence-embedding model, label_embeddings (C, D), float32, stand in place of answer_position and label_ids;
     logits = ê · label_embeddings, and the unit vectors ê (R, D) are a second output, embedding.
     thinned=True adds the input unit_mask (layers, F), float32, by which each layer's feed-forward hidden units are
-    multiplied (Clip-Tuning); without it the graph has no trace of one. shared: the weights of another graph of this
-    model, to use instead of copies.
+    multiplied (Clip-Tuning); without it the graph has no trace of one. graph: an empty builder, for weights that are
+    shared, of another precision, or in a file.
     Raises ValueError for an unknown injection.
     """
     if injection not in INJECTIONS:
@@ -55,7 +54,7 @@ def build(
     family, a = checkpoint.family, checkpoint.architecture
     assert isinstance(family, EncoderFamily)
     assert isinstance(a, EncoderArchitecture)
-    g = GraphBuilder(shared)
+    g = GraphBuilder() if graph is None else graph
     layers = Layers(g, checkpoint.tensors, a)
     embeddings, head = family.embedding_names(a), family.head_names(a)
     text_ids = g.input("text_ids", np.int64, ("R", "L"))
@@ -63,10 +62,11 @@ def build(
     prompt_ids = g.input("prompt_ids", np.int64, ("P", "n"))
     prompt_offset = g.input("prompt_offset", np.float32, ("P", "n", a.embedding_size))
     prompt_index = g.input("prompt_index", np.int64, ("R",))
+    offset = g.from_float32(prompt_offset)
     unit_mask: list[str | None] = [None] * a.layers
     if thinned:
         masks = g.input("unit_mask", np.float32, (a.layers, a.intermediate_size))
-        unit_mask = [g.op("Gather", masks, g.scalar(i)) for i in range(a.layers)]  # (F,) each
+        unit_mask = [g.op("Gather", g.from_float32(masks), g.scalar(i)) for i in range(a.layers)]  # (F,) each
     n = g.op("Shape", prompt_ids, start=1, end=2)  # (1,)
     length = g.op("Shape", text_ids, start=1, end=2)  # (1,)
     one = g.integers(1)
@@ -86,10 +86,10 @@ def build(
     text = layers.layer_norm(g.op("Add", g.op("Gather", words, text_ids), text_places), norm)  # (R, L, E)
     prompt = g.op("Gather", words, prompt_ids)  # (P, n, E)
     if injection == "word_embedding":
-        prompt = g.op("Add", prompt, prompt_offset)
+        prompt = g.op("Add", prompt, offset)
     prompt = layers.layer_norm(g.op("Add", prompt, prompt_places), norm)
     if injection == "post_layernorm":
-        prompt = g.op("Add", prompt, prompt_offset)
+        prompt = g.op("Add", prompt, offset)
     x = _insert(g, text, g.op("Gather", prompt, prompt_index))  # (R, S, E), S = n + L
     if embeddings.projection is not None:
         x = layers.linear(x, embeddings.projection)  # (R, S, D)
@@ -108,7 +108,7 @@ def build(
     if a.pooling:
         labels = g.input("label_embeddings", np.float32, ("C", a.hidden_size))
         x = layers.encoder_layer(x, x, to_all, last, unit_mask[-1])
-        embedding = _pool(g, x, visible, a.pooling)  # (R, D)
+        embedding = _pool(g, g.to_float32(x), visible, a.pooling)  # (R, D)
         g.output(embedding, "embedding", np.float32, ("R", a.hidden_size))
         logits = g.op("MatMul", embedding, g.op("Transpose", labels, perm=(1, 0)))
     else:
@@ -119,7 +119,7 @@ def build(
         answer = g.op("Unsqueeze", answer, g.integers(1))  # (R, 1, D)
         answer = layers.encoder_layer(answer, x, to_answer, last, unit_mask[-1])
         hidden = g.op("Squeeze", answer, g.integers(1))  # (R, D)
-        logits = _label_logits(layers, hidden, words, label_ids, head)
+        logits = g.to_float32(_label_logits(layers, hidden, words, label_ids, head))
     g.output(logits, "logits", np.float32, ("R", "C"))
     metadata = {"injection": injection, "architecture": json.dumps(asdict(a), sort_keys=True)}
     kind = "sentence_embedding" if a.pooling else "masked_language_model"

@@ -56,8 +56,9 @@ class LlamaLayers(DecoderLayers):
         places = g.op("Cast", places, to=onnx_format.DOUBLE)
         waves = g.doubles("rotary_frequencies", frequencies(a.rotary, a.head_width))  # (w/2,)
         angles = g.op("Mul", g.op("Unsqueeze", places, g.integers(1)), waves)  # (T, w/2)
-        self._cosines = g.op("Cast", g.op("Cos", angles), to=onnx_format.FLOAT)
-        self._sines = g.op("Cast", g.op("Sin", angles), to=onnx_format.FLOAT)
+        self._cosines, self._sines = (
+            g.from_float32(g.op("Cast", g.op(wave, angles), to=onnx_format.FLOAT)) for wave in ("Cos", "Sin")
+        )
         return x
 
     def before_attention(self, x: str, i: int) -> str:

@@ -12,11 +12,12 @@ import numpy as np
 
 Attribute = int | float | str | Sequence[int]
 
-FLOAT, INT64, BOOL, DOUBLE = 1, 7, 9, 11  # TensorProto.DataType
+FLOAT, INT64, BOOL, FLOAT16, DOUBLE = 1, 7, 9, 10, 11  # TensorProto.DataType
 _ELEMENT_TYPES = {
     np.dtype(np.float32): FLOAT,
     np.dtype(np.int64): INT64,
     np.dtype(np.bool_): BOOL,
+    np.dtype(np.float16): FLOAT16,
     np.dtype(np.float64): DOUBLE,
 }
 _IR_VERSION = 11  # the first that goes with opset 23
@@ -63,14 +64,14 @@ def _attribute(name: str, value: Attribute) -> bytes:
     return head + b"".join(_int(8, item) for item in value) + _int(20, 7)
 
 
-def tensor(name: str, array: np.ndarray, *, external: bool) -> bytes:
-    """TensorProto: the values themselves, or (external) only dtype and shape, for an array the session is given."""
+def tensor(name: str, array: np.ndarray, *, external: tuple[str, int] | None) -> bytes:
+    """TensorProto: the values themselves, or dtype, shape and where the values are: external = (file, offset)."""
     array = np.asarray(array)
     body = b"".join(_int(1, size) for size in array.shape)
     body += _int(2, _ELEMENT_TYPES[array.dtype]) + _bytes(8, name)
-    if not external:
+    if external is None:
         return body + _bytes(9, array.tobytes())
-    entries = {"location": EXTERNAL_LOCATION, "offset": "0", "length": str(array.nbytes)}
+    entries = {"location": external[0], "offset": str(external[1]), "length": str(array.nbytes)}
     for key, value in entries.items():
         body += _bytes(13, _bytes(1, key) + _bytes(2, value))
     return body + _int(14, 1)
