@@ -17,6 +17,7 @@ COMMANDS = {
     "tune": ("tune", "learn a prompt for a task"),
     "predict": ("predict", "label texts with a tuned prompt"),
     "verify": ("verify", "check every line of the theory against exact values"),
+    "export": ("export", "a model folder, or a model on the hub, as an ONNX file"),
     "tasks": ("listings", "the embedded tasks"),
     "methods": ("listings", "the methods"),
     "models": ("listings", "the models"),
