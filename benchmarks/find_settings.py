@@ -37,11 +37,11 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
         "tau": [0.5, 1.0, 2.0],
     },
     "bdpl": {"eta_p": [0.03, 0.3, 3.0], "samples": [10, 20, 40], "n_positions": [5, 20]},
-    # Only scale times sigma counts for the searches that start at z = 0.
-    "bbt": {"sigma": [0.1, 0.3, 1.0], "dim": [50, 500], "diagonal": [False, True], "popsize": [10, 20]},
-    "catcma": {"sigma": [0.1, 0.3, 1.0], "dim": [50, 500], "popsize": [10, 20]},
+    # Where z is drawn around 0 only scale times sigma counts: the size of A z in standard deviations of an embedding.
+    "bbt": {"scale": [1.0, 3.0, 10.0], "dim": [50, 500], "diagonal": [False, True], "popsize": [10, 20]},
+    "catcma": {"scale": [1.0, 3.0, 10.0], "dim": [50, 500], "popsize": [10, 20]},
     "sspt": {"keep": [50, 100, 500], "eta_z": [0.2, 0.5, 1.0], "mu": [0.03, 0.1, 0.3], "decay": [0.0, 0.03]},
-    "random-search": {"sigma": [0.0, 0.1, 0.3, 1.0]},
+    "random-search": {"scale": [1.0, 3.0, 10.0], "sigma": [0.0, 1.0]},
 }
 SEEDS = (1, 2, 3)
 
