@@ -62,12 +62,8 @@ class HostObjective:
     """An objective on the host for a method on a device: every query waits, copies its prompts over and losses back."""
 
     def __init__(self, objective: HostedObjective, backend: KernelBackend) -> None:
+        self.ledger = objective.ledger
         self._objective, self._backend = objective, backend
-
-    @property
-    def ledger(self) -> Any:
-        """The objective's own."""
-        return self._objective.ledger
 
     def losses(self, tokens: Any, z: Any, examples: NDArray[np.int64]) -> Any:
         """(K, B) losses, float64, on the device, for K calls."""

@@ -19,6 +19,7 @@ from zopog_models.runtime import TEMPERATURE, FrozenModel, load_model
 from zopog_models.task import Rows, embedded_tasks, load_task
 from zopog_models.template import Task, make_task, replace_template
 from zopog_ref import search
+from zopog_ref.app.backends import BACKENDS, on_backend, open_backend
 from zopog_ref.app.errors import InputError, Interrupted
 from zopog_ref.app.experiment import Experiment, check_repeatable, configuration, method_of, prepare, preset_of
 from zopog_ref.app.metrics import classification_metrics
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pooling", choices=POOLINGS, help="read the model as a sentence-embedding model")
     parser.add_argument("--temperature", type=float, help=f"of a sentence-embedding model (default {TEMPERATURE:g})")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--backend", choices=BACKENDS, help="of the mathematics outside the model (default: numpy)")
     parser.add_argument("--threads", type=int, help="default: all cores")
     parser.add_argument("--method", choices=tuple(METHODS), help="default: zo-pog; zopog methods says what there is")
     parser.add_argument("--settings", choices=SETTINGS_NAMES, help="named settings (default: the model's own)")
@@ -110,10 +112,12 @@ def _start(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[s
     settings, method = arguments.settings or default_preset(arguments.model), arguments.method or "zo-pog"
     preset = chosen_preset(method, settings, vars(arguments))
     check_numbers(preset, arguments.shots, arguments.seed, len(task.labels))
+    backend = arguments.backend or "numpy"
+    open_backend(backend, method_of(preset, arguments.seed))  # said now if it is missing, not after the model is loaded
     model = _open_model(arguments.model, arguments, arguments.pooling, arguments.temperature)
     experiment = prepare(model, task, preset, arguments.seed, arguments.shots)
     config = configuration(experiment, model=model.source, shots=arguments.shots, settings=settings)
-    config["task"]["source"] = source
+    config["task"]["source"], config["backend"] = source, backend
     path = arguments.out or free_name(Path("runs") / f"{task.name}-{method}-{arguments.seed}")
     folder = RunFolder.create(path, config)
     say(f"run folder {path}, model {model.source}, task {task.name}")
@@ -205,7 +209,7 @@ def task_of(config: dict[str, Any]) -> Task:
 
 
 def _reopen(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[str, Any]]:
-    fixed = ("task", "train", "dev", "test", "template", "labels", "method", "settings", "out", "pooling")
+    fixed = ("task", "train", "dev", "test", "template", "labels", "method", "settings", "out", "pooling", "backend")
     names = (*fixed, "temperature", *PRESET_FIELDS, *method_options())
     given = [_option(name) for name in names if getattr(arguments, name) is not None]
     if given:
@@ -231,9 +235,10 @@ def _run(
         return read_json(finished, "")
     ledger, rows = experiment.ledger(), len(experiment.train.labels)
     price = search.step_price(method, ledger, rows, preset.batch_size)
+    method, objective = on_backend(config.get("backend", "numpy"), method, experiment.objective(ledger, folder))
     result = search.run(
         method,
-        experiment.objective(ledger, folder),
+        objective,
         rows=rows,
         batch_size=preset.batch_size,
         dev=experiment.dev_score,
