@@ -92,7 +92,7 @@ def nested(values: list[ArrayLike], level: float = 0.95) -> Estimate:
     """
     if len(values) == 1:
         return crossed(np.asarray(values[0], np.float64)[None], level)
-    means = np.array([np.mean(v) for v in values])
+    means = np.array([np.asarray(v, np.float64).mean() for v in values])
     return _student(float(means.mean()), float(np.var(means, ddof=1)) / len(means), len(means) - 1, level)
 
 
