@@ -41,6 +41,10 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     "bbt": {"scale": [1.0, 3.0, 10.0], "dim": [50, 500], "diagonal": [False, True], "popsize": [10, 20]},
     "catcma": {"scale": [1.0, 3.0, 10.0], "dim": [50, 500], "popsize": [10, 20]},
     "sspt": {"keep": [50, 100, 500], "eta_z": [0.2, 0.5, 1.0], "mu": [0.03, 0.1, 0.3], "decay": [0.0, 0.03]},
+    "ensembles": {"scale": [1.0, 3.0, 10.0], "dim": [50, 500], "members": [3, 5, 10]},
+    "cma-elbo": {"scale": [1.0, 3.0, 10.0], "dim": [50, 500], "draws": [2, 4, 10], "kl_weight": [0.0, 1e-3, 1e-1]},
+    "abc-smc": {"scale": [0.5, 1.0, 3.0], "dim": [10, 50, 500], "weighted": [False, True], "members": [5, 10, 20]},
+    "clip-tuning": {"scale": [1.0, 3.0, 10.0], "dim": [50, 500], "networks": [2, 4], "p_clip": [0.05, 0.1, 0.2]},
     "random-search": {"scale": [1.0, 3.0, 10.0], "sigma": [0.0, 1.0]},
 }
 SEEDS = (1, 2, 3)
