@@ -131,8 +131,8 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 def test_interrupted_and_killed_it_ends_the_same(zopog: Run, small_task: Path, tmp_path: Path) -> None:
     """Processes: Ctrl-C once, SIGKILL once, then to the end; against one uninterrupted run in this process."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert zopog(*options(small_task, whole, "--executor", "serial", budget=400))[0] == 0
-    command = options(small_task, cut, "--workers", 2, budget=400)
+    assert zopog(*options(small_task, whole, "--executor", "serial", budget=240))[0] == 0
+    command = options(small_task, cut, "--workers", 2, budget=240)
     process = start(*command)
     wait_for(cut / "runs" / "small" / "zo-pog" / "1" / "curve.jsonl", process)
     process.send_signal(signal.SIGINT)
@@ -150,7 +150,7 @@ def test_interrupted_and_killed_it_ends_the_same(zopog: Run, small_task: Path, t
         if is_free(cut):
             break
         time.sleep(0.05)
-    assert zopog(*options(small_task, cut, "--executor", "serial", budget=400))[0] == 0
+    assert zopog(*options(small_task, cut, "--executor", "serial", budget=240))[0] == 0
     assert numbers(cut) == numbers(whole)
 
 
@@ -308,6 +308,7 @@ def test_the_process_pool_restores_the_environment(monkeypatch: pytest.MonkeyPat
         (["--tasks", "no-such"], "unknown task"),
         (["--tasks", "{two}"], "two tasks are called"),
         (["--tasks", "{pieces}"], "label word"),
+        (["--tasks", "{outside}"], "cannot be the name of a folder"),
     ],
 )
 def test_refused_before_anything_runs(
@@ -316,7 +317,9 @@ def test_refused_before_anything_runs(
     text = small_task.read_text("utf-8")
     pieces = small_task.with_name("pieces.toml")
     pieces.write_text(text.replace('"animal"', '"antidisestablishmentarianism"', 1), "utf-8")
-    names = {"two": f"{small_task},{small_task.parent / '.' / '..' / small_task.parent.name / 'small.toml'}", "pieces": pieces}
+    outside = small_task.with_name("outside.toml")
+    outside.write_text(text.replace('name = "small"', 'name = "../small"'), "utf-8")
+    names = {"two": f"{small_task},{small_task.parent / '.' / '..' / small_task.parent.name / 'small.toml'}", "pieces": pieces, "outside": outside}
     code, out, error = zopog(*options(small_task, tmp_path / "out"), *(g.format(**names) for g in given))
     assert (code, out) == (2, ""), error
     assert words in error

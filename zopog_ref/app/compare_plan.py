@@ -79,6 +79,8 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         task = load_task(source)
         if task.name in tasks:
             raise InputError(f"two tasks are called {task.name!r}: give each a name of its own in its TOML")
+        if Path(task.name).name != task.name or task.name.startswith("."):
+            raise InputError(f"the task's name {task.name!r} cannot be the name of a folder: change it in its TOML")
         tasks[task.name] = (source, task)
     seeds = [_seed(text) for text in _several(arguments.seeds, "--seeds")]
     variants = list(_variants(arguments))
