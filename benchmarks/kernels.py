@@ -1,0 +1,246 @@
+"""The GPU kernels on a GPU, in one command: parity with NumPy, then time and memory against floors and plain CuPy.
+
+    pip install -e ".[cpu,cupy]" --group test
+    python benchmarks/kernels.py --json kernels.json
+
+Prints every number beside the one expected of an H200 (docs/kernels.md says why it is expected) and whether the
+project's targets are met. Takes about two minutes; without a GPU it says so and ends with exit code 2.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.kernels import parity  # the same checks that the host build passes
+from zopog_kernels import BackendUnavailable, CuPyDevice, DeviceObjective, KernelBackend, Stream
+from zopog_kernels.source import OPTIONS, module_source
+from zopog_ref import Ledger, Settings, ZOPoG
+from zopog_ref.randomness import Purpose
+
+SIZES = {"small": (320, 500), "medium": (6400, 500), "large": (640, 51_200)}  # rows K B, columns d
+COPIED, FLOOR_THREADS, GEMM = 1 << 28, 1 << 20, 8192  # float32 numbers, threads, sides of a square
+# Microseconds on an H200, at the large size unless the name says otherwise. Ranges: docs/kernels.md.
+EXPECTED = {
+    "copy, TB/s": "3.9 to 4.3", "philox floor": "20 to 30", "normals floor": "60 to 75",
+    "perturb float32": "75 to 90", "perturb float16": "70 to 85", "perturb float32, plain CuPy": "350 to 450",
+    "gradient": "72 to 90", "gradient, plain CuPy": "75 to 110",
+    "perturb float32 small": "3 to 6", "gradient small": "10 to 40", "gradient medium": "25 to 70",
+    "probabilities": "4 to 8", "sample": "4 to 8", "policy gradient": "3 to 6", "cross entropy": "3 to 5",
+    "step": "400 to 900",
+}  # fmt: skip
+
+# Pure generation: what regenerating u costs when nothing is read or written. Each thread folds 64 blocks into a word.
+FLOOR_KERNELS = """
+THREAD_KERNEL bench_philox(uint64 seed, int64 threads, uint32* out) {
+    const int64 thread = thread_index();
+    uint32 folded = 0;
+    for (int k = 0; k < 64; ++k) {
+        const Words4 w = block_words({seed, 1, 2}, static_cast<uint64>(k * threads + thread));
+        folded ^= w.v[0] ^ w.v[1] ^ w.v[2] ^ w.v[3];
+    }
+    if (folded == 0x12345678u) out[0] = folded;
+}
+THREAD_KERNEL bench_normals(uint64 seed, int64 threads, float* out) {
+    const int64 thread = thread_index();
+    float folded = 0.0f;
+    for (int k = 0; k < 64; ++k) {
+        const Normals4 u = block_normals({seed, 1, 2}, static_cast<uint64>(k * threads + thread));
+        folded += u.v[0] + u.v[1] + u.v[2] + u.v[3];
+    }
+    if (folded == 0.12345f) out[0] = folded;
+}
+"""
+
+
+class Bench:
+    """Times by CUDA events, peak memory by CuPy's pool."""
+
+    def __init__(self, rounds: int) -> None:
+        self.device, self.rounds = CuPyDevice(), rounds
+        self.cupy = self.device.cupy
+        self.backend = KernelBackend(self.device)
+        self.rows: list[dict[str, Any]] = []
+
+    def microseconds(self, work: Callable[[], Any], repeat: int = 10) -> float:
+        """Median over rounds of the mean of `repeat` launches in a row, after warming up."""
+        for _ in range(3):
+            work()
+        found = []
+        for _ in range(self.rounds):
+            start, end = self.cupy.cuda.Event(), self.cupy.cuda.Event()
+            start.record()
+            for _ in range(repeat):
+                work()
+            end.record()
+            end.synchronize()
+            found.append(1000 * self.cupy.cuda.get_elapsed_time(start, end) / repeat)
+        return statistics.median(found)
+
+    def peak_bytes(self, work: Callable[[], Any]) -> int:
+        """What the pool has to take from the device for one call, starting from an empty pool."""
+        before = self.cupy.cuda.get_allocator()
+        pool = self.cupy.cuda.MemoryPool()
+        self.cupy.cuda.set_allocator(pool.malloc)
+        try:
+            result = work()
+            self.cupy.cuda.Device().synchronize()
+            del result
+            return int(pool.total_bytes())
+        finally:
+            self.cupy.cuda.set_allocator(before)
+
+    def add(self, name: str, value: float, **more: Any) -> float:
+        self.rows.append({"name": name, "value": value, "expected_h200": EXPECTED.get(name, ""), **more})
+        print(f"{name:34s} {value:12.2f}   expected {EXPECTED.get(name, '-'):12s} {more or ''}")
+        return value
+
+
+def check_parity(bench: Bench) -> None:
+    """Every check that the host build passes, on the device: bits where bits are promised."""
+    checks = [check for check in parity.CHECKS if check is not parity.check_far_elements]
+    for check in checks:
+        check(bench.backend)
+    parity.check_normals(bench.backend, 10_000_003)
+    parity.check_words(bench.backend, [10_000_001])
+    parity.check_perturb(bench.backend, [(10, 32, 31_251)])
+    parity.check_sample(bench.backend, [(3, 2, 50_265)])
+    parity.check_probabilities(bench.backend, [(2, 50_265)])
+    print(f"parity with NumPy: {len(checks)} checks, 10,000,000 words, normals and points each")
+
+
+def floors(bench: Bench) -> tuple[float, float, float]:
+    """Measured copy bandwidth (bytes/us), and microseconds a Philox block and a block of normals."""
+    cupy = bench.cupy
+    source, target = cupy.zeros(COPIED, cupy.float32), cupy.empty(COPIED, cupy.float32)
+    bandwidth = 2 * source.nbytes / bench.microseconds(lambda: cupy.copyto(target, source))
+    bench.add("copy, TB/s", bandwidth / 1e6)
+    module = cupy.RawModule(code=module_source() + FLOOR_KERNELS, options=OPTIONS)
+    threads, out, per_block = FLOOR_THREADS, cupy.zeros(1, cupy.uint32), []
+    for name in ("bench_philox", "bench_normals"):
+        kernel, arguments = module.get_function(name), (np.uint64(7), np.int64(threads), out)
+        time = bench.microseconds(
+            lambda kernel=kernel, arguments=arguments: kernel((threads // 128,), (128,), arguments)
+        )
+        per_block.append(time / (64 * threads))
+    rows, dim = SIZES["large"]
+    bench.add("philox floor", per_block[0] * rows * dim / 4)
+    bench.add("normals floor", per_block[1] * rows * dim / 4)
+    return bandwidth, per_block[0], per_block[1]
+
+
+def continuous(bench: Bench, bandwidth: float, philox: float) -> dict[str, float]:
+    """perturb and the gradient at every size, and plain CuPy at the large one."""
+    cupy, backend, found = bench.cupy, bench.backend, {}
+    half = KernelBackend(bench.device, "float16")
+    for size, (rows, dim) in SIZES.items():
+        suffix = "" if size == "large" else f" {size}"
+        u = backend.normal(1, 2, Purpose.DIRECTIONS, (rows, dim))
+        z, plus, minus = cupy.zeros(dim), cupy.random.random(rows), cupy.random.random(rows)
+        points = 2 * 4 * rows * dim  # bytes
+        time = bench.microseconds(lambda z=z, u=u: backend.perturb(z, u, 0.01))
+        bench.add(f"perturb float32{suffix}", time, of_copy_bandwidth=round(points / bandwidth / time, 3))
+        found[f"perturb{suffix}"], found[f"perturb share{suffix}"] = time, points / bandwidth / time
+        bench.add(f"perturb float16{suffix}", bench.microseconds(lambda z=z, u=u: half.perturb(z, u, 0.01)))
+        time = bench.microseconds(lambda p=plus, m=minus, u=u: backend.two_point_gradient(p, m, u, 0.01))
+        floor = philox * rows * dim / 4
+        bench.add(f"gradient{suffix}", time, of_philox_floor=round(floor / time, 3))
+        found[f"gradient{suffix}"], found[f"gradient share{suffix}"] = time, floor / time
+
+    rows, dim = SIZES["large"]
+    z, slope = cupy.zeros(dim, cupy.float32), cupy.random.random(rows, dtype=cupy.float32)
+
+    def plain_perturb() -> Any:
+        u = cupy.random.standard_normal((rows, dim), dtype=cupy.float32)
+        return cupy.stack((z + cupy.float32(0.01) * u, z - cupy.float32(0.01) * u))
+
+    def plain_gradient() -> Any:
+        u = cupy.random.standard_normal((rows, dim), dtype=cupy.float32)
+        return slope @ u / rows
+
+    stream = Stream("normal", 1, 2, Purpose.DIRECTIONS, (rows, dim))
+    losses = cupy.random.random(rows)
+    found["plain perturb"] = bench.add("perturb float32, plain CuPy", bench.microseconds(plain_perturb, 3))
+    found["plain gradient"] = bench.add("gradient, plain CuPy", bench.microseconds(plain_gradient, 3))
+    plain = bench.peak_bytes(plain_gradient)
+    ours = bench.peak_bytes(lambda: backend.two_point_gradient(losses, losses, stream, 0.01))
+    found["memory ratio"] = bench.add("gradient memory, plain / ours", plain / ours, plain=plain, ours=ours)
+    return found
+
+
+def discrete(bench: Bench) -> None:
+    """The small kernels at n = 50, N = 200, I = 20."""
+    cupy, b, n, candidates, samples = bench.cupy, bench.backend, 50, 200, 20
+    alpha = cupy.full((n, candidates), 1 / candidates)
+    noise, draws = b.gumbel(1, 0, Purpose.GUMBEL_STEP, (n, candidates)), b.uniform(1, 0, 7, (samples, n))
+    p = b.probabilities(alpha, 1.0, noise)
+    tokens, losses = b.sample(p, draws), cupy.random.random(samples)
+    logits, labels = cupy.zeros((20, 32, 3), cupy.float32), cupy.zeros(32, cupy.int64)
+    bench.add("probabilities", bench.microseconds(lambda: b.probabilities(alpha, 1.0, noise)))
+    bench.add("sample", bench.microseconds(lambda: b.sample(p, draws)))
+    bench.add("policy gradient", bench.microseconds(lambda: b.policy_gradient(losses, tokens, alpha, p)))
+    bench.add("cross entropy", bench.microseconds(lambda: b.cross_entropy(logits, labels)))
+
+
+def whole_step(bench: Bench) -> tuple[float, float]:
+    """Microseconds of a step's mathematics, and of its RoBERTa-large passes at this GPU's own fp16 GEMM rate."""
+    cupy, batch, n = bench.cupy, 32, 50
+    method = ZOPoG(n, 200, 500, Settings(), seed=0, backend=bench.backend)
+    answers = cupy.zeros((20, batch, 2), cupy.float32)
+    objective = DeviceObjective(lambda t, z, e: answers, np.zeros(batch, np.int64), Ledger(1 << 40), bench.backend)
+    state, examples = method.init(), np.arange(batch)
+    for _ in range(3):
+        state = method.step(state, objective, examples)
+    step = bench.add("step", bench.microseconds(lambda: method.step(state, objective, examples), 5))
+    a = cupy.zeros((GEMM, GEMM), cupy.float16)
+    rate = 2 * GEMM**3 / bench.microseconds(lambda: a @ a, 3)  # FLOP/us
+    # 40 prompts x 32 rows, 64 text and 50 prompt tokens, 24 layers of 12 D^2 weights at D = 1024
+    forward = 40 * batch * (64 + n) * 2 * 24 * 12 * 1024**2 / rate
+    bench.add("RoBERTa-large passes, at least", forward)
+    return step, forward
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
+    parser.add_argument("--rounds", type=int, default=20)
+    arguments = parser.parse_args()
+    try:
+        bench = Bench(arguments.rounds)
+    except BackendUnavailable as error:
+        print(f"no measurement: {error}", file=sys.stderr)
+        return 2
+    properties = bench.cupy.cuda.runtime.getDeviceProperties(0)
+    machine = {
+        "gpu": properties["name"].decode(), "multiprocessors": properties["multiProcessorCount"],
+        "cupy": bench.cupy.__version__, "driver": bench.cupy.cuda.runtime.driverGetVersion(),
+    }  # fmt: skip
+    print(json.dumps(machine))
+    check_parity(bench)
+    bandwidth, philox, _ = floors(bench)
+    found = continuous(bench, bandwidth, philox)
+    discrete(bench)
+    step, forward = whole_step(bench)
+    both = found["plain perturb"] + found["plain gradient"]
+    targets = {
+        "perturb >= 80% of copy bandwidth": found["perturb share"] >= 0.8,
+        "gradient >= 70% of the Philox floor": found["gradient share"] >= 0.7,
+        "perturb and gradient >= 5 x plain CuPy": both >= 5 * (found["perturb"] + found["gradient"]),
+        "gradient >= 10 x less memory": found["memory ratio"] >= 10,
+        "a step's mathematics < 1% of its forward passes": step < 0.01 * forward,
+    }
+    for target, met in targets.items():
+        print(f"{'met   ' if met else 'MISSED'} {target}")
+    if arguments.json:
+        record = {"machine": machine, "numbers": bench.rows, "targets": targets}
+        arguments.json.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
