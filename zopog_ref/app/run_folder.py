@@ -4,7 +4,7 @@ config.json                      everything needed to repeat the run
 curve.jsonl                      a line per step
 journal/STEP.jsonl               losses paid for since the checkpoint before: replayed, not paid again, on resume
 checkpoint.safetensors           state after the last finished step (and .previous, should it be damaged)
-prompt/, result.json             what the run ends with
+prompt/, predictions.safetensors, result.json    what the run ends with: prompts, test probabilities, numbers
 """
 
 import contextlib
