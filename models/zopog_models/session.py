@@ -1,5 +1,8 @@
 """One ONNX Runtime session on the device that was asked for, or an error that says what to install."""
 
+import contextlib
+import io
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -78,7 +81,17 @@ def require_device(device: str) -> Any:
             f"device {device!r} needs ONNX Runtime's {DEVICES[device]}, but {installed_runtimes()} "
             f"offers only {', '.join(available)}. {_ADVICE}"
         )
+    if device == "cuda":
+        _load_cuda_libraries(ort)
     return ort
+
+
+@cache
+def _load_cuda_libraries(ort: Any) -> None:
+    """CUDA and cuDNN from the packages of pip, which the system's loader does not know; others are found without."""
+    if hasattr(ort, "preload_dlls"):
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it misses; what matters is raised
+            ort.preload_dlls()
 
 
 def installed_runtimes() -> str:

@@ -1,8 +1,7 @@
-"""The other commands: predict, tasks, methods, models, doctor, and how the command line fails."""
+"""The other commands: predict, tasks, methods, models, and how the command line fails."""
 
 import io
 import json
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 
 from tests.app.conftest import SMALL, Run
 from zopog_models.tensor_file import read_metadata, read_tensors, write_tensors
-from zopog_ref.app import doctor
 from zopog_ref.app.metrics import classification_metrics
 
 
@@ -88,36 +86,6 @@ def test_lists(zopog: Run, command: str, name: str) -> None:
     assert any(line.startswith(name) for line in out.splitlines())
     rows = json.loads(zopog(command, "--json")[1])
     assert name in [row["name"] for row in rows]
-
-
-def test_doctor_opens_the_cpu_provider(zopog: Run) -> None:
-    code, out, _ = zopog("doctor", "--json")
-    report = json.loads(out)
-    assert code == 0
-    assert report["ready"] is True
-    assert report["providers"]["CPUExecutionProvider"] == "starts"
-    assert "ready" in zopog("doctor")[1]
-
-
-@pytest.mark.parametrize(
-    ("installed", "words"),
-    [
-        ({"onnxruntime": "1.23.0", "onnxruntime-gpu": "1.27.0"}, "overwrite each other"),
-        ({}, 'pip install "zopog-ref[cpu]"'),
-        ({"onnxruntime-gpu": "1.27.0", "cupy-cuda12x": "14.0"}, "pip install cupy-cuda13x"),
-        ({"onnxruntime-gpu": "1.26.0", "cupy-cuda13x": "14.0"}, "pip install cupy-cuda12x"),
-        ({"onnxruntime": "1.23.0"}, "tokenizers is missing"),
-    ],
-)
-def test_doctor_names_clashes(monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], words: str) -> None:
-    def version(package: str) -> str:
-        if package not in installed:
-            raise PackageNotFoundError(package)
-        return installed[package]
-
-    monkeypatch.setattr(doctor, "version", version)
-    monkeypatch.setattr(doctor, "_files_are_missing", lambda package: False)
-    assert any(words in problem for problem in doctor.examine()["problems"])
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["tune", "--no-such-option"]])

@@ -1,10 +1,15 @@
-"""zopog doctor: what is installed, which providers really start, what clashes, and the line that mends it."""
+"""zopog doctor: what is installed, which providers really start, what clashes, and the pip line that mends it."""
 
 import argparse
+import ctypes
+import importlib
 import json
 import os
 import platform
+import sys
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +17,12 @@ import numpy as np
 from zopog_models.graph import build_projection
 from zopog_models.session import DEVICES, ProviderError, Session, require_device
 from zopog_ref import __version__
+from zopog_ref.app.diagnosis import CUDA, CUPYS, RUNTIMES, STARTS, Facts, diagnose, ready
 
-PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "tokenizers", "cupy-cuda12x", "cupy-cuda13x", "onnx", "torch")
+PACKAGES = (
+    "numpy", *RUNTIMES, "tokenizers", *CUPYS, "huggingface_hub", "openvino", "cma", "cmaes", "scikit-learn", "onnx",
+    "torch",
+)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the findings; exit code 0 when a model can be run here, 1 otherwise."""
-    report = examine()
+    report = report_of(examine())
     if arguments.json:
         print(json.dumps(report, indent=2))  # noqa: T201
     else:
@@ -31,20 +40,28 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if report["ready"] else 1
 
 
-def examine() -> dict[str, Any]:
-    """Packages and their versions, each provider tried on a real session, problems with what mends them."""
-    installed = {name: found for name in PACKAGES if (found := _version(name)) is not None}
-    problems = _clashes(installed)
-    providers = _providers(problems)
+def report_of(facts: Facts) -> dict[str, Any]:
+    """The findings with what follows from them, as JSON has it."""
     return {
         "zopog_ref": __version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "packages": installed,
-        "providers": providers,
-        "problems": problems,
-        "ready": any(outcome == "starts" for outcome in providers.values()) and "tokenizers" in installed,
+        **asdict(facts),
+        "problems": [problem._asdict() for problem in diagnose(facts)],
+        "ready": ready(facts),
     }
+
+
+def examine() -> Facts:
+    """Packages and their versions, and each provider tried on a session."""
+    packages = {name: found for name in PACKAGES if (found := _version(name)) is not None}
+    return Facts(
+        packages=packages,
+        emptied=tuple(name for name in RUNTIMES if name in packages and files_are_missing(name)),
+        outcomes=try_providers(),
+        driver=cuda_driver(),
+        cupy=try_cupy() if set(CUPYS) & packages.keys() else None,
+    )
 
 
 def _version(package: str) -> str | None:
@@ -54,66 +71,78 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _clashes(installed: dict[str, str]) -> list[str]:
-    problems = []
-    if {"onnxruntime", "onnxruntime-gpu"} <= installed.keys():
-        problems.append(
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files: "
-            "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install one of zopog-ref[cpu], zopog-ref[gpu]"
-        )
-    elif not {"onnxruntime", "onnxruntime-gpu"} & installed.keys():
-        problems.append('no ONNX Runtime: pip install "zopog-ref[cpu]", or "zopog-ref[gpu]" on a machine with CUDA')
-    elif _files_are_missing(next(name for name in ("onnxruntime", "onnxruntime-gpu") if name in installed)):
-        problems.append(
-            "ONNX Runtime is registered but its files are gone (removing onnxruntime also removes onnxruntime-gpu's): "
-            'pip install --force-reinstall "zopog-ref[cpu]"'
-        )
-    if "tokenizers" not in installed:
-        problems.append('tokenizers is missing: pip install "zopog-ref[cpu]"')
-    if {"cupy-cuda12x", "cupy-cuda13x"} <= installed.keys():
-        problems.append("cupy-cuda12x and cupy-cuda13x are both installed: pip uninstall the one your CUDA is not")
-    gpu = installed.get("onnxruntime-gpu")
-    if gpu is not None:
-        major = 13 if tuple(map(int, gpu.split(".")[:2])) >= (1, 27) else 12
-        other = f"cupy-cuda{25 - major}x"
-        if other in installed:
-            problems.append(
-                f"onnxruntime-gpu {gpu} is built for CUDA {major} and {other} for CUDA {25 - major}: "
-                f"pip uninstall -y {other} && pip install cupy-cuda{major}x"
-            )
-    return problems
-
-
-def _files_are_missing(package: str) -> bool:
+def files_are_missing(package: str) -> bool:
+    """Whether pip's record of an ONNX Runtime names files that are no longer there."""
     files = distribution(package).files or []
     return any(str(file).endswith("onnxruntime/__init__.py") and not os.path.exists(file.locate()) for file in files)
 
 
-def _providers(problems: list[str]) -> dict[str, str]:
-    """Each provider that the installed ONNX Runtime offers, opened on a real small graph: "starts", or why not."""
+def cuda_driver() -> tuple[int, int] | None:
+    """The newest CUDA that the NVIDIA driver runs, (13, 0) for instance; None where there is no driver."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        number = ctypes.c_int()
+        if driver.cuDriverGetVersion(ctypes.byref(number)) != 0:
+            return None
+    except (OSError, AttributeError):
+        return None
+    return number.value // 1000, number.value % 1000 // 10
+
+
+def try_providers() -> dict[str, str]:
+    """Each provider that the installed ONNX Runtime offers, opened on a graph of two nodes: STARTS, or why not."""
     outcomes = {}
     for device, provider in DEVICES.items():
         try:
             require_device(device)
-        except ProviderError as error:
-            if device == "cpu" and not problems:  # without CUDA nothing is wrong; without a CPU provider everything is
-                problems.append(str(error))
+        except ProviderError:  # not offered: the packages say why
+            continue
+        except Exception as error:  # half an installation: whatever importing it raises
+            outcomes[provider] = str(error)
             continue
         try:
             graph, weights = build_projection(np.eye(2, dtype=np.float32))
             answer = Session(graph, weights, device).run("offset", {"z": np.ones((1, 2), np.float32)})
-            outcomes[provider] = "starts" if (answer == 1).all() else f"starts, but answers {answer.tolist()}"
+            outcomes[provider] = STARTS if (answer == 1).all() else f"it starts, but answers {answer.tolist()}"
         except Exception as error:  # whatever a provider does, the others still get their turn
-            outcomes[provider] = str(error)
-            problems.append(f"{provider} does not start: {error}")
+            outcomes[provider] = _why_cuda() or str(error) if provider == CUDA else str(error)
     return outcomes
 
 
+def _why_cuda() -> str:
+    """The library that ONNX Runtime's CUDA provider cannot load; it would only log that. "" when it loads."""
+    runtime = importlib.import_module("onnxruntime")
+    folder = Path(str(runtime.__file__)).parent / "capi"
+    names = ("providers_shared", "providers_cuda")
+    prefix, suffix = ("onnxruntime_", ".dll") if sys.platform == "win32" else ("libonnxruntime_", ".so")
+    try:
+        for name in names:  # the second needs the first
+            ctypes.CDLL(str(folder / f"{prefix}{name}{suffix}"), mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+def try_cupy() -> str:
+    """A kernel on CuPy's device: STARTS, or why not."""
+    try:
+        cupy = importlib.import_module("cupy")
+        answer = cupy.asnumpy(cupy.ones(2) + 1)
+    except Exception as error:  # whatever CuPy raises is what there is to say
+        return f"{type(error).__name__}: {error}"
+    return STARTS if (answer == 2).all() else f"it starts, but answers {answer.tolist()}"
+
+
 def _text(report: dict[str, Any]) -> str:
-    lines = [f"zopog-ref {report['zopog_ref']}, Python {report['python']}, {report['machine']}", "", "packages"]
+    driver = "none" if report["driver"] is None else f"runs up to CUDA {'.'.join(map(str, report['driver']))}"
+    lines = [f"zopog-ref {report['zopog_ref']}, Python {report['python']}, {report['machine']}"]
+    lines += [f"NVIDIA driver: {driver}", "", "packages"]
     lines += [f"  {name:<16} {found}" for name, found in report["packages"].items()]
-    lines += ["", "providers, each opened on a small graph"]
-    lines += [f"  {name:<28} {outcome}" for name, outcome in report["providers"].items()] or ["  none"]
-    lines += ["", *(f"! {problem}" for problem in report["problems"])]
-    lines += ["ready: a model can be run here" if report["ready"] else "not ready: mend the lines marked !"]
+    tried = report["outcomes"] | ({} if report["cupy"] is None else {"CuPy": report["cupy"]})
+    lines += ["", "opened on a graph of two nodes"]
+    lines += [f"  {name:<24} {outcome}" for name, outcome in tried.items()] or ["  nothing"]
+    lines += [""]
+    for problem in report["problems"]:
+        lines += [f"! {problem['what']}"] + [f"  {problem['mend']}"] * bool(problem["mend"])
+    lines += ["ready: a model can be run here" if report["ready"] else "not ready: mend what is marked !"]
     return "\n".join(lines)
