@@ -8,6 +8,7 @@ import pytest
 
 from tests.models.test_families import VARIANTS, family_case
 from tests.models.test_graph import case
+from tests.models.test_sentence import as_sentence_transformers
 from tests.models.tiny_models import write_model
 from zopog_models import load_checkpoint, load_model
 
@@ -67,6 +68,22 @@ def test_the_same_label_logits_of_each_family(
     largest = np.abs(logits - expected).max()
     print(f"largest difference {largest:.2e}")
     assert largest < 1e-5
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "albert"])
+def test_the_same_sentence_embeddings(tmp_path: Path, family: str) -> None:
+    folder = as_sentence_transformers(write_model(tmp_path / "model", family))
+    rows, pad_id = case(0, 1)["text_ids"], load_checkpoint(folder).config["pad_token_id"]
+    ids = np.full((len(rows), max(map(len, rows))), pad_id)
+    for r, row in enumerate(rows):
+        ids[r, : len(row)] = row
+    mask = np.arange(ids.shape[1]) < np.array([len(row) for row in rows])[:, None]
+    network = transformers.AutoModel.from_pretrained(folder).eval()
+    with torch.no_grad():
+        states = network(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask.astype(np.int64)))[0]
+    mean = (states.numpy() * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
+    expected = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    assert np.abs(load_model(folder, threads=1).embeddings(rows) - expected).max() < 1e-6
 
 
 def test_a_wrong_peer_is_noticed(folder: Path) -> None:
