@@ -380,6 +380,11 @@ def test_curves_are_drawn_and_named() -> None:
     assert [path.count("L") for path in paths] == [199, 199]
     ends = [tuple(map(float, path.rpartition("L")[2].split())) for path in paths]
     assert ends[0][1] < ends[1][1]  # the more accurate one ends higher
+    starts = [float(path[1:].split()[0]) for path in paths]
+    assert starts == pytest.approx([62 + 0.02 * (460 - 62 - 14)] * 2, abs=0.06)  # 10 rows of 500
+    assert ends[0] == pytest.approx(
+        (460 - 14, 14 + (1 - 0.8) / (1 - 0.5) * (330 - 46 - 14)), abs=0.06
+    )  # from 50% to 100%
     assert f"a, area {curves['a'].area:.3f}" in plot
 
 
