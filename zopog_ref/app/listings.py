@@ -4,6 +4,7 @@ import argparse
 import json
 
 from zopog_models.families import FAMILIES
+from zopog_models.families.encoder import EncoderFamily
 from zopog_models.task import embedded_tasks
 from zopog_ref.methods import METHODS
 
@@ -28,10 +29,17 @@ def methods() -> list[dict[str, str]]:
 
 def models() -> list[dict[str, str]]:
     """The models that `--model` takes."""
-    families = ", ".join(FAMILIES)
-    folder = f"a Hugging Face folder (config.json, model.safetensors, tokenizer.json) of a family: {families}"
-    embedded = "a small BERT pretrained on WordNet, in this package: a demonstration that runs anywhere"
-    return [{"name": "embedded", "about": embedded}, {"name": "FOLDER", "about": folder}]
+    files = "config.json, *.safetensors and tokenizer.json"
+    given = {
+        "embedded": "a small BERT pretrained on WordNet, in this package: a demonstration that runs anywhere",
+        "FOLDER": f"a Hugging Face folder ({files}) of a family below",
+        "ORG/NAME[@REVISION]": "the same from the Hugging Face Hub, pinned to its commit (extra hub)",
+    }
+    families = {name: f"{family.title} (model_type {name})" for name, family in FAMILIES.items()}
+    sentence = {"sentence-transformers": "any encoder above with mean or cls pooling: labels are phrases"}
+    encoders = {name: about for name, about in families.items() if isinstance(FAMILIES[name], EncoderFamily)}
+    every = given | encoders | sentence | families
+    return [{"name": name, "about": about} for name, about in every.items()]
 
 
 LISTS = {"tasks": tasks, "methods": methods, "models": models}
