@@ -19,6 +19,7 @@ import pytest
 from tests.app.conftest import Run
 from zopog_ref.app import compare_cells, compare_schedule, tune
 from zopog_ref.app.compare_cells import Cell, run_cell
+from zopog_ref.app.compare_live import LiveTable
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.predictions import load_predictions
 
@@ -354,3 +355,36 @@ def test_damaged_predictions_are_named(compared: Path, tmp_path: Path) -> None:
     (tmp_path / "predictions.safetensors").write_bytes(content[:-9])
     with pytest.raises(InputError, match="truncated"):
         load_predictions(tmp_path)
+
+
+# -- the live table ------------------------------------------------------------------------------------------------
+
+
+def test_the_live_table_reads_the_run_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = [Cell("t", m, seed, tmp_path / m / str(seed), ()) for m in ("bbt", "bdpl") for seed in (1, 2)]
+    for cell in cells[:3]:
+        cell.folder.mkdir(parents=True)
+    (cells[0].folder / "result.json").write_text('{"test_accuracy": 0.4375, "dev_accuracy": 0.5}')
+    (cells[1].folder / "curve.jsonl").write_text('{"calls": 40}\n{"calls": 80}\n{"calls": 1')  # a torn last line
+    (cells[2].folder / "config.json").write_text("{}")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("LINES", "20")
+    show = LiveTable(cells, budget=160, rewrite=True)
+    show({cells[3]: "out of luck"})
+    first = capsys.readouterr().err
+    assert first.splitlines() == [
+        "          seed 1      seed 2",
+        "bbt        43.8%    80 calls",
+        "bdpl         ...      failed",
+        "1 of 4 cells, 1 failed; calls spent 62%, a minute to go",
+    ]
+    show({})
+    assert capsys.readouterr().err.startswith("\x1b[4F\x1b[J")
+    monkeypatch.setenv("LINES", "4")  # more rows than the terminal has: a line a finished cell instead
+    plain = LiveTable(cells, budget=160, rewrite=True)
+    plain({cells[3]: "out of luck"})
+    plain({cells[3]: "out of luck"})
+    assert capsys.readouterr().err == "[2/4] t, bdpl, seed 2: out of luck\n"

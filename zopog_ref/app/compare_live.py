@@ -1,6 +1,7 @@
 """The live table of a comparison on stderr, read from the run folders: any executor, any process can be watched."""
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -18,7 +19,10 @@ class LiveTable:
 
     def __init__(self, cells: Sequence[Cell], budget: int, rewrite: bool) -> None:
         self.cells, self.budget = cells, budget
-        self.live = rewrite and sys.stderr.isatty()
+        width, height = shutil.get_terminal_size()
+        self.width = width - 1
+        fits = len({(cell.task, cell.method) for cell in cells}) + 3 <= height  # what has scrolled away stays as it is
+        self.live = rewrite and fits and sys.stderr.isatty()
         self.told = {cell for cell in cells if cell.finished}
         self.lines = 0
         self.started = time.monotonic()
@@ -65,7 +69,7 @@ class LiveTable:
         )
         failed = f", {len(errors)} failed" if errors else ""
         out.append(f"{done} of {len(self.cells)} cells{failed}; calls spent {share:.0%}{to_go}")
-        return "\n".join(out) + "\n"
+        return "\n".join(line[: self.width] for line in out) + "\n"
 
     def _state(self, cell: Cell, errors: Errors) -> str:
         if cell in errors:
