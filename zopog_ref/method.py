@@ -32,9 +32,7 @@ class Method(ABC):
     Settings: ClassVar[type[Any]]
     settings: Any
 
-    def __init__(
-        self, n_positions: int, n_candidates: int, dim: int, settings: Any = None, seed: int = 0
-    ) -> None:
+    def __init__(self, n_positions: int, n_candidates: int, dim: int, settings: Any = None, seed: int = 0) -> None:
         for name, value in (("n_positions", n_positions), ("n_candidates", n_candidates), ("dim", dim)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
@@ -50,6 +48,11 @@ class Method(ABC):
     def loss(self) -> str | None:
         """The loss that this method must see, a name of objective.LOSSES; None: whichever the run chose."""
         return None
+
+    @property
+    def thins(self) -> bool:
+        """True when it reads thinned networks: its model must offer them (objective.Thinnable)."""
+        return False
 
     @property
     def predictive(self) -> str:

@@ -201,12 +201,19 @@ class FrozenModel:
         self.run_all(run, [order[i : i + self.chunk_rows] for i in range(0, len(order), self.chunk_rows)])
         return result
 
+    @property
+    def can_thin(self) -> bool:
+        """Whether `thinned` works: for encoders; a decoder's graph takes no mask."""
+        return isinstance(self._checkpoint.architecture, EncoderArchitecture)
+
     def thinned(self, unit_mask: np.ndarray) -> "FrozenModel":
         """This model with the hidden units of its feed-forward blocks multiplied by unit_mask (layers, F).
 
         It shares weights and threads with this one. Raises ValueError: a mask that does not fit or is not finite; a
         decoder, whose graph takes no mask.
         """
+        if not self.can_thin:
+            raise ValueError(f"thinned networks need an encoder; {self.name!r} is a decoder ({self.family})")
         mask = np.array(unit_mask, np.float32)
         if mask.shape != self.hidden_units or not np.isfinite(mask).all():
             raise ValueError(f"unit_mask must be {self.hidden_units} finite numbers, (layers, F), got {mask.shape}")
@@ -218,8 +225,6 @@ class FrozenModel:
 
     @cached_property
     def _thinnable_session(self) -> Session:
-        if not isinstance(self._checkpoint.architecture, EncoderArchitecture):
-            raise ValueError(f"thinned networks need a masked language model; {self.name!r} is a {self.family} decoder")
         graph = build_encoder(self._checkpoint, self.injection, thinned=True, graph=GraphBuilder(self._weights))
         return Session(*graph, self.device)
 

@@ -1,6 +1,7 @@
 """Clip-Tuning: BBT when nothing is clipped, frozen masks that keep their expectation, K networks paid for."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,3 +114,19 @@ def test_a_plain_function_has_nothing_to_thin() -> None:
 def test_settings_that_cannot_be(change: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         Settings(**change)
+
+
+def test_a_decoder_is_refused_before_the_first_call(tmp_path: Path) -> None:
+    pytest.importorskip("cma", reason="the evolution strategy is in the methods extra")
+    models = pytest.importorskip("zopog_models.runtime", reason="the model needs the extra cpu")
+    from tests.models.tiny_decoders import write_decoder
+    from zopog_models.task import load_task
+    from zopog_ref.app.errors import InputError
+    from zopog_ref.app.experiment import prepare
+    from zopog_ref.app.presets import PRESETS
+
+    model = models.load_model(write_decoder(tmp_path / "tiny", "gpt2"), threads=1)
+    with pytest.raises(
+        InputError, match=r"clip-tuning reads thinned networks, which need an encoder; 'tiny' is a decoder"
+    ):
+        prepare(model, load_task("supersense"), PRESETS["clip-tuning", "embedded"], 1, shots=1)

@@ -126,5 +126,5 @@ def test_a_mask_that_does_not_fit(bert_folder: Path, mask: np.ndarray) -> None:
 
 def test_a_decoder_is_refused(tmp_path: Path) -> None:
     model = load_model(write_decoder(tmp_path / "model", "gpt2"))
-    with pytest.raises(ValueError, match=r"thinned networks need a masked language model; 'model' is a gpt2 decoder"):
+    with pytest.raises(ValueError, match=r"thinned networks need an encoder; 'model' is a decoder \(gpt2\)"):
         model.thinned(np.ones(model.hidden_units))

@@ -187,6 +187,11 @@ def assemble(
     splits: dict[str, Split], texts: Sequence[str],
 ) -> Experiment:  # fmt: skip
     """Rank the candidates of `texts`, encode the rows: an experiment on rows that are in memory already."""
+    if method_of(preset, seed).thins and not model.can_thin:
+        raise InputError(
+            f"{preset.method_name} reads thinned networks, which need an encoder; {model.name!r} is a decoder "
+            f"({model.family}): choose another method, or --p-clip 0"
+        )
     encoded = {
         name: encode(rows.texts, task, model, preset.n_positions) for name, rows in (("train", train), ("dev", dev))
     }

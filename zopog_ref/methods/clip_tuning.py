@@ -72,6 +72,11 @@ class ClipTuning(bbt.BBT):
     settings: Settings
 
     @property
+    def thins(self) -> bool:
+        """Unless p_clip = 0."""
+        return self.settings.p_clip > 0
+
+    @property
     def calls_per_step(self) -> int:
         """popsize prompts on each of K networks."""
         return self.settings.popsize * self.settings.networks
@@ -83,7 +88,7 @@ class ClipTuning(bbt.BBT):
     def thinned(self, objective: Objective) -> list[Objective]:
         """The K networks, each with the mask it keeps for the whole run."""
         s = self.settings
-        if s.p_clip == 0 or not isinstance(objective, Thinnable):
+        if not self.thins or not isinstance(objective, Thinnable):
             return [objective] * s.networks
         units = objective.hidden_units
         return [objective.thinned(unit_mask(self.seed, k, s.p_clip, units)) for k in range(s.networks)]
