@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.models.hub_server import Hub, serve
 from tests.models.test_checkpoint import reconfigure
+from tests.models.test_graph import case
 from tests.models.tiny_models import write_model
+from zopog_models import load_model
 from zopog_models.hub import HubError, fetch, is_hub_id
 
 pytest.importorskip("huggingface_hub", reason="the extra hub is not installed")
@@ -51,7 +54,7 @@ def test_a_model_by_its_name_and_by_its_commit(hub: Hub, tmp_path: Path) -> None
     old = write_model(tmp_path / "old", "bert", seed=1)
     for name in ("pytorch_model.bin", "flax_model.msgpack", "README.md", "model.fp16.safetensors", "setup.py"):
         (old / name).write_bytes(b"not needed")
-    (old / "tokenizer_config.json").write_text("{\"add_bos_token\": false}")
+    (old / "tokenizer_config.json").write_text('{"add_bos_token": false}')
     (old / "1_Pooling").mkdir()
     (old / "1_Pooling" / "config.json").write_text("{}")
     first = hub.publish("someone/tiny", "main", old)
@@ -116,3 +119,19 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(HubError, match=r"needs the package huggingface_hub .*pip install 'zopog-ref\[hub\]'"):
         fetch("someone/tiny")
+
+
+def test_the_cache_s_links_are_followed(tmp_path: Path) -> None:
+    """The client's cache keeps files under their hashes, and a snapshot's names are links to them."""
+    real, snapshot = write_model(tmp_path / "blobs", "bert"), tmp_path / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    for i, path in enumerate(sorted(real.iterdir())):
+        path.rename(real / f"{i:040x}")
+        try:
+            (snapshot / path.name).symlink_to(Path("..", "..", "blobs", f"{i:040x}"))
+        except OSError:
+            pytest.skip("no symbolic links here")
+    inputs = case(3, 2)
+    plain = write_model(tmp_path / "plain", "bert")
+    linked, expected = (load_model(folder, threads=1).logits(**inputs) for folder in (snapshot, plain))
+    assert np.array_equal(linked, expected)
