@@ -13,6 +13,8 @@ import pytest
 from tests.app.conftest import SMALL, Run, same_run, without_times
 from zopog_ref.app import tune
 from zopog_ref.app.errors import Interrupted
+from zopog_ref.app.progress import Progress
+from zopog_ref.search import Record
 
 
 @pytest.fixture
@@ -376,12 +378,27 @@ def test_another_method_runs_is_charged_for_every_row_and_resumes(
         (["--method", "random-search", "--eta-z", 1], ["--eta-z is no setting of random-search", "--samples, --sigma"]),
         (["--samples", 3], ["--samples is no setting of zo-pog", "--eta-alpha"]),
         (["--method", "random-search", "--budget", 59], ["--budget is 59", "one step costs 60"]),
+        (["--method", "abc-smc", "--loss", "hinge"], ["--loss is 'hinge'", "abc-smc", "'error'"]),
+        (["--method", "bdpl", "--floor", 0.5], ["floor is 0.5", "100 candidates allow 0.01"]),
         (["--loss", "squared"], ["--loss is 'squared'", "cross_entropy, hinge, error"]),
     ],
 )
 def test_settings_belong_to_their_method(zopog: Run, small_task: Path, tmp_path: Path, arguments: list, words: list[str]) -> None:
     options = ["--shots", 3, "--batch-size", 8, "--threads", 1]
     refused(zopog("tune", "--task", small_task, *options, *arguments, "--out", tmp_path / "run"), *words)
+
+
+def test_a_run_that_ends_before_its_budget_ends_its_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    progress = Progress(budget=100, price=10)
+    for step in (1, 2):
+        progress(Record(step, 10 * step, 0, 0, 0.5, 1.0, {"loss": 0.7}))
+    assert not capsys.readouterr().err.endswith("\n")
+    progress.close()
+    progress.close()
+    assert capsys.readouterr().err == "\n"
 
 
 def test_a_missing_package_says_what_to_install(

@@ -59,9 +59,16 @@ def test_options_of_all_methods_do_not_clash() -> None:
             assert type(field.default) is tune.method_options()[field.name][0], (name, field.name)
 
 
-def test_every_method_has_both_presets() -> None:
+def method_or_skip(name: str, preset):
+    if METHODS[name].package is not None:
+        pytest.importorskip(METHODS[name].package, reason="this method needs the extra methods")
+    return method_class(name)(preset.n_positions, preset.n_candidates, preset.dim, preset.method, 0)
+
+
+def test_every_method_has_both_presets_and_they_fit_it() -> None:
     presets = pytest.importorskip("zopog_ref.app.presets", reason="the command line needs the extra cpu")
     assert {(m, s) for m in METHODS for s in ("embedded", "paper")} == set(presets.PRESETS)
     for (name, _), preset in presets.PRESETS.items():
         assert preset.method_name == name
         assert type(preset.method) is settings_class(name)
+        assert method_or_skip(name, preset).loss in (None, preset.loss)

@@ -17,6 +17,7 @@ class Progress:
         self.best: float | None = None
         self.started: float | None = None
         self.first_step = 0
+        self.line_is_open = False
 
     def __call__(self, record: Record) -> None:
         """Show where the run stands after a step."""
@@ -35,9 +36,15 @@ class Progress:
             f"   {self._time_left(now, record.step)}"
         )
         sys.stderr.write(f"\r{line:<78}" if self.live else line + "\n")
-        if self.live and last:
-            sys.stderr.write("\n")
+        self.line_is_open = self.live
         sys.stderr.flush()
+
+    def close(self) -> None:
+        """End the line that rewrites itself: a run may be over before its budget is."""
+        if self.line_is_open:
+            sys.stderr.write("\n")
+            sys.stderr.flush()
+        self.line_is_open = False
 
     def _time_left(self, now: float, step: int) -> str:
         done = step - self.first_step

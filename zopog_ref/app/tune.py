@@ -166,7 +166,13 @@ def check_numbers(preset: Preset, shots: int, seed: int, classes: int) -> None:
     if not 0 <= seed < 1 << 64:
         raise InputError(f"--seed is {seed}; it must be in [0, 2^64)")
     ledger = Ledger(preset.budget, batch_size=preset.batch_size)
-    cost = search.step_price(method_of(preset, seed), ledger, shots * classes, preset.batch_size)
+    try:
+        method = method_of(preset, seed)
+    except ValueError as error:  # a setting that does not fit n, N or d
+        raise InputError(str(error)) from error
+    if method.loss not in (None, preset.loss):
+        raise InputError(f"--loss is {preset.loss!r}, but {preset.method_name} sees only the {method.loss!r} loss")
+    cost = search.step_price(method, ledger, shots * classes, preset.batch_size)
     if preset.budget < cost:
         raise InputError(f"--budget is {preset.budget} calls and one step costs {cost}: raise it, or use fewer samples")
 
@@ -236,6 +242,7 @@ def _run(
     ledger, rows = experiment.ledger(), len(experiment.train.labels)
     price = search.step_price(method, ledger, rows, preset.batch_size)
     method, objective = on_backend(config.get("backend", "numpy"), method, experiment.objective(ledger, folder))
+    progress = Progress(preset.budget, price, quiet)
     result = search.run(
         method,
         objective,
@@ -243,9 +250,10 @@ def _run(
         batch_size=preset.batch_size,
         dev=experiment.dev_score,
         store=folder,
-        on_step=Progress(preset.budget, price, quiet),
+        on_step=progress,
         should_stop=should_stop,
     )
+    progress.close()
     for warning in folder.warnings:
         say(warning)
     if result.stop_reason == "interrupted":
