@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["TensorFileError", "read_metadata", "read_tensors", "write_atomically", "write_tensors"]
+__all__ = ["TensorFileError", "in_place", "read_metadata", "read_tensors", "write_atomically", "write_tensors"]
 
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -71,6 +71,26 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise TensorFileError(f"{path}: __metadata__ must map strings to strings, got {metadata!r:.200}")
     return metadata
+
+
+def in_place(arrays: Mapping[str, np.ndarray]) -> tuple[Path | None, dict[str, tuple[str, int]]]:
+    """Which arrays are still where `read_tensors` found them: a folder, and name -> (file name, offset in bytes).
+
+    Arrays with memory of their own are left out, and those of any second folder.
+    """
+    folder: Path | None = None
+    places: dict[str, tuple[str, int]] = {}
+    for name, array in arrays.items():
+        base: Any = array
+        while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
+            base = base.base
+        if not isinstance(base, np.memmap) or base.filename is None or not array.flags.c_contiguous:
+            continue
+        path = Path(base.filename)
+        folder = path.parent if folder is None else folder
+        if path.parent == folder:
+            places[name] = path.name, array.ctypes.data - base.ctypes.data + base.offset
+    return folder, places
 
 
 def write_tensors(
