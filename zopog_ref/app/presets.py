@@ -62,7 +62,7 @@ PRESETS = {
         method=Settings.paper(),
     ),
     ("bdpl", "embedded"): Preset(
-        about="found on dev with the embedded model (docs/bdpl.md says how)",
+        about="a start on the embedded model (docs/bdpl.md says why these)",
         method=bdpl.Settings(),
         method_name="bdpl",
     ),
@@ -75,7 +75,8 @@ PRESETS = {
         method_name="bdpl",
     ),
     ("bbt", "embedded"): Preset(
-        about="found on dev with the embedded model (docs/bbt.md says how)",
+        about="a start on the embedded model (docs/bbt.md says why these)",
+        scale=3.0,
         method=bbt.Settings(),
         method_name="bbt",
     ),
@@ -88,7 +89,8 @@ PRESETS = {
         method_name="bbt",
     ),
     ("catcma", "embedded"): Preset(
-        about="found on dev with the embedded model (docs/catcma.md says how)",
+        about="a start on the embedded model (docs/catcma.md says why these)",
+        scale=3.0,
         method=catcma.Settings(),
         method_name="catcma",
     ),
@@ -99,8 +101,8 @@ PRESETS = {
         method_name="catcma",
     ),
     ("sspt", "embedded"): Preset(
-        about="found on dev with the embedded model (docs/sspt.md says how)",
-        method=sspt.Settings(),
+        about="a start on the embedded model (docs/sspt.md says why these)",
+        method=sspt.Settings(decay=0.03),
         method_name="sspt",
     ),
     ("sspt", "paper"): Preset(
@@ -139,10 +141,10 @@ PRESETS = {
     ),
     ("abc-smc", "embedded"): Preset(
         about="chosen for the embedded model, not searched for (docs/gflf.md)",
-        dim=20,
+        dim=10,
         scale=0.4,
         loss="error",
-        method=gflf_abc_smc.Settings(),
+        method=gflf_abc_smc.Settings(members=20),
         method_name="abc-smc",
     ),
     ("abc-smc", "paper"): Preset(
@@ -169,7 +171,8 @@ PRESETS = {
         method_name="clip-tuning",
     ),
     ("random-search", "embedded"): Preset(
-        about="found on dev with the embedded model (docs/random-search.md says how)",
+        about="a start on the embedded model (docs/random-search.md says why these)",
+        scale=3.0,
         method=random_search.Settings(),
         method_name="random-search",
     ),
