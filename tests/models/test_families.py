@@ -162,6 +162,8 @@ def test_a_discriminator_cannot_be_prompted(tmp_path: Path) -> None:
         ("distilbert", {"n_heads": 5}, "dim 32 is not a multiple of n_heads 5"),
         ("distilbert", {"activation": "swish"}, "activation 'swish' is not supported"),
         ("electra", {"embedding_size": "16"}, "embedding_size must be a positive whole number, got '16'"),
+        ("distilbert", {"n_layers": 10**9}, "n_layers makes 1000000000 layers; more than 4096 are not supported"),
+        ("albert", {"inner_group_num": 10**9}, "inner_group_num makes 3000000000 layers; more than 4096"),
         ("albert", {"num_hidden_groups": 0}, "num_hidden_groups must be a positive whole number, got 0"),
         ("albert", {"num_hidden_groups": 2}, r"missing tensors: albert.encoder.albert_layer_groups.1.albert_layers.0"),
     ],

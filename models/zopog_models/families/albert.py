@@ -8,7 +8,7 @@ Groups stand in order: layer i of L belongs to group ⌊i · groups / L⌋.
 from dataclasses import replace
 
 from .bert import Bert, bert_embeddings
-from .encoder import EmbeddingNames, EncoderArchitecture, HeadNames, LayerNames
+from .encoder import EmbeddingNames, EncoderArchitecture, HeadNames, LayerNames, check_layers
 from .family import Config
 
 
@@ -25,6 +25,7 @@ class Albert(Bert):
         values = {"hidden_act": "gelu_new"} | dict(config.values)
         bert = super().read(replace(config, values=values))
         groups, inner = config.size("num_hidden_groups", 1), config.size("inner_group_num", 1)
+        check_layers(config, "inner_group_num", bert.layers * inner)
         return replace(
             bert,
             embedding_size=config.size("embedding_size", 128),

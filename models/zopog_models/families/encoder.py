@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from .family import Architecture, CheckpointError, Config, Family, without_tensorflow_spelling
 
+MAX_LAYERS = 4096  # a limit, so that a wrong number is an error and not an endless list of missing tensors
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 
 
@@ -157,7 +158,14 @@ def common_numbers(config: Config, **names: str) -> dict[str, Any]:
             f"{config.path}: {names['hidden_size']} {sizes['hidden_size']} is not a multiple of {names['heads']} "
             f"{sizes['heads']}"
         )
+    check_layers(config, names["layers"], sizes["layers"])
     return sizes
+
+
+def check_layers(config: Config, name: str, layers: int) -> None:
+    """Raises CheckpointError for more layers than any model has."""
+    if layers > MAX_LAYERS:
+        raise CheckpointError(f"{config.path}: {name} makes {layers} layers; more than {MAX_LAYERS} are not supported")
 
 
 BERT_NUMBERS = {
