@@ -226,7 +226,15 @@ def test_several_tasks_have_an_overview(found: dict[str, Any]) -> None:
     two = copy.deepcopy(found)
     two["tasks"].append(copy.deepcopy(two["tasks"][0]) | {"name": "other"})
     assert "Across tasks" in page(two)
+    assert "On other, " in page(two)
     assert "Across tasks" not in page(found)
+
+
+def test_calls_of_different_sizes_are_said_to_be_so(found: dict[str, Any]) -> None:
+    other = copy.deepcopy(found)
+    other["methods"][1]["batch_size"] = 128
+    assert "A call is not the same for all" in page(other)
+    assert "A call is not the same for all" not in page(found)
 
 
 # -- panels --------------------------------------------------------------------------------------------------------

@@ -63,9 +63,17 @@ def _head(found: dict[str, Any]) -> str:
     return (
         f'<header><p class="eyebrow">zopog compare</p><h1>{count(len(methods), "method")}, {found["budget"]:,} calls each</h1>'
         f'<p class="lead">Every run learns a prompt for the frozen model <em>{escape(found["model"])}</em> from {found["shots"]} rows a class, and sees '
-        "nothing of the model but what a call answers: one call is one prompt on one mini-batch. All methods have the same rows, the same candidates "
-        f'and the same budget.</p><div class="tiles">{shown}</div></header>'
+        f'nothing of the model but what a call answers: one call is one prompt on one mini-batch. {_fairness(methods)}</p><div class="tiles">{shown}</div></header>'
     )
+
+
+def _fairness(methods: Sequence[dict[str, Any]]) -> str:
+    """What is equal, and what is not: a call on more rows is a larger call."""
+    sizes = {method["batch_size"] for method in methods}
+    if len(sizes) == 1:
+        return "All methods have the same rows and the same budget."
+    each = ", ".join(f"{method['name']} {method['batch_size']}" for method in methods)
+    return f"<b>A call is not the same for all:</b> the mini-batches have different sizes ({escape(each)}); compare sequences too."
 
 
 def _failed(found: dict[str, Any]) -> str:
@@ -76,7 +84,7 @@ def _failed(found: dict[str, Any]) -> str:
 
 
 def _short(found: dict[str, Any], tasks: Sequence[dict[str, Any]]) -> str:
-    items = [sentence for task in tasks for sentence in _sentences(task, len(tasks) > 1)]
+    items = _sentences(tasks[0], False) if len(tasks) == 1 else [" ".join(_sentences(task, True)) for task in tasks]
     if len(found["seeds"]) <= _MOST_SEEDS_TO_WARN:
         items.append(f"With {count(len(found['seeds']), 'seed')} the intervals are wide wherever seeds differ much; more seeds narrow them more than more test rows do.")
     return f'<section><h2>In short</h2><ul class="short">{"".join(f"<li>{item}</li>" for item in items)}</ul></section>' if items else ""
