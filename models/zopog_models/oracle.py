@@ -17,9 +17,11 @@ class FrozenModelOracle:
     """A frozen model on the rows of one split, addressed by candidate indices and points of the subspace.
 
     encoded: the rows; label_ids: as in `FrozenModel.logits`; candidates (N,): the token id of every candidate index;
-    projection: A (n·E, d), float32. Attributes: n_positions (n), n_candidates (N), dim (d), n_classes (C), lengths
-    (rows,): tokens of each row, the prompt included; hidden_units (layers, F). Nothing here counts calls: that is the
-    caller's ledger.
+    projection: A (n·E, d), float32. reduced: the model in fewer bits (`FrozenModel.reduced`), which reads prompts that
+    share one z; prompts that differ in z, as those of a two-point difference do, it reads only with differences=True:
+    at a small radius its rounding can be larger than the difference. Attributes: n_positions (n), n_candidates (N), dim
+    (d), n_classes (C), lengths (rows,): tokens of each row, the prompt included; hidden_units (layers, F). Nothing here
+    counts calls: that is the caller's ledger.
     """
 
     def __init__(
@@ -30,6 +32,9 @@ class FrozenModelOracle:
         candidates: np.ndarray,
         projection: np.ndarray,
         n_positions: int,
+        *,
+        reduced: FrozenModel | None = None,
+        differences: bool = False,
     ) -> None:
         width = n_positions * model.embedding_size
         if projection.ndim != 2 or projection.shape[0] != width:
@@ -44,6 +49,8 @@ class FrozenModelOracle:
         self.lengths = encoded.lengths + n_positions
         self.hidden_units = model.hidden_units
         self._model = model
+        self._reduced = reduced
+        self._differences = differences
         self._encoded = encoded
         self._label_ids = label_ids
         self._candidates = np.asarray(candidates, np.int64)
@@ -62,18 +69,19 @@ class FrozenModelOracle:
         count, size = len(tokens), len(examples)
         # Distinct z first: the prompts of a policy step all share one.
         points, point = np.unique(z, axis=0, return_inverse=True)  # (U, d), (K,)
+        model = self._reader(len(points) == 1)
         pairs = np.concatenate([tokens, point.reshape(-1, 1)], axis=1)  # (K, n + 1)
         pairs, prompt = np.unique(pairs, axis=0, return_inverse=True)  # (P, n + 1), (K,)
         offsets = self._offsets(points)[pairs[:, -1]]  # (P, n, E)
         rows = np.tile(examples, len(pairs))
         index = np.repeat(np.arange(len(pairs)), size)
-        logits = self._run(rows, pairs[:, :-1], offsets, index)  # (P·B, C)
+        logits = self._run(model, rows, pairs[:, :-1], offsets, index)  # (P·B, C)
         return logits.reshape(len(pairs), size, self.n_classes)[prompt.reshape(count)]
 
     def thinned(self, unit_mask: np.ndarray) -> "FrozenModelOracle":
         """The same rows, read by `FrozenModel.thinned(unit_mask)`; unit_mask (layers, F)."""
         oracle = copy.copy(self)
-        oracle._model = self._model.thinned(unit_mask)
+        oracle._model, oracle._reduced = self._model.thinned(unit_mask), None
         return oracle
 
     def _per_example(self, tokens: np.ndarray, z: np.ndarray, examples: np.ndarray) -> np.ndarray:
@@ -84,19 +92,28 @@ class FrozenModelOracle:
         result = np.empty((count * size, self.n_classes), np.float32)
         # Slices are cut along the lengths, so that rows of like length still meet in a chunk.
         order = np.argsort(self.lengths[rows], kind="stable")
+        model = self._reader(one_point=False)
         at_once = max(1, _OFFSET_BYTES // max(1, 4 * self._project.rows))
         for start in range(0, len(order), at_once):
             part = order[start : start + at_once]
             offsets = self._offsets(z[part])
-            result[part] = self._run(rows[part], tokens[owner[part]], offsets, np.arange(len(part)))
+            result[part] = self._run(model, rows[part], tokens[owner[part]], offsets, np.arange(len(part)))
         return result.reshape(count, size, self.n_classes)
 
     def _offsets(self, z: np.ndarray) -> np.ndarray:
         """A z as (U, n, E)."""
         return self._project(z).reshape(len(z), self.n_positions, self._model.embedding_size)
 
-    def _run(self, rows: np.ndarray, tokens: np.ndarray, offsets: np.ndarray, index: np.ndarray) -> np.ndarray:
-        return self._model.logits(
+    def _reader(self, one_point: bool) -> FrozenModel:
+        """The model that reads these prompts: the reduced one, where there is one and it may."""
+        if self._reduced is None or not (one_point or self._differences):
+            return self._model
+        return self._reduced
+
+    def _run(
+        self, model: FrozenModel, rows: np.ndarray, tokens: np.ndarray, offsets: np.ndarray, index: np.ndarray
+    ) -> np.ndarray:
+        return model.logits(
             [self._encoded.ids[row] for row in rows],
             self._encoded.answer_position[rows],
             self._candidates[tokens],

@@ -5,7 +5,7 @@ depend on the text. With K prompts on B rows, K · (n + 1) + K · B · L positio
 K · B · (n + 1 + L). What comes out is what the plain graph gives, but for rounding.
 """
 
-from functools import cached_property
+import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,7 @@ from .rows import ModelRows
 from .session import Session
 
 if TYPE_CHECKING:
+    from .precision import Runner
     from .runtime import FrozenModel
 
 __all__ = ["PrefixReuse"]
@@ -37,14 +38,15 @@ class PrefixReuse:
         assert isinstance(a, DecoderArchitecture)
         self.first = first
         self._shape = (a.layers, 2, a.key_heads * a.head_width)
-        self._session = session
-        self._parts = (checkpoint, weights, device)
+        self._session: Runner = session
+        # It multiplies with the weights as they are, so it has no copy of its own: its rows are few.
+        self._prefix_session = Session(*build_prefix(checkpoint, weights), device, prepack=False)
 
-    @cached_property
-    def _prefix_session(self) -> Session:
-        # Opened when first needed. It multiplies with the other session's weights as they are: its rows are few.
-        checkpoint, weights, device = self._parts
-        return Session(*build_prefix(checkpoint, weights), device, prepack=False)
+    def with_rows_read_by(self, session: "Runner") -> "PrefixReuse":
+        """The same prefixes, rows read by another session of the same model."""
+        reuse = copy.copy(self)
+        reuse._session = session
+        return reuse
 
     def nothing(self, prompts: int) -> np.ndarray:
         """The prefix of rows that are read from their beginning: no positions."""
@@ -91,7 +93,6 @@ class PrefixReuse:
                 feeds["prefix"] = found[int(owner[chunk[0]])]
                 result[chunk] = self._session.run("logits", feeds)
 
-            self._prefix_session  # noqa: B018  opened here, not in several threads at once
             model.run_all(compute, _chunks(part, model.chunk_rows))
             chunks = []
             for prefix in part:  # a chunk has one prefix; rows of like length share one

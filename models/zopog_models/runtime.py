@@ -21,6 +21,7 @@ from .families.encoder import EncoderArchitecture
 from .graph import GraphBuilder, build, build_projection
 from .graph.encoder import build as build_encoder
 from .hub import fetch, is_hub_id
+from .precision import Runner, open_reduced
 from .prefix import PrefixReuse
 from .rows import ModelRows
 from .session import ProviderError, Session, require_device
@@ -86,7 +87,7 @@ class FrozenModel:
     Attributes: name, family, hidden_size (D), embedding_size (E, the soft prompt's width: D in most families),
     vocab_size, max_positions (prompt included), embedding_std, mask_id, pad_id, cls_id, sep_id, special_ids (of all
     special tokens), tokenizer, sha256, tokenizer_sha256, injection, device, providers, threads, hidden_units
-    (layers, F): the units of a feed-forward block.
+    (layers, F): the units of a feed-forward block, precision.
     """
 
     def __init__(
@@ -124,13 +125,16 @@ class FrozenModel:
         decoder = isinstance(architecture, DecoderArchitecture)
         first = 0 if self.cls_id is None else 1
         model_bytes, weights = build(checkpoint, self.injection, first=first, reuse=decoder)
-        self._session = Session(model_bytes, weights, device)
+        self.precision = "fp32"
+        self._first = first
+        session = Session(model_bytes, weights, device)
+        self._session: Runner = session
         self._weights = weights
         self._fixed_feeds: dict[str, np.ndarray] = {}
         self._reuse: PrefixReuse | None = None
         if decoder:
-            self._reuse = PrefixReuse(checkpoint, self._session, weights, first=first, device=device)
-        self.providers = self._session.providers
+            self._reuse = PrefixReuse(checkpoint, session, weights, first=first, device=device)
+        self.providers = session.providers
         self._checkpoint = checkpoint
 
     @cached_property
@@ -227,6 +231,31 @@ class FrozenModel:
     def _thinnable_session(self) -> Session:
         graph = build_encoder(self._checkpoint, self.injection, thinned=True, graph=GraphBuilder(self._weights))
         return Session(*graph, self.device)
+
+    def reduced(self, precision: str) -> "FrozenModel":
+        """This model computed in "int8" or "bf16" (device "cpu"), or "fp16" (device "cuda"); see `precision`.
+
+        It shares weights that stay as they are, the tokenizer and the threads with this one; keys and values of a
+        decoder's prompt stay float32. Raises ValueError (unknown, not for this device, a thinned network) and
+        ProviderError (bf16: OpenVINO is missing, or the processor has no bfloat16).
+        """
+        if self._fixed_feeds:
+            raise ValueError(f"a thinned network is read in fp32 only, {precision!r} was asked for")
+        _ = self._workers  # made here, so that all copies share them
+        network = copy.copy(self)
+        network.precision = precision
+        network._session = open_reduced(
+            self._checkpoint,
+            self._weights,
+            precision,
+            injection=self.injection,
+            first=self._first,
+            reuse=self._reuse is not None,
+            device=self.device,
+            threads=self.threads,
+        )
+        network._reuse = None if self._reuse is None else self._reuse.with_rows_read_by(network._session)
+        return network
 
     def projector(self, projection: np.ndarray) -> "Projector":
         """z -> A z on this model's device and in its threads; projection is A (rows, d)."""

@@ -3,7 +3,7 @@
 import hashlib
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,9 @@ class Experiment:
     truncated: dict[str, int]  # rows cut to the model's positions, for each split
     _encoded: dict[str, Encoded]
     _projection: NDArray[np.float32]  # A (n D, d)
+    reduced: FrozenModel | None = None  # the model in fewer bits, for what it may answer (see reduce)
+    differences: bool = False  # whether it may answer prompts that differ in z
+    _oracles: dict[str, FrozenModelOracle] = field(default_factory=dict)
 
     def method(self) -> Method:
         """The method with its settings; a fresh state comes from its init()."""
@@ -69,8 +72,18 @@ class Experiment:
 
     def objective(self, ledger: Ledger, journal: Journal | None = None) -> ModelObjective:
         """The training loss, charged to the ledger: the preset's, or the one that the method must see."""
-        loss = self.method().loss or self.preset.loss
-        return ModelObjective(self._oracle("train"), self.train.labels, ledger, loss, journal)
+        return ModelObjective(self._oracle("train"), self.train.labels, ledger, self.loss, journal)
+
+    @property
+    def loss(self) -> str:
+        """The training loss by name: the one that the method must see, or the preset's."""
+        return self.method().loss or self.preset.loss
+
+    def reduce(self, model: FrozenModel, differences: bool) -> None:
+        """Let a model in fewer bits answer: training prompts that share one z, dev scores, and, with differences, all
+        other training prompts as well. The final scores stay the full model's."""
+        self.reduced, self.differences = model, differences
+        self._oracles.clear()
 
     def dev_score(self, prompts: Sequence[WeightedPrompt]) -> DevScore:
         """The task's metric and the cross-entropy on the dev rows, of what would be deployed: mean or votes.
@@ -122,9 +135,16 @@ class Experiment:
         )
 
     def _oracle(self, split: str) -> FrozenModelOracle:
+        if split not in self._oracles:
+            self._oracles[split] = self.oracle_of(self.model, split, self.reduced)
+        return self._oracles[split]
+
+    def oracle_of(self, model: FrozenModel, split: str, reduced: FrozenModel | None = None) -> FrozenModelOracle:
+        """The rows of a split as another model of the same tokens reads them."""
         return FrozenModelOracle(
-            self.model, self._encoded[split], self.labels, self.candidates, self._projection, self.preset.n_positions
-        )
+            model, self._encoded[split], self.labels, self.candidates, self._projection, self.preset.n_positions,
+            reduced=reduced, differences=self.differences,
+        )  # fmt: skip
 
 
 def method_of(preset: Preset, seed: int) -> Method:

@@ -23,6 +23,7 @@ from zopog_ref.app.backends import BACKENDS, on_backend, open_backend
 from zopog_ref.app.errors import InputError, Interrupted
 from zopog_ref.app.experiment import Experiment, check_repeatable, configuration, method_of, prepare, preset_of
 from zopog_ref.app.metrics import classification_metrics
+from zopog_ref.app.precision import PRECISIONS, SCOPES, check_options, use_precision
 from zopog_ref.app.predictions import Predictions, save_predictions
 from zopog_ref.app.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, Preset, default_preset
 from zopog_ref.app.progress import Progress
@@ -52,6 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--backend", choices=BACKENDS, help="of the mathematics outside the model (default: numpy)")
     parser.add_argument("--threads", type=int, help="default: all cores")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="of the policy step and the dev scores, if it agrees with fp32 on this run's rows (default: fp32)",
+    )
+    parser.add_argument("--precision-scope", choices=SCOPES, help="all: of zeroth-order steps too (default: policy)")
+    parser.add_argument(
+        "--precision-anyway", action="store_true", default=None, help="use it even if it does not agree with fp32"
+    )
     parser.add_argument("--method", choices=tuple(METHODS), help="default: zo-pog; zopog methods says what there is")
     parser.add_argument("--settings", choices=SETTINGS_NAMES, help="named settings (default: the model's own)")
     parser.add_argument("--shots", type=int, default=16, help="training rows a class (default 16)")
@@ -111,6 +121,7 @@ def _start(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[s
     task, source = chosen_task(arguments)
     settings, method = arguments.settings or default_preset(arguments.model), arguments.method or "zo-pog"
     preset = chosen_preset(method, settings, vars(arguments))
+    precision = check_options(vars(arguments))
     check_numbers(preset, arguments.shots, arguments.seed, len(task.labels))
     backend = arguments.backend or "numpy"
     open_backend(backend, method_of(preset, arguments.seed))  # said now if it is missing, not after the model is loaded
@@ -118,6 +129,9 @@ def _start(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[s
     experiment = prepare(model, task, preset, arguments.seed, arguments.shots)
     config = configuration(experiment, model=model.source, shots=arguments.shots, settings=settings)
     config["task"]["source"], config["backend"] = source, backend
+    if precision != "fp32":
+        scope = arguments.precision_scope or "policy"
+        config["precision"] = use_precision(experiment, precision, scope, bool(arguments.precision_anyway))
     path = arguments.out or free_name(Path("runs") / f"{task.name}-{method}-{arguments.seed}")
     folder = RunFolder.create(path, config)
     say(f"run folder {path}, model {model.source}, task {task.name}")
@@ -216,7 +230,15 @@ def task_of(config: dict[str, Any]) -> Task:
 
 def _reopen(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[str, Any]]:
     fixed = ("task", "train", "dev", "test", "template", "labels", "method", "settings", "out", "pooling", "backend")
-    names = (*fixed, "temperature", *PRESET_FIELDS, *method_options())
+    names = (
+        *fixed,
+        "precision",
+        "precision_scope",
+        "precision_anyway",
+        "temperature",
+        *PRESET_FIELDS,
+        *method_options(),
+    )
     given = [_option(name) for name in names if getattr(arguments, name) is not None]
     if given:
         raise InputError(f"{', '.join(given)}: fixed when the run was started; --resume goes on with what it had")
@@ -225,6 +247,8 @@ def _reopen(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[
         model = _open_model(config["model"], arguments, config.get("pooling"), config.get("temperature"))
         experiment = prepare(model, task_of(config), preset_of(config), config["seed"], config["shots"])
         check_repeatable(config, experiment)
+        if saved := config.get("precision"):
+            experiment.reduce(experiment.model.reduced(saved["precision"]), saved["scope"] == "all")
     except BaseException:
         folder.close()
         raise
@@ -295,6 +319,7 @@ def _result(
         "test_accuracy": tuned and tuned["accuracy"],
         "test_metrics": tuned,
         "manual_metrics": manual,
+        **({"precision": config["precision"]} if "precision" in config else {}),
         "prompt_tokens": [[experiment.model.tokenizer.id_to_token(int(i)) for i in ids] for ids in prompt.ids],
         "n": preset.n_positions,
         "N": preset.n_candidates,

@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from ..tensor_file import in_place
 from . import onnx_format
 from .onnx_format import Attribute
+from .quantized import quantize
 
 OPSET = 23  # the first with Attention as a standard operator
-PRECISIONS = {"fp32": np.float32, "fp16": np.float16}
+PRECISIONS = {"fp32": np.float32, "fp16": np.float16, "int8": np.float32}  # what is not a linear map's weight, and sums
 _PAGE = 4096  # weights in a file begin at multiples of this, so that they can be mapped into memory
 
 
@@ -18,7 +20,8 @@ class GraphBuilder:
     Weights enter the model as names, dtypes and shapes only; the arrays are in `initializers`, for
     `SessionOptions.add_external_initializers`, or for a file beside the model's (`external_data`). shared: arrays of
     another graph of the same model, by name, to use instead of copies. precision: "fp32" or "fp16", of the weights and
-    of what is computed with them; inputs and outputs are float32 in any case. location: the weights' file.
+    of what is computed with them; "int8": linear maps as in `quantized`, all else fp32. Inputs and outputs are float32
+    in any case. location: the weights' file.
     """
 
     def __init__(
@@ -32,6 +35,8 @@ class GraphBuilder:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         self._shared = shared or {}
         self._dtype = PRECISIONS[precision]
+        self._integers = precision == "int8"
+        self._quantized: dict[str, list[str]] = {}
         self._location = location
         self.initializers: dict[str, np.ndarray] = {}
         self._nodes: list[bytes] = []
@@ -84,6 +89,21 @@ class GraphBuilder:
             self.initializers[name] = self._stored(name, array) if shared is None else shared
         return name
 
+    def product(self, x: str, name: str, array: np.ndarray, *, transposed: bool = False) -> str:
+        """x W, for a weight W (in, out); transposed: x Wᵀ, for one that is published as (out, in)."""
+        if not self._integers:
+            weight = self.weight(name, array)
+            # A product reads a weight either way, so a transposed one is never written out.
+            return self.op("MatMul", x, self.op("Transpose", weight, perm=(1, 0)) if transposed else weight)
+        if x not in self._quantized:  # queries, keys and values share theirs
+            self._quantized[x] = self.op_many("DynamicQuantizeLinear", x, results=3)
+        integers, scale, zero = self._quantized[x]
+        weight, scales = f"{name}.int8", f"{name}.scales"
+        if weight not in self.initializers:
+            self.initializers[weight], self.initializers[scales] = quantize(array.T if transposed else array)
+        sums = self.op("Cast", self.op("MatMulInteger", integers, weight, zero), to=onnx_format.FLOAT)
+        return self.op("Mul", sums, self.op("Mul", scale, scales))
+
     def _stored(self, name: str, array: np.ndarray) -> np.ndarray:
         if self._dtype == np.float16 and array.size and max(array.max(), -array.min()) > np.finfo(np.float16).max:
             raise ValueError(f"{name} holds values that fp16 cannot: take fp32")
@@ -105,8 +125,11 @@ class GraphBuilder:
             offset += -(-array.nbytes // _PAGE) * _PAGE
 
     def model_bytes(self, name: str, metadata: dict[str, str]) -> bytes:
+        # Of a graph for a session, weights that are still in the checkpoint's file are read from there.
+        in_memory = self._location == onnx_format.EXTERNAL_LOCATION
+        places = in_place(self.initializers)[1] if in_memory else {}
         weights = [
-            onnx_format.tensor(key, array, external=(self._location, offset))
+            onnx_format.tensor(key, array, external=places.get(key, (self._location, offset)))
             for key, (offset, array) in zip(self.initializers, self.external_data(), strict=True)
         ]
         return onnx_format.model(

@@ -11,11 +11,17 @@ matrix.
 
 import numpy as np
 
+from ..checkpoint import Checkpoint
+from .builder import GraphBuilder
 from .decoder import DecoderLayers
 
 
 class GPT2Layers(DecoderLayers):
     """Weights read by the names of `families.gpt2`."""
+
+    def __init__(self, graph: GraphBuilder, checkpoint: Checkpoint) -> None:
+        super().__init__(graph, checkpoint)
+        self._thirds: dict[tuple[str, int], list[str]] = {}
 
     def words(self) -> str:
         return self.table("transformer.wte.weight")
@@ -53,14 +59,22 @@ class GPT2Layers(DecoderLayers):
     def _conv1d(self, x: str, name: str) -> str:
         """x W + b, with W published as (in, out)."""
         g = self.graph
-        return g.op("Add", g.op("MatMul", x, self.table(f"{name}.weight")), self.table(f"{name}.bias"))
+        product = g.product(x, f"{name}.weight", self.tensors[f"{name}.weight"])
+        return g.op("Add", product, self.table(f"{name}.bias"))
 
     def _third(self, x: str, i: int, which: int) -> str:
-        """Queries (which = 0), keys (1) or values (2): a third of c_attn's columns."""
+        """Queries (which = 0), keys (1) or values (2): a third of c_attn's columns.
+
+        In the last layer, where queries are asked for at one position alone, each third is a product of its own.
+        """
         g, d, name = self.graph, self.architecture.hidden_size, f"transformer.h.{i}.attn.c_attn"
+        if i < self.architecture.layers - 1:
+            if (x, i) not in self._thirds:
+                self._thirds[x, i] = g.op_many("Split", self._conv1d(x, name), results=3, axis=-1, num_outputs=3)
+            return self._thirds[x, i][which]
         weight: np.ndarray = self.tensors[f"{name}.weight"][:, which * d : (which + 1) * d]  # (D, D)
         bias: np.ndarray = self.tensors[f"{name}.bias"][which * d : (which + 1) * d]
-        product = g.op("MatMul", x, g.weight(f"{name}.weight.{'qkv'[which]}", weight))
+        product = g.product(x, f"{name}.weight.{'qkv'[which]}", weight)
         return g.op("Add", product, g.weight(f"{name}.bias.{'qkv'[which]}", bias))
 
     def _activation(self, x: str) -> str:

@@ -25,8 +25,8 @@ class Layers:
     def linear(self, x: str, name: str) -> str:
         """x Wᵀ + b, with W published as (out, in)."""
         g = self.graph
-        weight = g.weight(f"{name}.weight.T", self.tensors[f"{name}.weight"].T)  # (in, out)
-        return g.op("Add", g.op("MatMul", x, weight), self.table(f"{name}.bias"))
+        product = g.product(x, f"{name}.weight", self.tensors[f"{name}.weight"], transposed=True)
+        return g.op("Add", product, self.table(f"{name}.bias"))
 
     def layer_norm(self, x: str, name: str) -> str:
         """(x − mean) / √(variance + ε) · γ + β over the last axis."""

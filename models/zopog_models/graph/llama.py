@@ -94,7 +94,7 @@ class LlamaLayers(DecoderLayers):
     def _linear(self, x: str, name: str) -> str:
         """x Wᵀ (+ b), with W published as (out, in)."""
         g = self.graph
-        product = g.op("MatMul", x, g.weight(f"{name}.weight.T", self.tensors[f"{name}.weight"].T))
+        product = g.product(x, f"{name}.weight", self.tensors[f"{name}.weight"], transposed=True)
         bias = f"{name}.bias"
         return g.op("Add", product, self.table(bias)) if bias in self.tensors else product
 

@@ -12,9 +12,10 @@ import numpy as np
 
 Attribute = int | float | str | Sequence[int]
 
-FLOAT, INT64, BOOL, FLOAT16, DOUBLE = 1, 7, 9, 10, 11  # TensorProto.DataType
+FLOAT, INT8, INT64, BOOL, FLOAT16, DOUBLE = 1, 3, 7, 9, 10, 11  # TensorProto.DataType
 _ELEMENT_TYPES = {
     np.dtype(np.float32): FLOAT,
+    np.dtype(np.int8): INT8,
     np.dtype(np.int64): INT64,
     np.dtype(np.bool_): BOOL,
     np.dtype(np.float16): FLOAT16,
