@@ -137,8 +137,8 @@ def _variants(arguments: argparse.Namespace) -> Iterator[Variant]:
             raise InputError(f"{method} has no settings {settings!r}")
         own = {_option(key): value for key, value in changes.get(name, {}).items()}
         parsed = _parsed([part for pair in own.items() for part in pair])
-        given = {key: getattr(parsed, key) for key in changes.get(name, {})}
-        given |= {key: getattr(arguments, key) for key in (*_SHARED, "budget") if getattr(arguments, key) is not None}
+        given = {key: getattr(arguments, key) for key in (*_SHARED, "budget") if getattr(arguments, key) is not None}
+        given |= {key: getattr(parsed, key) for key in changes.get(name, {})}
         yield Variant(name, method, settings, changes.get(name, {}), chosen_preset(method, settings, given))
     if unused := sorted(changes.keys() - set(names)):
         raise InputError(f"--set names {', '.join(unused)}, which is not among --methods {','.join(names)}")
@@ -153,7 +153,7 @@ def _changes(given: list[str]) -> dict[str, dict[str, str]]:
         name = name.replace("-", "_")
         if not (dot and equals and method and value):
             raise InputError(f"--set {text!r} is not METHOD.NAME=VALUE, such as bbt.popsize=40")
-        if name not in method_options():
+        if name not in (*method_options(), *_SHARED):
             raise InputError(f"--set {text!r}: no method has a setting {name!r}")
         changes.setdefault(method, {})[name] = value
     return changes
