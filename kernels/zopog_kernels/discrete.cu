@@ -11,12 +11,9 @@ BLOCK_KERNEL zopog_probabilities(uint64 seed, uint32 step, uint32 purpose, int n
     EACH_THREAD(t) {
         double most = minus_infinity();
         for (int64 j = t; j < n_candidates; j += THREADS) {
-            double exponent = log(alpha_row[j]);
-            if (noisy) {
-                const uint64 element = static_cast<uint64>(row * n_candidates + j);
-                exponent += to_gumbel(word({seed, step, purpose}, element));
-            }
-            exponent /= tau;
+            double noise = 0.0;
+            if (noisy) noise = to_gumbel(word({seed, step, purpose}, static_cast<uint64>(row * n_candidates + j)));
+            const double exponent = (log(alpha_row[j]) + noise) * (1.0 / tau);
             p_row[j] = exponent;
             most = exponent > most ? exponent : most;
         }

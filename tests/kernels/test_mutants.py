@@ -39,7 +39,7 @@ MUTANTS: dict[str, tuple[str, str, Callable[[KernelBackend], None], str]] = {
     "last row of a chunk lost": ("row < end_row", "row < end_row - 1", parity.check_gradient, "ascending"),
     "chunks added in another order": ("partial[chunk * dim + column];", "partial[(chunks - 1 - chunk) * dim + column];", parity.check_gradient, "ascending"),
     "gradient not divided by its rows": ("total / static_cast<double>(rows)", "total", parity.check_gradient, "ascending"),
-    "temperature forgotten": ("exponent /= tau;", "", parity.check_probabilities, "ascending"),
+    "temperature forgotten": (" * (1.0 / tau);", ";", parity.check_probabilities, "ascending"),
     "alpha of another row": ("alpha + row % n * n_candidates", "alpha + row / n * n_candidates % (n * n_candidates)", parity.check_probabilities, "ascending"),
     "half of the tree not added": ("if (t < width) sum", "if (t < width / 2) sum", parity.check_probabilities, "ascending"),
     "the maximum overwritten while others read it": ("sum[t] = total;", "largest[t] = sum[t] = total;", parity.check_probabilities, "ascending"),
