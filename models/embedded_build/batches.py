@@ -1,8 +1,9 @@
-"""Turns the pretraining text into batches, a line a row, rows of like length together.
+"""Turns the pretraining text into batches: short rows most of the time, packed rows for the rest.
 
 A prompt puts 20 to 50 tokens between [CLS] and the text, so in use the text stands where a short line
-never does. To make those positions familiar, half of the rows start at a later position than 1 (the
-[CLS] stays at 0).
+never does. Two things make those positions familiar: a short row's text may start at a later position
+than 1 (the [CLS] stays at 0), and a part of the batches holds rows in which lines that follow each
+other in one section are packed together up to the model's length.
 """
 
 from collections.abc import Iterator
@@ -21,9 +22,12 @@ Ids = NDArray[np.int64]
 class Batching:
     """Shapes of the batches and the masking, as in BERT (15%: 80% mask, 10% random, 10% kept)."""
 
-    rows: int = 128
-    offset_share: float = 0.5  # of the rows
-    max_offset: int = 128
+    short_rows: int = 128
+    packed_rows: int = 24
+    packed_share: float = 0.2  # of the batches
+    packed_lengths: tuple[int, int] = (48, 184)
+    offset_share: float = 0.5  # of the short rows
+    max_offset: int = 64
     max_positions: int = 192
     mask_share: float = 0.15
 
@@ -38,6 +42,19 @@ class Batch:
     targets: Ids
 
 
+def pack(lines: list[list[int]], lengths: tuple[int, int], rng: np.random.Generator) -> list[list[int]]:
+    """Joins consecutive lines into rows, each up to a length drawn from `lengths`."""
+    rows: list[list[int]] = []
+    row: list[int] = []
+    room = int(rng.integers(*lengths))
+    for line in lines:
+        if row and len(row) + len(line) > room:
+            rows.append(row)
+            row, room = [], int(rng.integers(*lengths))
+        row = row + line
+    return [*rows, row] if row else rows
+
+
 def _grouped(rows: list[list[int]], size: int, rng: np.random.Generator) -> list[list[list[int]]]:
     """Batches of rows of similar length: sorted within windows of 50 batches of a random order."""
     order = [rows[i] for i in rng.permutation(len(rows))]
@@ -48,10 +65,17 @@ def _grouped(rows: list[list[int]], size: int, rng: np.random.Generator) -> list
     return batches
 
 
-def rows_forever(lines: list[list[int]], size: int, rng: np.random.Generator) -> Iterator[list[list[int]]]:
-    """Groups of `size` rows, epoch after epoch, each epoch in a new order."""
+def rows_forever(
+    sections: dict[str, list[list[int]]], batching: Batching, rng: np.random.Generator, packed: bool
+) -> Iterator[list[list[int]]]:
+    """Groups of rows, epoch after epoch, each epoch in a new order."""
     while True:
-        groups = _grouped(lines, size, rng)
+        if packed:
+            rows = [r for lines in sections.values() for r in pack(lines, batching.packed_lengths, rng)]
+        else:
+            rows = [line for lines in sections.values() for line in lines]
+        size = batching.packed_rows if packed else batching.short_rows
+        groups = _grouped(rows, size, rng)
         for i in rng.permutation(len(groups)):
             yield groups[i]
 
@@ -83,6 +107,10 @@ def masked(rows: list[list[int]], batching: Batching, vocabulary: int, rng: np.r
 def batches(sections: dict[str, list[list[int]]], batching: Batching, vocabulary: int, seed: int) -> Iterator[Batch]:
     """An endless, seeded stream of batches."""
     rng = np.random.default_rng(seed)
-    lines = [line for section in sections.values() for line in section]
-    for rows in rows_forever(lines, batching.rows, rng):
-        yield masked(rows, batching, vocabulary, rng, offsets=True)
+    short = rows_forever(sections, batching, rng, packed=False)
+    packed = rows_forever(sections, batching, rng, packed=True)
+    while True:
+        if rng.random() < batching.packed_share:
+            yield masked(next(packed), batching, vocabulary, rng, offsets=False)
+        else:
+            yield masked(next(short), batching, vocabulary, rng, offsets=True)

@@ -4,7 +4,7 @@ Three sections, each in WordNet's file order, one line a text:
 
     definitions   the act of conquering .
     examples      the conquest of space .
-    relations     conquest is a kind of success .
+    relations     success such as conquest .
 
 What is left out, for every synset in a row of `supersense` (train, dev and test), which includes the
 second noun of every row of `hyponym`:
@@ -27,11 +27,10 @@ from embedded_build.wordnet import HYPERNYM, INSTANCE_HYPERNYM, Key, Synset, Wor
 
 SECTIONS = ("definitions", "examples", "relations")
 
-# (part of speech, pointer symbols, template): {a} is the synset that owns the pointer.
-RELATIONS = (
-    ("n", (HYPERNYM,), "{a} is a kind of {b}"),
-    ("n", (INSTANCE_HYPERNYM,), "{a} is a {b}"),
-)
+# What a noun's pointers become: {a} is the synset that owns the pointer, {b} the one above it. Hyponymy is written as
+# in running text, in four of the patterns of Hearst (1992), which take turns.
+HEARST = ("{b} such as {a}", "{a} or another {b}", "{b} , especially {a}", "{a} , a {b}")
+RELATIONS = ((HYPERNYM, HEARST), (INSTANCE_HYPERNYM, ("{a} is a {b}",)))
 
 _SHINGLE = 4  # words; no held-out definition is shorter
 
@@ -68,22 +67,21 @@ def all_held_out(wordnet: WordNet) -> HeldOut:
 
 
 def relation_lines(wordnet: WordNet, synset: Synset, out: HeldOut) -> list[str]:
-    """The relation lines that a kept synset is the subject of.
+    """The relation lines that a kept noun is the subject of: two for each pointer, or one if it has a single name.
 
-    Names take turns (the i-th line has the synset's i-th name), so that every name is a subject somewhere.
+    Its names and the patterns take turns, so that every name is a subject somewhere.
     """
     names = [name for name in synset.names if not out.names_any([name])]
     lines: list[str] = []
-    for pos, symbols, template in RELATIONS:
-        if pos != synset.key[0] or not names:
-            continue
-        for key in synset.targets(*symbols):
+    if synset.key[0] != "n" or not names:
+        return lines
+    for symbol, patterns in RELATIONS:
+        for key in synset.targets(symbol):
             if key not in out.keys:
-                a = names[len(lines) % len(names)]
-                lines.append(template.format(a=a, b=wordnet[key].names[0]))
-    if len(names) > 1 and lines:  # the relation that says most, the first, for a second name
-        key_names = lines[0].replace(names[0], names[1], 1)
-        lines.append(key_names)
+                for _ in names[:2]:
+                    turn = len(lines)
+                    pattern = patterns[(synset.key[1] + turn) % len(patterns)]
+                    lines.append(pattern.format(a=names[turn % len(names)], b=wordnet[key].names[0]))
     return lines
 
 

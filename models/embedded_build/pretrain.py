@@ -37,7 +37,7 @@ SHAPE = {
     "initializer_range": 0.05,  # BERT's 0.02 is made for width 768
     "pad_token_id": 0,
 }
-STEPS = 10_000
+STEPS = 16_000
 PEAK_RATE = 2e-3
 WARM_UP = 0.02  # of the steps
 WEIGHT_DECAY = 0.01

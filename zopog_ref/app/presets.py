@@ -53,7 +53,7 @@ PRESETS = {
     ("zo-pog", "embedded"): Preset(
         about="found on dev with the embedded model (docs/zo-pog.md says how)",
         method=Settings(
-            policy_samples=10, direction_pairs=15, mu=0.1, eta_alpha=10.0, eta_z=0.5, decay=0.03, gumbel="none"
+            policy_samples=2, direction_pairs=19, mu=0.1, eta_alpha=30.0, eta_z=0.35, decay=0.03, gumbel="none"
         ),
     ),
     ("zo-pog", "paper"): Preset(
