@@ -20,6 +20,7 @@ class Shape(NamedTuple):
 
 SHAPES = {"mini": Shape(4, 256, 4, 8192), "base": Shape(12, 768, 12, 50265), "large": Shape(24, 1024, 16, 50265)}
 LABEL_WORDS = 3
+CANDIDATES = 100
 POSITIONS = 514
 
 
@@ -52,7 +53,7 @@ def write_random_model(folder: Path, shape: Shape, seed: int = 0) -> None:
     linear("lm_head.dense", width, width)
     layer_norm("lm_head.layer_norm")
     tensors["lm_head.bias"] = rng.normal(0, 0.02, shape.vocabulary).astype(np.float32)
-    write_tensors(folder / "model.safetensors", tensors)
+    write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})  # older readers ask for it
     (folder / "config.json").write_text(json.dumps(_config(shape), indent=1))
     (folder / "tokenizer.json").write_text(json.dumps(_tokenizer(shape.vocabulary)))
 
@@ -93,7 +94,7 @@ def write_random_inputs(
     path: Path, shape: Shape, n_positions: int, batch: int, text_length: int, seed: int = 0
 ) -> None:
     """One API call as an .npz: text_ids (B, L), answer_position (B,), prompt_ids (1, n), prompt_offset (1, n, D),
-    label_ids (C,).
+    label_ids (C,); for a step of a method also labels (B,), classes, and candidates (N,), token ids.
     """
     rng = np.random.default_rng(seed)
     words = rng.integers(4, shape.vocabulary - 1, (batch, text_length))
@@ -105,4 +106,6 @@ def write_random_inputs(
         prompt_ids=rng.integers(4, shape.vocabulary - 1, (1, n_positions)),
         prompt_offset=rng.normal(0, 0.1, (1, n_positions, shape.hidden)).astype(np.float32),
         label_ids=np.arange(10, 10 + LABEL_WORDS),
+        labels=np.arange(batch) % LABEL_WORDS,
+        candidates=np.arange(20, 20 + CANDIDATES),
     )
