@@ -2,7 +2,9 @@
 
 import csv
 import io
+import itertools
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,6 +29,7 @@ __all__ = [
     "read_rows",
 ]
 
+_PLACE = re.compile(r"#[1-9]\d*")  # a column of a file without a header
 EMBEDDED_TASKS = Path(__file__).parent / "embedded" / "tasks"
 
 
@@ -50,13 +53,14 @@ def load_task(source: str | Path) -> Task:
     except tomllib.TOMLDecodeError as error:
         raise TaskError(f"{path} is not TOML: {error}") from None
     known = {"name", "description", "template", "labels", "train", "dev", "test", "metric", "text_columns"}
+    known |= {"label_column", "skip_labels"}
     if unknown := sorted(content.keys() - known):
         raise TaskError(f"{path}: unknown keys {', '.join(unknown)}; known: {', '.join(sorted(known))}")
     for key in ("template", "labels"):
         if key not in content:
             raise TaskError(f"{path}: {key!r} is missing")
     for key, value in content.items():
-        wanted: type = {"labels": dict, "text_columns": list}.get(key, str)
+        wanted: type = {"labels": dict, "text_columns": list, "skip_labels": list}.get(key, str)
         if not isinstance(value, wanted):
             raise TaskError(f"{path}: {key!r} must be a {wanted.__name__}, got {value!r}")
     for key in content.keys() & {"train", "dev", "test"}:
@@ -70,16 +74,19 @@ def embedded_tasks() -> list[Task]:
 
 
 def read_rows(path: str | Path, task: Task) -> Rows:
-    """Read a .tsv (no quoting), .csv (quoted) or .jsonl file with the task's text columns and `label`.
+    """Read a .tsv or .txt (no quoting), .csv (quoted) or .jsonl file with the task's text columns and its labels.
 
-    Raises TaskError naming the file and the line: unreadable, empty, bad UTF-8, a missing column, an unknown label.
+    Columns named #1, #2, ... are those of a file without a header. Raises TaskError naming the file and the line:
+    unreadable, empty, bad UTF-8, a missing column, an unknown label.
     """
     path = Path(path)
     index = {value: i for i, value in enumerate(task.labels)}
     texts: list[tuple[str, ...]] = []
     labels: list[int] = []
-    for line, record in _records(path, (*task.text_columns, "label")):
+    for line, record in _records(path, (*task.text_columns, task.label_column)):
         *row, label = record
+        if label in task.skip_labels:
+            continue
         if label not in index:
             raise TaskError(f"{path}, line {line}: unknown label {label!r}; the task's labels: {', '.join(index)}")
         texts.append(tuple(row))
@@ -87,6 +94,11 @@ def read_rows(path: str | Path, task: Task) -> Rows:
     if not texts:
         raise TaskError(f"{path} holds no rows")
     return Rows(texts, np.array(labels, np.int64))
+
+
+def columns_of(path: Path, wanted: Sequence[str]) -> None:
+    """See that a file's first row has these columns. Raises TaskError as `read_rows`."""
+    next(_records(path, tuple(wanted)), None)
 
 
 def few_shot(labels: np.ndarray, shots: int, order: np.ndarray, *, names: Sequence[str] | None = None) -> np.ndarray:
@@ -136,13 +148,18 @@ def _records(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[s
                 yield line, _json_values(path, line, raw, columns)
         return
     fields: Iterator[tuple[int, list[str]]]
-    if kind == ".tsv":  # no quoting: every quote mark is text
+    if kind in (".tsv", ".txt"):  # no quoting: every quote mark is text
         fields = ((line, raw.rstrip("\r").split("\t")) for line, raw in enumerate(text.split("\n"), start=1))
     elif kind == ".csv":
         fields = _csv_fields(path, text)
     else:
         raise TaskError(f"{path}: unknown kind of file {kind!r}; give .tsv, .csv or .jsonl")
-    header = next(fields)[1]
+    first = next(fields)
+    if all(_PLACE.fullmatch(column) for column in columns):
+        header = [f"#{place}" for place in range(1, len(first[1]) + 1)]
+        fields = itertools.chain([first], fields)
+    else:
+        header = first[1]
     if missing := [column for column in columns if column not in header]:
         raise TaskError(f"{path}: missing column {', '.join(missing)}; the header has: {', '.join(header)}")
     places = [header.index(column) for column in columns]
@@ -173,7 +190,7 @@ def _json_values(path: Path, line: int, raw: str, columns: tuple[str, ...]) -> l
     values = []
     for column in columns:
         value = record.get(column)
-        if column == "label" and isinstance(value, (int, bool)):
+        if column == columns[-1] and isinstance(value, (int, bool)):
             value = str(value).lower() if isinstance(value, bool) else str(value)
         if not isinstance(value, str):
             raise TaskError(f"{path}, line {line}: column {column!r} must be a string, got {value!r:.80}")

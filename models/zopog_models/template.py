@@ -26,7 +26,8 @@ class Task:
     template holds {text}, or {text_a} and {text_b}, and {mask} once; {sep} stands for the model's separator token. A
     sentence-embedding model has no {mask}: `require_mask` and `encode` see to it that template and model go together.
     labels: label value -> label word, in the order of the class indices. text_columns: the columns of the data files
-    that fill the template's texts, in order. metric: how predictions are scored.
+    that fill the template's texts, in order; label_column: of the label; rows whose label is in skip_labels are left
+    out. metric: how predictions are scored.
     """
 
     name: str
@@ -38,6 +39,8 @@ class Task:
     description: str = ""
     metric: str = "accuracy"
     text_columns: tuple[str, ...] = ("text",)
+    label_column: str = "label"
+    skip_labels: tuple[str, ...] = ()
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -56,6 +59,8 @@ def make_task(
     description: str = "",
     metric: str = "accuracy",
     text_columns: Sequence[str] | None = None,
+    label_column: str = "label",
+    skip_labels: Sequence[str] = (),
 ) -> Task:
     """A checked task. Raises TaskError: two masks, unknown placeholders, fewer than two labels, an unknown metric."""
     slots = _checked_template(template)
@@ -71,14 +76,18 @@ def make_task(
         raise TaskError(f"task {name!r}: unknown metric {metric!r}; known: {', '.join(METRICS)}")
     train, dev, test = (None if file is None else Path(file) for file in (train, dev, test))
     words = {str(value): word for value, word in labels.items()}
-    return Task(name, template, words, train, dev, test, description, metric, columns)
+    skipped = tuple(skip_labels)
+    return Task(name, template, words, train, dev, test, description, metric, columns, label_column, skipped)
 
 
 def replace_template(task: Task, template: str) -> Task:
     """The same rows and labels with another template. Raises TaskError as `make_task`."""
     files = (task.train, task.dev, task.test)
     about = {"name": task.name, "description": task.description, "metric": task.metric}
-    return make_task(template, task.labels, *files, **about, text_columns=task.text_columns)
+    return make_task(
+        template, task.labels, *files, **about, text_columns=task.text_columns, label_column=task.label_column,
+        skip_labels=task.skip_labels,
+    )  # fmt: skip
 
 
 def require_mask(template: str) -> None:

@@ -250,6 +250,8 @@ def configuration(experiment: Experiment, *, model: str, shots: int | None, sett
             "labels": dict(task.labels),
             "metric": task.metric,
             "text_columns": list(task.text_columns),
+            "label_column": task.label_column,
+            "skip_labels": list(task.skip_labels),
             **{name: None if path is None else str(path) for name, path in _files(task).items()},
         },
         "seed": experiment.seed,

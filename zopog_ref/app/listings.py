@@ -2,9 +2,11 @@
 
 import argparse
 import json
+from dataclasses import replace
 
 from zopog_models.families import FAMILIES
 from zopog_models.families.encoder import EncoderFamily
+from zopog_models.published_tasks import published_tasks
 from zopog_models.task import embedded_tasks
 from zopog_ref.methods import METHODS
 
@@ -15,10 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def tasks() -> list[dict[str, str]]:
-    """The embedded tasks; any TOML of the same form is one too."""
+    """The embedded tasks, and the published ones, which need --data; any TOML of the same form is one too."""
+    published = [
+        replace(p.task, description=f"{p.task.description} (with --data DIR)") for p in published_tasks().values()
+    ]
     return [
         {"name": t.name, "about": t.description, "template": t.template, "labels": ", ".join(t.labels)}
-        for t in embedded_tasks()
+        for t in (*embedded_tasks(), *published)
     ]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from zopog_models.bundle import Prediction, Prompt, predict, save_prompt
 from zopog_models.families.sentence import POOLINGS
+from zopog_models.published_tasks import load_published, published_tasks
 from zopog_models.runtime import TEMPERATURE, FrozenModel, load_model
 from zopog_models.task import Rows, embedded_tasks, load_task
 from zopog_models.template import Task, make_task, replace_template
@@ -32,10 +33,17 @@ from zopog_ref.app.uncertainty import ensemble_metrics
 from zopog_ref.methods import METHODS, settings_class
 from zopog_ref.objective import LOSSES, Ledger
 
+_TASK_FIELDS = ("name", "metric", "description", "text_columns", "label_column", "skip_labels")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options; those of the method and the preset come from their dataclasses."""
-    parser.add_argument("--task", help="an embedded task's name or a task TOML (default: supersense)")
+    parser.add_argument(
+        "--task", help="an embedded task's name, a task TOML, or with --data a published task's (default: supersense)"
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="your copy of a published task's files, as GLUE's or with our columns"
+    )
     own = parser.add_argument_group("your own data, instead of --task")
     own.add_argument("--train", type=Path, metavar="FILE", help="TSV, CSV or JSONL with text columns and `label`")
     own.add_argument("--dev", type=Path, metavar="FILE", help="default: other rows of the train file")
@@ -198,11 +206,13 @@ def chosen_task(arguments: argparse.Namespace) -> tuple[Task, str | None]:
         if given:
             raise InputError(f"--{given[0]} describes your own data, but --train is missing")
         name = arguments.task or "supersense"
-        task = load_task(name)
+        task = task_named(name, arguments.data)
         if arguments.template is None:
             return task, name
         # The task's rows and labels with another template: a decoder's has to end with {mask}.
         return replace_template(task, arguments.template), None
+    if arguments.data is not None:
+        raise InputError("--data holds the files of a published --task; --train names a file of your own")
     if arguments.task:
         raise InputError("--task and --train were both given: a task TOML names its own train file")
     if not arguments.template or not arguments.labels:
@@ -218,18 +228,43 @@ def chosen_task(arguments: argparse.Namespace) -> tuple[Task, str | None]:
     return make_task(arguments.template, labels, train, dev, test, name=name), None
 
 
+def task_named(name: str, data: Path | None) -> Task:
+    """An embedded task, a TOML's, or a published one with the user's files. Errors: InputError, TaskError."""
+    if name not in published_tasks():
+        if data is not None:
+            known = ", ".join(published_tasks())
+            raise InputError(f"--data holds the files of a published task, which {name!r} is not: {known}")
+        return load_task(name)
+    if data is None:
+        raise InputError(f"task {name!r} comes without its data: give the folder of its files with --data DIR")
+    return load_published(name, data.resolve())
+
+
 def task_of(config: dict[str, Any]) -> Task:
     """The task a run was started with, from its config.json."""
     saved = config["task"]
     if saved["source"] in {task.name for task in embedded_tasks()}:
         return load_task(saved["source"])
     files = (saved[split] for split in ("train", "dev", "test"))
-    about = {name: saved[name] for name in ("name", "metric", "description", "text_columns") if name in saved}
+    about = {name: saved[name] for name in _TASK_FIELDS if name in saved}
     return make_task(saved["template"], saved["labels"], *files, **about)
 
 
 def _reopen(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[str, Any]]:
-    fixed = ("task", "train", "dev", "test", "template", "labels", "method", "settings", "out", "pooling", "backend")
+    fixed = (
+        "task",
+        "data",
+        "train",
+        "dev",
+        "test",
+        "template",
+        "labels",
+        "method",
+        "settings",
+        "out",
+        "pooling",
+        "backend",
+    )
     names = (
         *fixed,
         "precision",
