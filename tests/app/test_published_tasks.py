@@ -1,11 +1,15 @@
 """`zopog tune --task rte --data DIR`: the papers' tasks on the user's files, and what is said when they are missing."""
 
+import argparse
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from tests.app.conftest import SMALL, Run, same_run
+from zopog_models.published_tasks import published_tasks
 
 NOUNS = ("cat", "dog", "tree", "house", "river", "stone", "bird", "road")
 
@@ -60,3 +64,36 @@ def test_they_are_listed(zopog: Run) -> None:
     assert rows["bbt-snli"]["template"] == " . {text_a} ? {mask} , {text_b}"
     assert "with --data DIR" in rows["wnli"]["about"]
     assert "--data" not in rows["supersense"]["about"]
+
+
+def documented_commands() -> list[str]:
+    """Every zopog command of docs/reproduce.md, and each with the options of every table row below it."""
+    text = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text("utf-8").replace("\\\n", " ")
+    commands, latest = [], ""
+    for line in text.splitlines():
+        if line.strip().startswith("zopog "):
+            latest = re.sub(r"\$\{\w+\W+\}", "rte", line.strip().replace("$seed", "42"))
+            commands.append(latest)
+        elif line.startswith("|") and (found := re.search(r"`(--[^`]+)`", line)):
+            commands.append(f"{latest} {found.group(1)}")
+    return commands
+
+
+@pytest.mark.parametrize("command", documented_commands())
+def test_the_documented_commands_parse(command: str) -> None:
+    from zopog_ref.app import bench, tune
+    from zopog_ref.app.tune import check_numbers, chosen_preset
+
+    _, name, *options = shlex.split(command)
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    {"tune": tune, "bench": bench}[name].add_arguments(parser)
+    arguments = parser.parse_args(options)
+    if name == "tune":
+        published = published_tasks()[arguments.task]
+        preset = chosen_preset(arguments.method, arguments.settings, vars(arguments))
+        check_numbers(preset, arguments.shots, arguments.seed, len(published.task.labels))
+
+
+def test_there_are_documented_commands() -> None:
+    assert len(documented_commands()) > 12
+    assert any("bbt-dbpedia" in command for command in documented_commands())
