@@ -62,7 +62,7 @@ PRESETS = {
         method=Settings.paper(),
     ),
     ("bdpl", "embedded"): Preset(
-        about="a start on the embedded model (docs/bdpl.md says why these)",
+        about="found on dev with the embedded model (docs/bdpl.md says how)",
         method=bdpl.Settings(),
         method_name="bdpl",
     ),
@@ -75,8 +75,8 @@ PRESETS = {
         method_name="bdpl",
     ),
     ("bbt", "embedded"): Preset(
-        about="a start on the embedded model (docs/bbt.md says why these)",
-        scale=3.0,
+        about="found on dev with the embedded model (docs/bbt.md says how)",
+        scale=1.0,
         method=bbt.Settings(),
         method_name="bbt",
     ),
@@ -89,8 +89,8 @@ PRESETS = {
         method_name="bbt",
     ),
     ("catcma", "embedded"): Preset(
-        about="a start on the embedded model (docs/catcma.md says why these)",
-        scale=3.0,
+        about="found on dev with the embedded model (docs/catcma.md says how)",
+        scale=1.0,
         method=catcma.Settings(),
         method_name="catcma",
     ),
@@ -101,8 +101,8 @@ PRESETS = {
         method_name="catcma",
     ),
     ("sspt", "embedded"): Preset(
-        about="a start on the embedded model (docs/sspt.md says why these)",
-        method=sspt.Settings(decay=0.03),
+        about="found on dev with the embedded model (docs/sspt.md says how)",
+        method=sspt.Settings(keep=500, eta_z=0.35, decay=0.03),
         method_name="sspt",
     ),
     ("sspt", "paper"): Preset(
@@ -113,7 +113,7 @@ PRESETS = {
     ),
     ("ensembles", "embedded"): Preset(
         about="from one run on dev with the embedded model (docs/gflf.md)",
-        scale=5.0,
+        scale=1.0,
         method=gflf_ensembles.Settings(members=3),
         method_name="ensembles",
     ),
@@ -127,7 +127,7 @@ PRESETS = {
     ),
     ("cma-elbo", "embedded"): Preset(
         about="chosen for the embedded model, not searched for (docs/gflf.md)",
-        scale=3.0,
+        scale=1.0,
         method=gflf_cma_elbo.Settings(),
         method_name="cma-elbo",
     ),
@@ -158,7 +158,7 @@ PRESETS = {
     ),
     ("clip-tuning", "embedded"): Preset(
         about="chosen for the embedded model, not searched for (docs/clip-tuning.md)",
-        scale=5.0,
+        scale=1.0,
         method=clip_tuning.Settings(networks=2),
         method_name="clip-tuning",
     ),
@@ -172,7 +172,7 @@ PRESETS = {
     ),
     ("random-search", "embedded"): Preset(
         about="a start on the embedded model (docs/random-search.md says why these)",
-        scale=3.0,
+        scale=1.0,
         method=random_search.Settings(),
         method_name="random-search",
     ),
