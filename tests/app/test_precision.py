@@ -88,6 +88,15 @@ def test_below_the_threshold_it_is_refused(zopog: Run, small_task: Path, tmp_pat
     assert result["precision"]["anyway"] is True
 
 
+def test_small_differences_are_really_lost(zopog: Run, small_task: Path, tmp_path: Path) -> None:
+    """Nothing simulated: with a narrow projection and a small radius, whole numbers round the differences away."""
+    options = ["--settings", "paper", "--scale", 0.1, "--precision", "int8"]
+    code, _, error = tune(zopog, small_task, tmp_path / "all", *options, "--precision-scope", "all")
+    assert code == 2
+    assert "keep --precision-scope policy, or use it all the same with --precision-anyway" in error
+    assert tune(zopog, small_task, tmp_path / "policy", *options)[0] == 0
+
+
 @pytest.mark.parametrize("method", ["zo-pog", "sspt", "random-search"])
 def test_the_steps_on_z_are_measured_where_they_are_asked_for(
     zopog: Run, small_task: Path, tmp_path: Path, method: str

@@ -82,7 +82,7 @@ def use_precision(experiment: Experiment, precision: str, scope: str, anyway: bo
     if agreement.least < THRESHOLD and not anyway:
         raise InputError(
             f"{agreement.text()}. Below {THRESHOLD} it is refused: take fp32"
-            + (", keep --precision-scope policy," if scope == "all" else "")
+            + (", keep --precision-scope policy," if scope == "all" and agreement.policy >= THRESHOLD else "")
             + " or use it all the same with --precision-anyway"
         )
     say(agreement.text())
