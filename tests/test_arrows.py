@@ -14,7 +14,7 @@ ALLOWED = {
     "core": {"numpy", "zopog_ref"},
     "methods": {"numpy", "zopog_ref", "cma", "cmaes"},
     "app": {"numpy", "zopog_ref", "zopog_models", "zopog_kernels", "sklearn"},
-    "models": {"numpy", "zopog_models", "onnxruntime", "tokenizers", "onnx", "huggingface_hub", "openvino"},
+    "models": {"numpy", "zopog_models", "onnxruntime", "tokenizers", "onnx", "huggingface_hub", "openvino", "urllib3", "mlserver"},
     "kernels": {"numpy", "zopog_kernels", "cupy"},
 }
 

@@ -6,14 +6,15 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
 from zopog_models.bundle import Prediction, Prompt, load_prompt, predict
-from zopog_models.runtime import load_model
+from zopog_models.runtime import TEMPERATURE, FrozenModel, load_model
 from zopog_models.template import make_task
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.remote import is_remote, open_remote
 from zopog_ref.app.run_folder import read_json, say
 from zopog_ref.app.uncertainty import entropy, expected_entropy, mutual_information, predictive
 
@@ -40,8 +41,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Answer each text with its label, the labels' probabilities and, for several prompts, how they differ."""
     if not arguments.file and not arguments.text:
         raise InputError("nothing to label: give --text, a JSONL file, or - to read JSONL from standard input")
-    prompt, name, pooling = _prompt_and_model(arguments)
-    model = load_model(arguments.model or name, device=arguments.device, threads=arguments.threads, pooling=pooling)
+    prompt, tuned = _prompt_and_config(arguments)
+    name, pooling = arguments.model or tuned["model"], tuned.get("pooling")
+    if is_remote(name):
+        if "remote" not in tuned:
+            raise InputError(f"{name} is an address, and this prompt was not tuned there: give the model's folder")
+        model: FrozenModel = open_remote(name, tuned["remote"], pooling, tuned.get("temperature", TEMPERATURE))
+    else:
+        model = load_model(name, device=arguments.device, threads=arguments.threads, pooling=pooling)
     texts = _texts(arguments, make_task(prompt.template, prompt.labels).slots)
     truncated = 0
     while rows := list(islice(texts, ROWS_AT_ONCE)):
@@ -55,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _prompt_and_model(arguments: argparse.Namespace) -> tuple[Prompt, str, str | None]:
+def _prompt_and_config(arguments: argparse.Namespace) -> tuple[Prompt, dict[str, Any]]:
     folder = arguments.run
     if not (folder / "prompt.safetensors").exists():
         if (folder / "config.json").exists() and not (folder / "prompt").exists():
@@ -65,7 +72,7 @@ def _prompt_and_model(arguments: argparse.Namespace) -> tuple[Prompt, str, str |
         raise InputError(f"{arguments.run} is neither a run folder nor a prompt folder")
     config = folder.parent / "config.json"
     tuned = read_json(config, "") if config.exists() else {"model": "embedded"}
-    return load_prompt(folder), tuned["model"], tuned.get("pooling")
+    return load_prompt(folder), tuned
 
 
 def _texts(arguments: argparse.Namespace, columns: tuple[str, ...]) -> Iterator[Text]:

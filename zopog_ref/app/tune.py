@@ -19,6 +19,7 @@ from zopog_models.published_tasks import load_published, published_tasks
 from zopog_models.runtime import TEMPERATURE, FrozenModel, load_model
 from zopog_models.task import Rows, embedded_tasks, load_task
 from zopog_models.template import Task, make_task, replace_template
+from zopog_models.transport import ServiceError
 from zopog_ref import search
 from zopog_ref.app.backends import BACKENDS, on_backend, open_backend
 from zopog_ref.app.errors import InputError, Interrupted
@@ -28,6 +29,9 @@ from zopog_ref.app.precision import PRECISIONS, SCOPES, check_options, use_preci
 from zopog_ref.app.predictions import Predictions, save_predictions
 from zopog_ref.app.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, Preset, default_preset
 from zopog_ref.app.progress import Progress
+from zopog_ref.app.remote import add_arguments as add_remote_arguments
+from zopog_ref.app.remote import check_options as check_remote_options
+from zopog_ref.app.remote import close_requests, is_remote, keep_requests, open_remote, remote_settings, requests_of
 from zopog_ref.app.run_folder import RunFolder, free_name, read_json, say, write_json
 from zopog_ref.app.uncertainty import ensemble_metrics
 from zopog_ref.methods import METHODS, settings_class
@@ -54,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     own.add_argument("--labels", metavar="VALUE=WORD,...", help='label values and their words: "0=bad,1=good"')
     parser.add_argument(
-        "--model", default="embedded", help="embedded, a Hugging Face folder, or org/name[@revision] on the hub"
+        "--model",
+        default="embedded",
+        help="embedded, a Hugging Face folder, org/name[@revision] on the hub, or the address of a served model",
     )
     parser.add_argument("--pooling", choices=POOLINGS, help="read the model as a sentence-embedding model")
     parser.add_argument("--temperature", type=float, help=f"of a sentence-embedding model (default {TEMPERATURE:g})")
@@ -77,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="run folder (default: runs/TASK-METHOD-SEED)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on from the last checkpoint of a run folder")
     parser.add_argument("--json", action="store_true", help="the result as JSON on stdout, nothing else there")
+    add_remote_arguments(parser)
     numbers = parser.add_argument_group("settings, to change one at a time")
     defaults = PRESETS["zo-pog", "embedded"]
     for name in PRESET_FIELDS:
@@ -121,7 +128,10 @@ def learn(arguments: argparse.Namespace, should_stop: Callable[[], bool], quiet:
     folder, experiment, config = _start(arguments) if arguments.resume is None else _reopen(arguments)
     try:
         return folder.path, _run(folder, experiment, config, should_stop, quiet)
+    except ServiceError as error:
+        raise ServiceError(f"{error}. Nothing paid for is lost: zopog tune --resume {folder.path}") from error
     finally:
+        close_requests(experiment.model)
         folder.close()
 
 
@@ -131,17 +141,22 @@ def _start(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[s
     preset = chosen_preset(method, settings, vars(arguments))
     precision = check_options(vars(arguments))
     check_numbers(preset, arguments.shots, arguments.seed, len(task.labels))
+    check_remote_options(vars(arguments), preset)
     backend = arguments.backend or "numpy"
     open_backend(backend, method_of(preset, arguments.seed))  # said now if it is missing, not after the model is loaded
-    model = _open_model(arguments.model, arguments, arguments.pooling, arguments.temperature)
+    remote = remote_settings(vars(arguments)) if is_remote(arguments.model) else None
+    model = _open_model(arguments.model, arguments, arguments.pooling, arguments.temperature, remote)
     experiment = prepare(model, task, preset, arguments.seed, arguments.shots)
     config = configuration(experiment, model=model.source, shots=arguments.shots, settings=settings)
     config["task"]["source"], config["backend"] = source, backend
+    if remote is not None:
+        config["remote"] = remote
     if precision != "fp32":
         scope = arguments.precision_scope or "policy"
         config["precision"] = use_precision(experiment, precision, scope, bool(arguments.precision_anyway))
     path = arguments.out or free_name(Path("runs") / f"{task.name}-{method}-{arguments.seed}")
     folder = RunFolder.create(path, config)
+    keep_requests(model, path)
     say(f"run folder {path}, model {model.source}, task {task.name}")
     say(f"settings {settings}: {preset.about}")
     for split, count in experiment.truncated.items():
@@ -151,11 +166,14 @@ def _start(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[s
 
 
 def _open_model(
-    source: str, arguments: argparse.Namespace, pooling: str | None, temperature: float | None
-) -> FrozenModel:
+    source: str, arguments: argparse.Namespace, pooling: str | None, temperature: float | None,
+    remote: Mapping[str, Any] | None = None,
+) -> FrozenModel:  # fmt: skip
     temperature = TEMPERATURE if temperature is None else temperature
     if not 0 < temperature < float("inf"):
         raise InputError(f"--temperature is {temperature}; it must be a positive number")
+    if remote is not None:
+        return open_remote(source, remote, pooling, temperature)
     return load_model(
         source, device=arguments.device, threads=arguments.threads, pooling=pooling, temperature=temperature
     )
@@ -279,11 +297,15 @@ def _reopen(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[
         raise InputError(f"{', '.join(given)}: fixed when the run was started; --resume goes on with what it had")
     folder, config = RunFolder.open(arguments.resume)
     try:
-        model = _open_model(config["model"], arguments, config.get("pooling"), config.get("temperature"))
+        # A served model may have moved: then --model says where to, and its hash has to be the same.
+        source = arguments.model if is_remote(arguments.model) and "remote" in config else config["model"]
+        remote = remote_settings(vars(arguments), config["remote"]) if "remote" in config else None
+        model = _open_model(source, arguments, config.get("pooling"), config.get("temperature"), remote)
         experiment = prepare(model, task_of(config), preset_of(config), config["seed"], config["shots"])
         check_repeatable(config, experiment)
         if saved := config.get("precision"):
             experiment.reduce(experiment.model.reduced(saved["precision"]), saved["scope"] == "all")
+        keep_requests(model, folder.path)
     except BaseException:
         folder.close()
         raise
@@ -355,6 +377,7 @@ def _result(
         "test_metrics": tuned,
         "manual_metrics": manual,
         **({"precision": config["precision"]} if "precision" in config else {}),
+        **requests_of(experiment.model),
         "prompt_tokens": [[experiment.model.tokenizer.id_to_token(int(i)) for i in ids] for ids in prompt.ids],
         "n": preset.n_positions,
         "N": preset.n_candidates,
