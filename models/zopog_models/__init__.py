@@ -1,7 +1,9 @@
 """The frozen language model of a prompt-learning run, as a black box: NumPy, ONNX Runtime, tokenizers, no PyTorch."""
 
+from .bound import DeviceMemory
 from .bundle import Prediction, Prompt, PromptError, PromptMismatch, load_prompt, predict, save_prompt
 from .checkpoint import CheckpointError, load_checkpoint
+from .device_oracle import DeviceOracle
 from .encoding import Encoded, encode, label_ids, label_targets
 from .oracle import FrozenModelOracle
 from .runtime import FrozenModel, load_model
@@ -13,6 +15,8 @@ from .vocabulary import VocabularyError, pmi_candidates
 
 __all__ = [
     "CheckpointError",
+    "DeviceMemory",
+    "DeviceOracle",
     "Encoded",
     "FrozenModel",
     "FrozenModelOracle",

@@ -7,10 +7,15 @@ import numpy as np
 from .encoding import Encoded
 from .runtime import FrozenModel
 
-__all__ = ["FrozenModelOracle"]
+__all__ = ["FrozenModelOracle", "rows_at_once"]
 
 # Offsets that may be in memory at once. Per-example directions need one (n, E) offset for every row.
 _OFFSET_BYTES = 64 * 2**20
+
+
+def rows_at_once(width: int, chunk_rows: int) -> int:
+    """Rows whose offsets, `width` float32 numbers each, are in memory at once: whole chunks, one at least."""
+    return max(1, _OFFSET_BYTES // max(1, 4 * width * chunk_rows)) * chunk_rows
 
 
 class FrozenModelOracle:
@@ -93,7 +98,7 @@ class FrozenModelOracle:
         # Slices are cut along the lengths, so that rows of like length still meet in a chunk.
         order = np.argsort(self.lengths[rows], kind="stable")
         model = self._reader(one_point=False)
-        at_once = max(1, _OFFSET_BYTES // max(1, 4 * self._project.rows))
+        at_once = rows_at_once(self._project.rows, model.chunk_rows)
         for start in range(0, len(order), at_once):
             part = order[start : start + at_once]
             offsets = self._offsets(z[part])
@@ -123,6 +128,11 @@ class FrozenModelOracle:
         )
 
     def _check(self, tokens: np.ndarray, z: np.ndarray, examples: np.ndarray) -> None:
+        self._check_shapes(tokens, z, examples)
+        self._check_range("tokens", tokens, self.n_candidates)
+        self._check_range("examples", examples, len(self._encoded.ids))
+
+    def _check_shapes(self, tokens: np.ndarray, z: np.ndarray, examples: np.ndarray) -> None:
         if tokens.ndim != 2 or tokens.shape[1] != self.n_positions:
             raise ValueError(f"tokens must have shape (K, {self.n_positions}), got {tokens.shape}")
         if examples.ndim != 1:
@@ -130,11 +140,9 @@ class FrozenModelOracle:
         allowed = ((len(tokens), self.dim), (len(tokens), len(examples), self.dim))
         if z.shape not in allowed:
             raise ValueError(f"z must have shape {allowed[0]} or {allowed[1]}, got {z.shape}")
-        for name, array, limit in (
-            ("tokens", tokens, self.n_candidates),
-            ("examples", examples, len(self._encoded.ids)),
-        ):
-            if array.dtype.kind not in "iu":
-                raise ValueError(f"{name} must be whole numbers, got dtype {array.dtype}")
-            if array.size and not 0 <= array.min() <= array.max() < limit:
-                raise ValueError(f"{name} must lie between 0 and {limit - 1}, got {array.min()} to {array.max()}")
+
+    def _check_range(self, name: str, array: np.ndarray, limit: int) -> None:
+        if array.dtype.kind not in "iu":
+            raise ValueError(f"{name} must be whole numbers, got dtype {array.dtype}")
+        if array.size and not 0 <= array.min() <= array.max() < limit:
+            raise ValueError(f"{name} must lie between 0 and {limit - 1}, got {array.min()} to {array.max()}")

@@ -39,6 +39,7 @@ def open_reduced(
     reuse: bool,
     device: str,
     threads: int,
+    stream: int | None = None,
 ) -> Runner:
     """The model's graph in another precision. weights: of the full one, shared where they stay as they are.
 
@@ -57,7 +58,7 @@ def open_reduced(
     content, arrays = build(checkpoint, injection, first=first, reuse=reuse, graph=graph)
     if precision == "bf16":
         return OpenVINOSession(content, graph, threads)
-    return Session(content, arrays, device)
+    return Session(content, arrays, device, stream=stream)
 
 
 class OpenVINOSession:

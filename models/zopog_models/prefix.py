@@ -32,7 +32,14 @@ class PrefixReuse:
     """Reads rows with few prompts through a graph that was built with reuse=True; session and weights are its own."""
 
     def __init__(
-        self, checkpoint: Checkpoint, session: Session, weights: dict[str, np.ndarray], *, first: int, device: str
+        self,
+        checkpoint: Checkpoint,
+        session: Session,
+        weights: dict[str, np.ndarray],
+        *,
+        first: int,
+        device: str,
+        stream: int | None = None,
     ) -> None:
         a = checkpoint.architecture
         assert isinstance(a, DecoderArchitecture)
@@ -40,7 +47,7 @@ class PrefixReuse:
         self._shape = (a.layers, 2, a.key_heads * a.head_width)
         self._session: Runner = session
         # It multiplies with the weights as they are, so it has no copy of its own: its rows are few.
-        self._prefix_session = Session(*build_prefix(checkpoint, weights), device, prepack=False)
+        self._prefix_session = Session(*build_prefix(checkpoint, weights), device, prepack=False, stream=stream)
 
     def with_rows_read_by(self, session: "Runner") -> "PrefixReuse":
         """The same prefixes, rows read by another session of the same model."""

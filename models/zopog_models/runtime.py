@@ -7,7 +7,7 @@ can change a bit of the result.
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -15,14 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from .bound import Tensor
 from .checkpoint import Checkpoint, load_checkpoint
 from .families.decoder import DecoderArchitecture
 from .families.encoder import EncoderArchitecture
-from .graph import GraphBuilder, build, build_projection
+from .graph import GraphBuilder, build
 from .graph.encoder import build as build_encoder
 from .hub import fetch, is_hub_id
 from .precision import Runner, open_reduced
 from .prefix import PrefixReuse
+from .projector import Projector
 from .rows import ModelRows
 from .session import ProviderError, Session, require_device
 from .tokenizer import open_tokenizer, special_ids, word_space
@@ -47,6 +49,7 @@ def load_model(
     injection: str | None = None,
     pooling: str | None = None,
     temperature: float = TEMPERATURE,
+    stream: int | None = None,
 ) -> "FrozenModel":
     """Open a frozen model: "embedded", a folder with config.json, *.safetensors and tokenizer.json, or org/name.
 
@@ -55,7 +58,8 @@ def load_model(
     device is "cpu" or "cuda"; threads is the size of the pool (default: the cores this process may use);
     injection says where the soft prompt is added, see `graph.build` (default: where its family's official code does).
     pooling, "mean" or "cls", makes an encoder a sentence-embedding model (default: what its folder says, see
-    `families.sentence`); temperature, by which its cosines are multiplied.
+    `families.sentence`); temperature, by which its cosines are multiplied. stream: the address of the CUDA stream to
+    compute on (default: one of its own), such as that of the arrays a `DeviceOracle` reads.
     Raises CheckpointError, TensorFileError, ProviderError, ValueError; never falls back to another device.
     """
     require_device(device)  # before anything is downloaded
@@ -68,6 +72,7 @@ def load_model(
         threads=threads,
         injection=injection,
         temperature=temperature,
+        stream=stream,
     )
 
 
@@ -100,6 +105,7 @@ class FrozenModel:
         threads: int | None = None,
         injection: str | None = None,
         temperature: float = TEMPERATURE,
+        stream: int | None = None,
     ) -> None:
         require_device(device)  # before any work on the weights
         if not 0 < temperature < np.inf:
@@ -117,6 +123,7 @@ class FrozenModel:
         self.hidden_units = (architecture.layers, architecture.intermediate_size)
         self.injection = checkpoint.family.injections[0] if injection is None else injection
         self.device = device
+        self.stream = stream
         self.threads = _thread_count(threads)
         self.chunk_rows = CHUNK_ROWS[device]
         self.tokenizer = open_tokenizer(checkpoint)
@@ -127,13 +134,13 @@ class FrozenModel:
         model_bytes, weights = build(checkpoint, self.injection, first=first, reuse=decoder)
         self.precision = "fp32"
         self._first = first
-        session = Session(model_bytes, weights, device)
+        session = Session(model_bytes, weights, device, stream=stream)
         self._session: Runner = session
         self._weights = weights
         self._fixed_feeds: dict[str, np.ndarray] = {}
         self._reuse: PrefixReuse | None = None
         if decoder:
-            self._reuse = PrefixReuse(checkpoint, session, weights, first=first, device=device)
+            self._reuse = PrefixReuse(checkpoint, session, weights, first=first, device=device, stream=stream)
         self.providers = session.providers
         self._checkpoint = checkpoint
 
@@ -230,7 +237,7 @@ class FrozenModel:
     @cached_property
     def _thinnable_session(self) -> Session:
         graph = build_encoder(self._checkpoint, self.injection, thinned=True, graph=GraphBuilder(self._weights))
-        return Session(*graph, self.device)
+        return Session(*graph, self.device, stream=self.stream)
 
     def reduced(self, precision: str) -> "FrozenModel":
         """This model computed in "int8" or "bf16" (device "cpu"), or "fp16" (device "cuda"); see `precision`.
@@ -253,13 +260,39 @@ class FrozenModel:
             reuse=self._reuse is not None,
             device=self.device,
             threads=self.threads,
+            stream=self.stream,
         )
         network._reuse = None if self._reuse is None else self._reuse.with_rows_read_by(network._session)
         return network
 
-    def projector(self, projection: np.ndarray) -> "Projector":
+    def projector(self, projection: np.ndarray) -> Projector:
         """z -> A z on this model's device and in its threads; projection is A (rows, d)."""
         return Projector(self, projection)
+
+    @property
+    def bindable(self) -> str:
+        """Why `run_bound` does not work, or ""."""
+        if self._reuse is not None:
+            return (
+                f"{self.name!r} is a decoder, whose prompts' keys and values are computed once, which needs to see on "
+                "the host which prompts are equal"
+            )
+        if self._fixed_feeds:
+            return "it is a thinned network, whose mask is on the host"
+        if not isinstance(self._session, Session):
+            return f"{self.precision} is computed by OpenVINO, which takes arrays of the host"
+        if self.device == "cuda" and self.stream is None:
+            return "it was opened on a CUDA stream of its own: open it with load_model(..., stream=memory.stream)"
+        return ""
+
+    def run_bound(self, inputs: Mapping[str, Tensor], logits: Tensor) -> None:
+        """One chunk of rows, read where they lie: the inputs of `graph.build`, unchecked, and logits (R, C), written.
+
+        Returns before a GPU has computed them. Raises ValueError: see `bindable`.
+        """
+        if not isinstance(self._session, Session) or self.bindable:
+            raise ValueError(self.bindable)
+        self._session.run_bound(inputs, {"logits": logits})
 
     def run_all(self, job: Callable[[Any], None], items: Sequence[Any]) -> None:
         """Call job(item) for all items, `threads` at a time; the first exception is raised here."""
@@ -273,28 +306,6 @@ class FrozenModel:
     @cached_property
     def _workers(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.threads, thread_name_prefix="frozen-model")
-
-
-class Projector:
-    """A z for many z: (U, d) -> (U, rows), float32."""
-
-    _SLICE = 64  # z in one product: a fixed number, so that the threads do not show in the bits
-
-    def __init__(self, model: FrozenModel, projection: np.ndarray) -> None:
-        self._model = model
-        self.rows, self.dim = projection.shape
-        self._session = Session(*build_projection(projection), model.device)
-
-    def __call__(self, z: np.ndarray) -> np.ndarray:
-        z = np.ascontiguousarray(z, np.float32)
-        result = np.empty((len(z), self.rows), np.float32)
-
-        def run(start: int) -> None:
-            part = slice(start, start + self._SLICE)
-            result[part] = self._session.run("offset", {"z": z[part]})
-
-        self._model.run_all(run, range(0, len(z), self._SLICE))
-        return result
 
 
 def _thread_count(threads: int | None) -> int:

@@ -2,12 +2,14 @@
 
 import contextlib
 import io
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
+from .bound import Tensor
 from .tensor_file import in_place
 
 __all__ = ["DEVICES", "ProviderError", "Session", "installed_runtimes", "require_device"]
@@ -26,14 +28,24 @@ class Session:
     """A graph with its weights. `run` may be called from several threads at once.
 
     prepack: keep the weights a second time, in the layout that is fastest to multiply with (ONNX Runtime's habit).
+    stream: the address of the CUDA stream to compute on, which must outlive the session (default: one of its own).
     Raises ValueError (unknown device) and ProviderError; never computes elsewhere than asked.
     """
 
     def __init__(
-        self, model_bytes: bytes, weights: dict[str, np.ndarray], device: str, *, prepack: bool = True
+        self,
+        model_bytes: bytes,
+        weights: dict[str, np.ndarray],
+        device: str,
+        *,
+        prepack: bool = True,
+        stream: int | None = None,
     ) -> None:
         ort = require_device(device)
         provider = DEVICES[device]
+        self._device = device
+        self._unsynchronised = ort.RunOptions()
+        self._unsynchronised.add_run_config_entry("disable_synchronize_execution_providers", "1")
         options = ort.SessionOptions()
         options.log_severity_level = 4  # what matters is raised
         options.intra_op_num_threads = 1  # whoever calls brings the threads
@@ -53,7 +65,7 @@ class Session:
             self._session = ort.InferenceSession(
                 model_bytes,
                 options,
-                providers=[provider] if device == "cpu" else [provider, DEVICES["cpu"]],
+                providers=[provider] if device == "cpu" else [_on_stream(provider, stream), DEVICES["cpu"]],
                 disabled_optimizers=_NOT_ON_THE_CPU if device == "cpu" else None,
             )
         except Exception as error:
@@ -71,6 +83,25 @@ class Session:
     def run(self, output: str, feeds: dict[str, np.ndarray]) -> np.ndarray:
         result: np.ndarray = self._session.run([output], feeds)[0]
         return result
+
+    def run_bound(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
+        """Read and write tensors where they lie, on the session's device. Nothing is copied.
+
+        On CUDA it returns when the work is in the stream that the session was opened on; what follows there finds the
+        outputs written. Raises RuntimeError where a shape is not the graph's.
+        """
+        binding = self._session.io_binding()
+        filled = next(tensor.address for tensor in outputs.values())
+        for name, tensor in inputs.items():  # nothing is read at an empty tensor's address, but it must not be 0
+            address = tensor.address or filled
+            binding.bind_input(name, self._device, 0, tensor.dtype, tensor.shape, address)
+        for name, tensor in outputs.items():
+            binding.bind_output(name, self._device, 0, tensor.dtype, tensor.shape, tensor.address)
+        self._session.run_with_iobinding(binding, self._unsynchronised)
+
+
+def _on_stream(provider: str, stream: int | None) -> str | tuple[str, dict[str, str]]:
+    return provider if stream is None else (provider, {"user_compute_stream": str(stream)})
 
 
 def require_device(device: str) -> Any:
