@@ -96,7 +96,7 @@ def _commands(arguments: argparse.Namespace, folder: str) -> dict[str, list[str]
 
 
 def _measure(sides: dict[str, Side], arguments: argparse.Namespace) -> dict[str, Any]:
-    warm_up = 1 if arguments.what == "run" else 2
+    warm_up = 2 if arguments.what == "loss" else 1
     answers = in_turn(sides, arguments.what, arguments.rounds, warm_up)
     seconds = {name: [answer["seconds"] for answer in found] for name, found in answers.items()}
     names = ("shape", "n_positions", "batch_size", "text_length", "threads", "device", "precision", "precision_scope")
