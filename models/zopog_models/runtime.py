@@ -92,8 +92,10 @@ class FrozenModel:
     Attributes: name, family, hidden_size (D), embedding_size (E, the soft prompt's width: D in most families),
     vocab_size, max_positions (prompt included), embedding_std, mask_id, pad_id, cls_id, sep_id, special_ids (of all
     special tokens), tokenizer, sha256, tokenizer_sha256, injection, device, providers, threads, hidden_units
-    (layers, F): the units of a feed-forward block, precision.
+    (layers, F): the units of a feed-forward block, precision, stream (of a GPU, None: one of its own).
     """
+
+    stream: int | None = None
 
     def __init__(
         self,
@@ -272,6 +274,8 @@ class FrozenModel:
     @property
     def bindable(self) -> str:
         """Why `run_bound` does not work, or ""."""
+        if not hasattr(self, "_session"):
+            return "it is served elsewhere"
         if self._reuse is not None:
             return (
                 f"{self.name!r} is a decoder, whose prompts' keys and values are computed once, which needs to see on "

@@ -205,6 +205,7 @@ def test_a_model_on_cuda_needs_the_stream_of_the_arrays(setting: dict[str, Any])
     assert "a CUDA stream of its own" in model.bindable
     model.stream = 4096
     assert model.bindable == ""
+    assert FrozenModel.__new__(FrozenModel).bindable == "it is served elsewhere"  # as a remote one, made without weights
     assert _on_stream("CUDAExecutionProvider", 4096) == ("CUDAExecutionProvider", {"user_compute_stream": "4096"})
     assert _on_stream("CUDAExecutionProvider", None) == "CUDAExecutionProvider"
 
