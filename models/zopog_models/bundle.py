@@ -2,11 +2,16 @@
 
 `prompt.safetensors` holds everything, numbers and settings, so it is replaced in one piece or not at all.
 `prompt.json` beside it repeats the settings for human eyes; it is never read back.
+
+The format has a whole number as its version. Within one version a file may gain settings and tensors that an older
+program does not know and can do without: it passes them over. What an older program would misread is a new version,
+and refused. A hash of the settings and of every tensor is part of the file, so that a damaged one is refused too.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +28,8 @@ __all__ = ["Prediction", "Prompt", "PromptError", "PromptMismatch", "load_prompt
 SCHEMA = 1
 PREDICTIVES = ("mean", "votes")
 _TENSORS = ("ids", "offsets", "weights", "label_ids")
+_STRINGS = ("template", "injection", "model", "model_sha256", "tokenizer_sha256", "predict")
+_HASHED = "sha256"  # the setting `hash` of a file whose metadata hold the hash of its content
 _LABEL_EMBEDDINGS = "label_embeddings"  # in place of label_ids, in the file of a sentence-embedding model's prompt
 
 
@@ -80,6 +87,7 @@ def save_prompt(folder: str | Path, prompt: Prompt) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
         "schema": SCHEMA,
+        "hash": _HASHED,
         "template": prompt.template,
         "labels": dict(prompt.labels),
         "injection": prompt.injection,
@@ -100,37 +108,62 @@ def save_prompt(folder: str | Path, prompt: Prompt) -> None:
     else:
         tensors["label_ids"] = np.asarray(prompt.label_ids, np.int64)
     text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
-    write_tensors(folder / "prompt.safetensors", tensors, {"prompt": text})
+    write_tensors(folder / "prompt.safetensors", tensors, {"prompt": text, _HASHED: content_sha256(tensors, text)})
     write_atomically(folder / "prompt.json", [text.encode()])
 
 
+def content_sha256(tensors: Mapping[str, np.ndarray], settings: str) -> str:
+    """Of the settings' text, then of each tensor in the order of their names: a line with name, dtype, shape; bytes."""
+    found = hashlib.sha256(settings.encode() + b"\n")
+    for name, array in sorted(tensors.items()):
+        found.update(f"{name} {array.dtype.str} {list(array.shape)}\n".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
 def load_prompt(folder: str | Path) -> Prompt:
-    """Read a saved prompt. Raises PromptError: no prompt there, a damaged file, an unknown version of the format."""
+    """Read a saved prompt. Raises PromptError: no prompt there, a damaged file, an unknown version of the format.
+
+    Settings and tensors that this program does not know are passed over, see above. Files from before there was a
+    hash are read without one.
+    """
     path = Path(folder) / "prompt.safetensors"
     if not path.is_file():
         raise PromptError(f"{folder} holds no tuned prompt (no prompt.safetensors)")
     try:
         # Copied out of the file: a prompt in use must not change when the file is replaced.
         tensors = {name: np.array(array) for name, array in read_tensors(path).items()}
-        settings = json.loads(read_metadata(path).get("prompt", "null"))
+        metadata = read_metadata(path)
+        settings = json.loads(metadata.get("prompt", "null"))
     except TensorFileError as error:
         raise PromptError(str(error)) from error
     except (ValueError, RecursionError) as error:
         raise PromptError(f"{path}: the settings are not JSON: {error}") from None
-    if not isinstance(settings, dict) or settings.get("schema") != SCHEMA:
-        found = settings.get("schema") if isinstance(settings, dict) else None
-        raise PromptError(f"{path}: format version {found!r}, this program reads version {SCHEMA}")
+    _check_version(settings, path)
+    kind, hashed = settings.get("hash"), metadata.get(_HASHED)
+    without = kind is None and hashed is None
+    if not without and (kind != _HASHED or hashed != content_sha256(tensors, metadata["prompt"])):
+        raise PromptError(f"{path} is damaged: its content does not have the sha256 {hashed!r:.80} written in it")
     if _LABEL_EMBEDDINGS in tensors and "label_ids" not in tensors:
         tensors["label_ids"] = tensors.pop(_LABEL_EMBEDDINGS)
-    if set(tensors) != set(_TENSORS):
+    if not set(_TENSORS) <= set(tensors):
         raise PromptError(f"{path}: expected the tensors {', '.join(_TENSORS)}, got {', '.join(tensors)}")
-    del settings["schema"]
+    known = {item.name for item in fields(Prompt)}
+    values = {name: value for name, value in {**settings, **tensors}.items() if name in known}
     try:
-        prompt = Prompt(**{**tensors, **settings})
+        prompt = Prompt(**values)
     except TypeError as error:
         raise PromptError(f"{path}: {error}") from None
     _check(prompt, str(path))
     return prompt
+
+
+def _check_version(settings: Any, path: Path) -> None:
+    found = settings.get("schema") if isinstance(settings, dict) else None
+    if type(found) is not int or found != SCHEMA:
+        newer = type(found) is int and found > SCHEMA
+        advice = ": it was written by a newer program; pip install --upgrade zopog-ref" if newer else ""
+        raise PromptError(f"{path}: format version {found!r:.50}, this program reads version {SCHEMA}{advice}")
 
 
 def predict(model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]]) -> Prediction:
@@ -141,7 +174,7 @@ def predict(model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]]
     texts: R tuples of one string, or two for a template with two texts. Raises PromptMismatch (another model,
     tokenizer or injection point) and TaskError (rows that do not fit the template).
     """
-    _check_match(model, prompt)
+    check_match(model, prompt)
     task = make_task(prompt.template, prompt.labels)
     encoded = encode(texts, task, model, prompt.n_positions)
     count, rows = len(prompt.ids), len(texts)
@@ -164,7 +197,8 @@ def predict(model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]]
     return Prediction(probabilities, per_prompt, encoded.truncated)
 
 
-def _check_match(model: FrozenModel, prompt: Prompt) -> None:
+def check_match(model: FrozenModel, prompt: Prompt) -> None:
+    """Raises PromptMismatch unless the prompt was tuned for this model, tokenizer and injection point."""
     for what, wanted, found in (
         ("model", prompt.model_sha256, model.sha256),
         ("tokenizer", prompt.tokenizer_sha256, model.tokenizer_sha256),
@@ -182,9 +216,27 @@ def _check_match(model: FrozenModel, prompt: Prompt) -> None:
             f"the prompt was tuned with injection {prompt.injection!r}, the model was loaded with "
             f"{model.injection!r}; load it with injection={prompt.injection!r}"
         )
+    # A file can carry the right hashes and still not fit.
+    width, target = prompt.offsets.shape[2], model.hidden_size
+    if width != model.embedding_size or (prompt.label_ids.ndim == 2 and prompt.label_ids.shape[1] != target):
+        raise PromptMismatch(
+            f"the prompt's offsets are {width} wide and its labels {prompt.label_ids.shape}; {model.name!r} has "
+            f"embeddings of {model.embedding_size} and hidden states of {target}"
+        )
+    for name, ids in (("ids", prompt.ids), ("label_ids", prompt.label_ids)):
+        if ids.dtype.kind != "f" and ids.size and (ids.min() < 0 or ids.max() >= model.vocab_size):
+            raise PromptMismatch(
+                f"the prompt's {name} go from {ids.min()} to {ids.max()}, but {model.name!r} knows "
+                f"{model.vocab_size} tokens"
+            )
 
 
 def _check(prompt: Prompt, where: str) -> None:
+    for name in _STRINGS:
+        if not isinstance(getattr(prompt, name), str):
+            raise PromptError(f"{where}: {name} must be a string, got {getattr(prompt, name)!r:.100}")
+    if not isinstance(prompt.about, Mapping):
+        raise PromptError(f"{where}: about must be an object, got {prompt.about!r:.100}")
     try:
         make_task(prompt.template, prompt.labels)
         if np.asarray(prompt.label_ids).ndim < 2:

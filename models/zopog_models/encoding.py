@@ -12,7 +12,7 @@ from .template import Task, TaskError, make_task, require_mask
 if TYPE_CHECKING:
     from .runtime import FrozenModel
 
-__all__ = ["Encoded", "encode", "label_ids", "label_targets"]
+__all__ = ["Encoded", "encode", "label_ids", "label_targets", "row_recipe"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,24 @@ def encode(texts: Sequence[tuple[str, ...]], task: Task, model: "FrozenModel", n
         positions.append(len(row) - 1 if model.mask_id is None else int(np.flatnonzero(row == model.mask_id)[0]))
         lengths.append(len(row))
     return Encoded(rows, np.array(positions, np.int64), truncated, np.array(lengths, np.int64))
+
+
+def row_recipe(task: Task, model: "FrozenModel") -> list[int | str]:
+    """How `encode` makes a row, for whoever has the tokenizer and not this package: token ids, and pieces of text.
+
+    A piece has its texts in place of {text}, {text_a} and {text_b}, each without white space at its ends, and is then
+    tokenised as one string, without special tokens; the ids of all follow one another. Rows that are too long are not
+    provided for. Raises TaskError as `encode`.
+    """
+    parts, specials = _split_template(task, model)
+    names = [f"{{{slot}}}" for slot in task.slots]
+    recipe: list[int | str] = [] if model.cls_id is None else [model.cls_id]
+    for i, part in enumerate(parts):
+        recipe += [specials[i - 1]] if i else []
+        slots = [names[slot] for slot in part.slots]
+        recipe.append("".join(a + b for a, b in zip(part.literals, [*slots, ""], strict=True)))
+    recipe += [] if model.sep_id is None else [model.sep_id]
+    return [piece for piece in recipe if piece != ""]
 
 
 def label_targets(task: Task, model: "FrozenModel") -> np.ndarray:

@@ -19,7 +19,7 @@ from .runtime import locate_model
 from .tensor_file import write_atomically
 from .tokenizer import beginning_id, open_tokenizer
 
-__all__ = ["Exported", "export"]
+__all__ = ["Exported", "export", "write_weights"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def export(
     content, _ = build(checkpoint, injection, first=_first_tokens(checkpoint), graph=graph)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.unlink(missing_ok=True)  # an old graph must not meet new weights
-    size = _write_weights(data, graph)
+    size = write_weights(data, graph)
     write_atomically(out, [content])
     return Exported(
         out, data, len(content), size, checkpoint.family.name, precision, injection, pinned, checkpoint.model_sha256
@@ -77,8 +77,8 @@ def _first_tokens(checkpoint: Checkpoint) -> int:
     return 0 if beginning_id(checkpoint, open_tokenizer(checkpoint)) is None else 1
 
 
-def _write_weights(path: Path, graph: GraphBuilder) -> int:
-    """One array after the other, straight from where it is, under another name until all is there."""
+def write_weights(path: Path, graph: GraphBuilder) -> int:
+    """A builder's weights, one after the other, straight from where it is, under another name until all is there."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         with temporary.open("xb") as file:

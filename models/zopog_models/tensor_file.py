@@ -9,7 +9,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,7 @@ def write_tensors(
     write_atomically(path, [len(text).to_bytes(8, "little"), text, *(arrays[name].tobytes() for name in order)])
 
 
-def write_atomically(path: Path, parts: list[bytes]) -> None:
+def write_atomically(path: Path, parts: Sequence[bytes | memoryview]) -> None:
     """Replace the content of `path` by `parts`, all or nothing: temporary file, fsync, rename, fsync of the folder."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)

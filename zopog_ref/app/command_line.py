@@ -16,6 +16,7 @@ from zopog_ref.objective import BudgetExhausted
 COMMANDS = {
     "tune": ("tune", "learn a prompt for a task"),
     "predict": ("predict", "label texts with a tuned prompt"),
+    "bake": ("bake", "model, prompt and label words in one ONNX file: token ids in, label probabilities out"),
     "compare": ("compare", "methods x tasks x seeds on equal budgets: which to use, and what it gives"),
     "verify": ("verify", "check every line of the theory against exact values"),
     "export": ("export", "a model folder, or a model on the hub, as an ONNX file"),

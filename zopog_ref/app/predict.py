@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Answer each text with its label, the labels' probabilities and, for several prompts, how they differ."""
     if not arguments.file and not arguments.text:
         raise InputError("nothing to label: give --text, a JSONL file, or - to read JSONL from standard input")
-    prompt, tuned = _prompt_and_config(arguments)
+    prompt, tuned = prompt_and_config(arguments)
     name, pooling = arguments.model or tuned["model"], tuned.get("pooling")
     if is_remote(name):
         if "remote" not in tuned:
@@ -62,7 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _prompt_and_config(arguments: argparse.Namespace) -> tuple[Prompt, dict[str, Any]]:
+def prompt_and_config(arguments: argparse.Namespace) -> tuple[Prompt, dict[str, Any]]:
+    """The prompt of a run folder or of the prompt folder inside it, and the configuration it was tuned with."""
     folder = arguments.run
     if not (folder / "prompt.safetensors").exists():
         if (folder / "config.json").exists() and not (folder / "prompt").exists():
