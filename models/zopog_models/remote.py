@@ -69,7 +69,7 @@ class ServedModel(FrozenModel):
         self.tokenizer = open_tokenizer(checkpoint)
         self.mask_id, self.pad_id, self.cls_id, self.sep_id, self.special_ids = special_ids(checkpoint, self.tokenizer)
         self.space = word_space(self.tokenizer)
-        self.precision = "fp32"
+        self.precision, self.stream = "fp32", None
         self._fixed_feeds, self._reuse, self._checkpoint = {}, None, checkpoint
 
     @property
