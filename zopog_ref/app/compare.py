@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from zopog_models.ray_connection import require_ray
 from zopog_ref.app.compare_live import LiveTable
 from zopog_ref.app.compare_page import page
 from zopog_ref.app.compare_plan import Plan, add_shared_options, check_data, check_started, make_plan
@@ -44,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Check, run what is not finished, report. Exit code 1 when a cell failed; the others are reported all the same."""
     if arguments.workers is not None and arguments.workers < 1:
         raise InputError(f"--workers is {arguments.workers}; it must be at least 1")
+    if arguments.executor == "ray":
+        require_ray()
     plan = make_plan(arguments)
     if plan.out.exists() and not plan.out.is_dir():
         raise InputError(f"--out {plan.out} is a file; give a folder")
@@ -72,5 +75,5 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> Errors:
         f"{len(cells)} cells: {len(plan.variants)} methods, {len(plan.tasks)} tasks, {len(plan.seeds)} seeds, "
         f"{plan.budget} calls each; {len(cells) - unfinished} finished already; {workers} at once"
     )
-    show = LiveTable(cells, plan.budget, rewrite=arguments.executor == "process")
+    show = LiveTable(cells, plan.budget, rewrite=arguments.executor != "serial")
     return run_cells(cells, arguments.executor, workers, plan.out, show)

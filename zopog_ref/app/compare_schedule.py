@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zopog_ref.app.compare_cells import STARTED, Cell, run_cell, start_worker
+from zopog_ref.app.compare_cluster import ray_tasks
 from zopog_ref.app.errors import Interrupted
 from zopog_ref.app.tune import stop_requests
 
@@ -61,7 +62,7 @@ def one_after_another(workers: int, log: Path) -> Iterator[Executor]:
 
 
 # name -> (workers, log) -> a context with the Executor; its workers must see the files of the output folder
-EXECUTORS = {"process": process_pool, "serial": one_after_another}
+EXECUTORS = {"process": process_pool, "serial": one_after_another, "ray": ray_tasks}
 
 
 def run_cells(cells: Sequence[Cell], executor: str, workers: int, out: Path, show: Callable[[Errors], None]) -> Errors:

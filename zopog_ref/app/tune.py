@@ -21,7 +21,7 @@ from zopog_models.task import Rows, embedded_tasks, load_task
 from zopog_models.template import Task, make_task, replace_template
 from zopog_models.transport import ServiceError
 from zopog_ref import search
-from zopog_ref.app.backends import BACKENDS, on_backend, open_backend
+from zopog_ref.app.backends import BACKENDS, on_backend, open_backend, stream_of
 from zopog_ref.app.errors import InputError, Interrupted
 from zopog_ref.app.experiment import Experiment, check_repeatable, configuration, method_of, prepare, preset_of
 from zopog_ref.app.metrics import classification_metrics
@@ -34,6 +34,10 @@ from zopog_ref.app.remote import check_options as check_remote_options
 from zopog_ref.app.remote import close_requests, is_remote, keep_requests, open_remote, remote_settings, requests_of
 from zopog_ref.app.run_folder import RunFolder, free_name, read_json, say, write_json
 from zopog_ref.app.uncertainty import ensemble_metrics
+from zopog_ref.app.workers import add_arguments as add_workers_argument
+from zopog_ref.app.workers import check_options as check_workers
+from zopog_ref.app.workers import ended_workers, open_on_workers
+from zopog_ref.backend import NUMPY
 from zopog_ref.methods import METHODS, settings_class
 from zopog_ref.objective import LOSSES, Ledger
 
@@ -83,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="run folder (default: runs/TASK-METHOD-SEED)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on from the last checkpoint of a run folder")
     parser.add_argument("--json", action="store_true", help="the result as JSON on stdout, nothing else there")
+    add_workers_argument(parser)
     add_remote_arguments(parser)
     numbers = parser.add_argument_group("settings, to change one at a time")
     defaults = PRESETS["zo-pog", "embedded"]
@@ -125,6 +130,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def learn(arguments: argparse.Namespace, should_stop: Callable[[], bool], quiet: bool) -> tuple[Path, dict[str, Any]]:
     """Start or resume a run and carry it to its end: its folder and result. Errors: Interrupted after saving."""
+    check_workers(arguments)
+    with ended_workers(arguments):
+        return _learn(arguments, should_stop, quiet)
+
+
+def _learn(arguments: argparse.Namespace, should_stop: Callable[[], bool], quiet: bool) -> tuple[Path, dict[str, Any]]:
     folder, experiment, config = _start(arguments) if arguments.resume is None else _reopen(arguments)
     try:
         return folder.path, _run(folder, experiment, config, should_stop, quiet)
@@ -142,13 +153,15 @@ def _start(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[s
     precision = check_options(vars(arguments))
     check_numbers(preset, arguments.shots, arguments.seed, len(task.labels))
     check_remote_options(vars(arguments), preset)
-    backend = arguments.backend or "numpy"
-    open_backend(backend, method_of(preset, arguments.seed))  # said now if it is missing, not after the model is loaded
+    name = arguments.backend or "numpy"
+    # Opened first: what is missing is said before the model is loaded, and the model computes on its stream.
+    backend = open_backend(name, method_of(preset, arguments.seed))
     remote = remote_settings(vars(arguments)) if is_remote(arguments.model) else None
-    model = _open_model(arguments.model, arguments, arguments.pooling, arguments.temperature, remote)
+    model = _open_model(arguments.model, arguments, arguments.pooling, arguments.temperature, remote, backend)
     experiment = prepare(model, task, preset, arguments.seed, arguments.shots)
+    experiment.backend = backend
     config = configuration(experiment, model=model.source, shots=arguments.shots, settings=settings)
-    config["task"]["source"], config["backend"] = source, backend
+    config["task"]["source"], config["backend"] = source, name
     if remote is not None:
         config["remote"] = remote
     if precision != "fp32":
@@ -167,15 +180,18 @@ def _start(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[s
 
 def _open_model(
     source: str, arguments: argparse.Namespace, pooling: str | None, temperature: float | None,
-    remote: Mapping[str, Any] | None = None,
+    remote: Mapping[str, Any] | None = None, backend: Any = NUMPY,
 ) -> FrozenModel:  # fmt: skip
     temperature = TEMPERATURE if temperature is None else temperature
     if not 0 < temperature < float("inf"):
         raise InputError(f"--temperature is {temperature}; it must be a positive number")
     if remote is not None:
         return open_remote(source, remote, pooling, temperature)
+    if arguments.workers is not None:
+        return open_on_workers(source, arguments, pooling, temperature)
+    device, stream = arguments.device, stream_of(backend, arguments.device)
     return load_model(
-        source, device=arguments.device, threads=arguments.threads, pooling=pooling, temperature=temperature
+        source, device=device, threads=arguments.threads, pooling=pooling, temperature=temperature, stream=stream
     )
 
 
@@ -297,11 +313,14 @@ def _reopen(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[
         raise InputError(f"{', '.join(given)}: fixed when the run was started; --resume goes on with what it had")
     folder, config = RunFolder.open(arguments.resume)
     try:
+        preset = preset_of(config)
+        backend = open_backend(config.get("backend", "numpy"), method_of(preset, config["seed"]))
         # A served model may have moved: then --model says where to, and its hash has to be the same.
         source = arguments.model if is_remote(arguments.model) and "remote" in config else config["model"]
         remote = remote_settings(vars(arguments), config["remote"]) if "remote" in config else None
-        model = _open_model(source, arguments, config.get("pooling"), config.get("temperature"), remote)
-        experiment = prepare(model, task_of(config), preset_of(config), config["seed"], config["shots"])
+        model = _open_model(source, arguments, config.get("pooling"), config.get("temperature"), remote, backend)
+        experiment = prepare(model, task_of(config), preset, config["seed"], config["shots"])
+        experiment.backend = backend
         check_repeatable(config, experiment)
         if saved := config.get("precision"):
             experiment.reduce(experiment.model.reduced(saved["precision"]), saved["scope"] == "all")
@@ -322,7 +341,7 @@ def _run(
         return read_json(finished, "")
     ledger, rows = experiment.ledger(), len(experiment.train.labels)
     price = search.step_price(method, ledger, rows, preset.batch_size)
-    method, objective = on_backend(config.get("backend", "numpy"), method, experiment.objective(ledger, folder))
+    method, objective = on_backend(experiment.backend, experiment, ledger, folder)
     progress = Progress(preset.budget, price, quiet)
     result = search.run(
         method,
