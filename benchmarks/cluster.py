@@ -2,17 +2,17 @@
 
     python benchmarks/cluster.py --workers 1,2 --rows 512 --rounds 3
 
-Rounds are taken in turn, so that what else runs on the machine hits all alike; medians are reported. `ping` is an empty
-call to a worker and back, `driver` the processor time that this process spends on a chunk: no number of workers answers
-faster than one chunk in that time. `replaced` is what a SIGKILL in the middle adds to a question.
+Rounds are taken in turn, so that what else runs on the machine hits all alike; a ratio is the median of the rounds'
+ratios. `ping` is an empty call to a worker and back, `driver` the processor time that this process spends on a chunk:
+no number of workers answers faster than one chunk in that time. `replaced` is what a SIGKILL in the middle adds.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
 import statistics
-import sys
 import threading
 import time
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from zopog_models import load_model
 from zopog_models.cluster import ClusterModel, open_cluster
+from zopog_models.ray_connection import RayConnection
 from zopog_models.runtime import FrozenModel
 
 N_POSITIONS, PROMPTS, CLASSES = 8, 8, 4
@@ -71,33 +72,32 @@ def main() -> None:
     counts = [int(text) for text in given.workers.split(",")]
     chunks = -(-given.rows // one.chunk_rows)
     expected = one.logits(*asked)  # type: ignore[arg-type]
-    found: dict[str, dict[str, float]] = {}
-    for count in counts:
-        start = time.perf_counter()
-        with open_cluster(given.model, workers=count) as model:
-            opened = time.perf_counter() - start
-            same = bool(np.array_equal(model.logits(*asked), expected))  # type: ignore[arg-type]
-            local, spread, driver = [], [], []
-            for _ in range(given.rounds):
-                start = time.perf_counter()
-                one.logits(*asked)  # type: ignore[arg-type]
-                local.append(time.perf_counter() - start)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(RayConnection(cpus=sum(counts)))
+        spread = {n: stack.enter_context(open_cluster(given.model, workers=n)) for n in counts}
+        seconds: dict[int, list[float]] = {n: [] for n in (0, *counts)}
+        driver: list[float] = []
+        for _ in range(given.rounds):
+            for n in seconds:
+                model = spread.get(n, one)
                 start, spent = time.perf_counter(), time.process_time()
-                model.logits(*asked)  # type: ignore[arg-type]
-                spread.append(time.perf_counter() - start)
-                driver.append(time.process_time() - spent)
-            mine, theirs = statistics.median(local), statistics.median(spread)
-            row = {
-                "open_s": opened, "same_bits": same, "one_process_rows_s": given.rows / mine,
-                "rows_s": given.rows / theirs, "ratio": mine / theirs,
-                "best_ratio": min(local) / min(spread), "chunk_ms": 1e3 * mine / chunks,
-                "driver_ms": 1e3 * statistics.median(driver) / chunks, "ping_ms": 1e3 * ping(model),
-            }  # fmt: skip
-            if count == counts[-1]:
-                row["replaced_s"] = recovery(model, asked, expected) - theirs
-        found[f"{count} workers"] = row
-        print(count, {name: round(float(value), 3) for name, value in row.items()}, file=sys.stderr, flush=True)
-    print(json.dumps({"model": given.model, "rows": given.rows, "chunks": chunks, **found}, indent=2))
+                answer = model.logits(*asked)  # type: ignore[arg-type]
+                seconds[n].append(time.perf_counter() - start)
+                assert np.array_equal(answer, expected), f"{n} workers give other bits"
+                if n:
+                    driver.append(time.process_time() - spent)
+        base = seconds[counts[0]]
+        found = {
+            "model": given.model, "rows": given.rows, "chunks": chunks, "same_bits": True,
+            "chunk_ms": 1e3 * statistics.median(seconds[0]) / chunks,
+            "driver_ms": 1e3 * statistics.median(driver) / chunks,
+            "ping_ms": 1e3 * ping(spread[counts[0]]),
+            "rows_s": {n: given.rows / statistics.median(taken) for n, taken in seconds.items()},
+            "over_first": {n: statistics.median(a / b for a, b in zip(base, seconds[n])) for n in counts},
+            "over_one_process": {n: statistics.median(a / b for a, b in zip(seconds[0], seconds[n])) for n in counts},
+            "replaced_s": recovery(spread[counts[-1]], asked, expected) - statistics.median(seconds[counts[-1]]),
+        }  # fmt: skip
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,172 @@
+"""The same numbers from several processes: bit for bit, with workers killed, with nothing left behind."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.models.tiny_decoders import write_decoder
+from tests.models.tiny_models import SENTENCES, write_model
+from zopog_models import FrozenModelOracle, ProviderError, encode, label_ids, load_model, make_task, ray_connection
+from zopog_models.cluster import ClusterError, ClusterModel, open_cluster
+from zopog_models.ray_connection import RayConnection
+
+pytest.importorskip("ray", reason="several workers need ray (extra cluster)")
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own: sockets it leaves to the collector, defaults to come
+N_POSITIONS, DIM = 4, 7
+TASK = make_task("{text} it was {mask}", {"good": "great", "bad": "terrible"})
+
+
+@pytest.fixture(scope="module")
+def connection() -> Iterator[RayConnection]:
+    with RayConnection(cpus=4, object_store_bytes=80 * 2**20) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("cluster") / "tiny-bert", "bert")
+
+
+@pytest.fixture(scope="module")
+def spread(connection: RayConnection, encoder: Path) -> Iterator[ClusterModel]:
+    with open_cluster(encoder, workers=2) as model:
+        yield model
+
+
+def oracle_of(model: Any) -> FrozenModelOracle:
+    rng = np.random.default_rng(5)
+    projection = rng.normal(0, 0.3, (N_POSITIONS * model.embedding_size, DIM)).astype(np.float32)
+    encoded = encode([(text,) for text in SENTENCES], TASK, model, N_POSITIONS)
+    return FrozenModelOracle(model, encoded, label_ids(TASK, model), np.arange(20, 50), projection, N_POSITIONS)
+
+
+def query(count: int, per_example: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    rows = len(SENTENCES)
+    z = rng.normal(size=(count, rows, DIM) if per_example else (count, DIM))
+    return rng.integers(0, 30, (count, N_POSITIONS)), z, np.arange(rows)
+
+
+@pytest.mark.parametrize("per_example", [False, True])
+def test_the_same_bits_as_one_process(spread: ClusterModel, encoder: Path, per_example: bool) -> None:
+    asked = query(9, per_example)
+    expected = oracle_of(load_model(encoder, threads=1)).logits(*asked)
+    assert np.array_equal(oracle_of(spread).logits(*asked), expected)
+    assert len(set(spread.replicas.pids)) == 2
+    assert os.getpid() not in spread.replicas.pids
+
+
+def test_thinned_and_reduced_networks_too(spread: ClusterModel, encoder: Path) -> None:
+    alone = load_model(encoder, threads=1)
+    mask = np.random.default_rng(1).integers(0, 2, alone.hidden_units)
+    asked = query(3)
+    thin = oracle_of(alone).thinned(mask).logits(*asked)
+    assert np.array_equal(oracle_of(spread).thinned(mask).logits(*asked), thin)
+    assert np.array_equal(oracle_of(spread.reduced("int8")).logits(*asked), oracle_of(alone.reduced("int8")).logits(*asked))
+
+
+def test_a_decoder_and_its_prefixes(connection: RayConnection, tmp_path: Path) -> None:
+    folder = write_decoder(tmp_path / "tiny-gpt2", "gpt2")
+    asked = query(3)
+    with open_cluster(folder, workers=2) as model:
+        answer = oracle_of(model).logits(*asked)
+    assert np.array_equal(answer, oracle_of(load_model(folder, threads=1)).logits(*asked))
+
+
+@pytest.mark.parametrize("how", ["ray.kill", "SIGKILL"])
+def test_a_worker_killed_in_the_middle(spread: ClusterModel, encoder: Path, how: str) -> None:
+    """Nothing is lost, and the caller, whose ledger counts questions, asks once."""
+    box, asked = oracle_of(spread), query(400)
+    expected = oracle_of(load_model(encoder, threads=1)).logits(*asked)
+    before, replicas = spread.replicas.replaced, spread.replicas
+    sound, sent = replicas.run, []
+
+    def run(*arguments: Any) -> Any:
+        sent.append(0)
+        if len(sent) == 3:  # chunks are under way, and many wait
+            if how == "SIGKILL":
+                os.kill(replicas.pids[0], signal.SIGKILL)
+            else:
+                spread._connection.ray.kill(replicas.handles[0])
+        return sound(*arguments)
+
+    replicas.run = run  # type: ignore[method-assign]
+    try:
+        assert np.array_equal(box.logits(*asked), expected)
+    finally:
+        del replicas.run  # type: ignore[method-assign]
+    assert replicas.replaced == before + 1
+    assert len(set(replicas.pids)) == 2
+
+
+def test_rows_that_kill_every_worker_are_an_error(spread: ClusterModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The twin: without a limit, what kills its worker would be sent for ever."""
+    replicas, ray = spread.replicas, spread._connection.ray
+    sound = replicas._take
+
+    def take() -> Any:
+        place = sound()
+        ray.kill(place.handle)
+        return place
+
+    monkeypatch.setattr(replicas, "_take", take)
+    with pytest.raises(ClusterError, match="3 replicas died of the same rows"):
+        replicas.run("rows", "logits", [])
+    monkeypatch.undo()
+    assert replicas.run("rows", "logits", []) == []
+
+
+def test_an_error_of_the_model_is_that_error(spread: ClusterModel) -> None:
+    with pytest.raises(ValueError, match="do not fit into the model's"):
+        spread.logits([np.full(99, 9)], np.array([2]), np.zeros((1, 0), int), None, np.array([0]), np.array([5]))
+
+
+def test_a_node_with_other_weights_is_refused(
+    connection: RayConnection, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from zopog_models.checkpoint import Checkpoint
+
+    folder = tmp_path / "other"
+    shutil.copytree(encoder, folder)
+    monkeypatch.setattr(Checkpoint, "model_sha256", "0" * 64)  # what this process believes
+    with pytest.raises(ValueError, match="every node needs the same model folder"):
+        open_cluster(folder, workers=1)
+
+
+def test_too_small_a_cluster(connection: RayConnection, encoder: Path) -> None:
+    with pytest.raises(ProviderError, match="the workers need 5 CPUs and the cluster has 4"):
+        open_cluster(encoder, workers=5)
+    with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
+        open_cluster(encoder, workers=0)
+    with pytest.raises(ValueError, match="device must be one of"):
+        open_cluster(encoder, workers=1, device="tpu")
+
+
+def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ProviderError, match=r"pip install 'zopog-ref\[cluster\]'"):
+        ray_connection.require_ray()
+
+
+def test_nothing_is_left_behind(connection: RayConnection, encoder: Path) -> None:
+    """A cluster of its own, in a process of its own: it says nothing on stdout, and no process outlives it."""
+    code = (
+        "import sys\nfrom zopog_models.cluster import open_cluster\n"
+        f"with open_cluster({str(encoder)!r}, workers=1) as model:\n    print(*model.replicas.pids)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    [pid] = map(int, done.stdout.split())
+    for _ in range(200):
+        if not Path(f"/proc/{pid}").exists():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"worker {pid} is still there")
