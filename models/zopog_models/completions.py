@@ -120,7 +120,7 @@ class CompletionsModel(ServedModel):
         try:
             self.run_all(run, range(0, len(distinct), self.chunk_rows))
         except BaseException:
-            self.transport.abandon()
+            self._settle()
             raise
         place = place.reshape(-1)
         self._asked += len(texts)

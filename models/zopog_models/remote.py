@@ -10,6 +10,7 @@ alone, so concurrency, retries and an interruption do not change a bit of the re
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -56,6 +57,7 @@ class ServedModel(FrozenModel):
         if rows < 1:
             raise SetupError(f"rows of a request are {rows}; there must be at least 1")
         self.log = RequestLog()
+        self._under_way, self._change = 0, threading.Condition()
         self.transport = Transport(url, wire, self.log, notify=notify)
         checkpoint = _without_weights(Path(tokenizer), pooling)
         architecture = checkpoint.architecture
@@ -88,10 +90,24 @@ class ServedModel(FrozenModel):
     def _ask(self, path: str, body: bytes, headers: Mapping[str, str], identity: str, read: Callable[..., Any]) -> Any:
         """The answer, written down; of a question that was answered before, the answer there was."""
         found = self.log.answer(identity)
-        if found is None:
+        if found is not None:
+            return found
+        with self._change:
+            self._under_way += 1
+        try:
             found = self.transport.post(path, body, headers, identity, read)
             self.log.answered(identity, found)
+        finally:
+            with self._change:
+                self._under_way -= 1
+                self._change.notify_all()
         return found
+
+    def _settle(self) -> None:
+        """After a request failed for good: repeat no other, but take the answers that are still on their way."""
+        self.transport.abandon()
+        with self._change:
+            self._change.wait_for(lambda: not self._under_way, timeout=self.transport.wire.timeout)
 
 
 class RemoteModel(ServedModel):
@@ -157,7 +173,7 @@ class RemoteModel(ServedModel):
         try:
             return super()._run_rows(rows, output, width)
         except BaseException:  # of all chunks under way one failed for good, or the user stopped it
-            self.transport.abandon()
+            self._settle()
             raise
 
     def _metadata(self) -> dict[str, Any]:
