@@ -8,7 +8,7 @@ from .families.family import CheckpointError
 
 __all__ = ["read_object"]
 
-_MAX_BYTES = 100_000_000  # as for the header of a weights file
+_MAX_BYTES = 32_000_000  # the largest that is published, an index of shards, has 9 million
 
 
 def read_object(path: Path) -> dict[str, Any]:

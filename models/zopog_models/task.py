@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .encoding import Encoded, encode, label_ids
-from .template import Task, TaskError, make_task
+from .quoting import quoted, quoted_names
+from .template import Task, TaskError, is_text, make_task
 
 __all__ = [
     "Encoded",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 _PLACE = re.compile(r"#[1-9]\d*")  # a column of a file without a header
+_MAX_TASK_BYTES, _MAX_DATA_BYTES = 1_000_000, 2_000_000_000
 EMBEDDED_TASKS = Path(__file__).parent / "embedded" / "tasks"
 
 
@@ -49,23 +51,43 @@ def load_task(source: str | Path) -> Task:
             raise TaskError(f"unknown task {str(source)!r}; embedded tasks: {', '.join(names)}; or give a .toml file")
         path = EMBEDDED_TASKS / f"{source}.toml"
     try:
-        content = tomllib.loads(_read_text(path))
-    except tomllib.TOMLDecodeError as error:
+        content = tomllib.loads(_read_text(path, _MAX_TASK_BYTES))
+    except TaskError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise TaskError(f"{path} is not TOML: {error}") from None
     known = {"name", "description", "template", "labels", "train", "dev", "test", "metric", "text_columns"}
     known |= {"label_column", "skip_labels"}
     if unknown := sorted(content.keys() - known):
-        raise TaskError(f"{path}: unknown keys {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+        raise TaskError(f"{path}: unknown keys {quoted_names(unknown)}; known: {', '.join(sorted(known))}")
     for key in ("template", "labels"):
         if key not in content:
             raise TaskError(f"{path}: {key!r} is missing")
     for key, value in content.items():
         wanted: type = {"labels": dict, "text_columns": list, "skip_labels": list}.get(key, str)
         if not isinstance(value, wanted):
-            raise TaskError(f"{path}: {key!r} must be a {wanted.__name__}, got {value!r}")
+            raise TaskError(f"{path}: {key!r} must be a {wanted.__name__}, got {quoted(value)}")
     for key in content.keys() & {"train", "dev", "test"}:
-        content[key] = path.parent / content[key]
-    return make_task(**{"name": path.stem} | content)
+        content[key] = _beside(path, key, content[key])
+    name = content.setdefault("name", path.stem)
+    if not name.isprintable() or set(name) & set("/\\:") or name.startswith(".") or not 0 < len(name) <= 100:
+        raise TaskError(f"{path}: name {quoted(name)} cannot be the name of a folder, which a run gives it")
+    return make_task(**content)
+
+
+def _beside(path: Path, key: str, name: str) -> Path:
+    """A data file of a task: in the folder of its TOML, or below it. Raises TaskError for any other."""
+    file = path.parent / name
+    try:
+        inside = file.resolve().is_relative_to(path.parent.resolve())
+    except (OSError, ValueError, RuntimeError):  # a NUL, links in a circle
+        inside = False
+    if not inside or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise TaskError(
+            f"{path}: {key} {quoted(name)} is not in the task's folder; put the file there, or give it with --{key}, "
+            "--template and --labels instead of the TOML"
+        )
+    return file
 
 
 def embedded_tasks() -> list[Task]:
@@ -88,7 +110,8 @@ def read_rows(path: str | Path, task: Task) -> Rows:
         if label in task.skip_labels:
             continue
         if label not in index:
-            raise TaskError(f"{path}, line {line}: unknown label {label!r}; the task's labels: {', '.join(index)}")
+            known = quoted_names(index)
+            raise TaskError(f"{path}, line {line}: unknown label {quoted(label)}; the task's labels: {known}")
         texts.append(tuple(row))
         labels.append(index[label])
     if not texts:
@@ -123,12 +146,18 @@ def few_shot(labels: np.ndarray, shots: int, order: np.ndarray, *, names: Sequen
     return order[np.sort(np.concatenate(chosen))]
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, most: int = _MAX_DATA_BYTES) -> str:
     try:
+        if (size := path.stat().st_size) > most:
+            raise TaskError(f"{path}: {size} bytes, at most {most} are allowed")
         content = path.read_bytes()
+    except TaskError:
+        raise
     except OSError as error:
         raise TaskError(f"cannot read {path}: {error.strerror or error}") from None
-    if not content.strip():
+    except ValueError as error:  # a NUL in the name
+        raise TaskError(f"cannot read {quoted(str(path))}: {error}") from None
+    if not content.removeprefix(b"\xef\xbb\xbf").strip():
         raise TaskError(f"{path} is empty")
     try:
         return content.decode("utf-8-sig")
@@ -161,7 +190,7 @@ def _records(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[s
     else:
         header = first[1]
     if missing := [column for column in columns if column not in header]:
-        raise TaskError(f"{path}: missing column {', '.join(missing)}; the header has: {', '.join(header)}")
+        raise TaskError(f"{path}: missing column {', '.join(missing)}; the header has: {quoted_names(header)}")
     places = [header.index(column) for column in columns]
     for line, values in fields:
         if values in ([], [""]):  # an empty line
@@ -193,6 +222,8 @@ def _json_values(path: Path, line: int, raw: str, columns: tuple[str, ...]) -> l
         if column == columns[-1] and isinstance(value, (int, bool)):
             value = str(value).lower() if isinstance(value, bool) else str(value)
         if not isinstance(value, str):
-            raise TaskError(f"{path}, line {line}: column {column!r} must be a string, got {value!r:.80}")
+            raise TaskError(f"{path}, line {line}: column {column!r} must be a string, got {quoted(value)}")
+        if not is_text(value):
+            raise TaskError(f"{path}, line {line}: column {column!r} is no text: {quoted(value)}")
         values.append(value)
     return values

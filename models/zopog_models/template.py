@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["METRICS", "Task", "TaskError", "make_task", "replace_template", "require_mask"]
+from .quoting import quoted
+
+__all__ = ["METRICS", "Task", "TaskError", "is_text", "make_task", "replace_template", "require_mask"]
 
 METRICS = ("accuracy", "macro_f1", "matthews")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -65,19 +67,31 @@ def make_task(
     """A checked task. Raises TaskError: two masks, unknown placeholders, fewer than two labels, an unknown metric."""
     slots = _checked_template(template)
     columns = tuple(text_columns) if text_columns is not None else slots
-    if len(columns) != len(slots):
-        raise TaskError(f"task {name!r}: text_columns {columns} do not match the template's {slots}")
+    if len(columns) != len(slots) or not all(isinstance(column, str) for column in columns):
+        raise TaskError(f"task {quoted(name)}: text_columns {quoted(columns)} do not match the template's {slots}")
+    for text in (name, template, description, *map(str, labels), *labels.values(), *columns):
+        if isinstance(text, str) and not is_text(text):
+            raise TaskError(f"task {quoted(name)}: {quoted(text)} is no text (half a surrogate pair)")
     if len(labels) < 2:
-        raise TaskError(f"task {name!r}: at least two labels are needed, got {dict(labels)}")
+        raise TaskError(f"task {quoted(name)}: at least two labels are needed, got {quoted(dict(labels))}")
     for value, word in labels.items():
         if not isinstance(word, str) or not word.strip():
-            raise TaskError(f"task {name!r}: label {value!r} needs a label word, got {word!r}")
+            raise TaskError(f"task {quoted(name)}: label {quoted(value)} needs a label word, got {quoted(word)}")
     if metric not in METRICS:
-        raise TaskError(f"task {name!r}: unknown metric {metric!r}; known: {', '.join(METRICS)}")
+        raise TaskError(f"task {quoted(name)}: unknown metric {quoted(metric)}; known: {', '.join(METRICS)}")
     train, dev, test = (None if file is None else Path(file) for file in (train, dev, test))
     words = {str(value): word for value, word in labels.items()}
     skipped = tuple(skip_labels)
     return Task(name, template, words, train, dev, test, description, metric, columns, label_column, skipped)
+
+
+def is_text(text: str) -> bool:
+    """False for a string that UTF-8 cannot write: JSON may spell half a character, and no tokenizer reads it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def replace_template(task: Task, template: str) -> Task:
@@ -94,18 +108,19 @@ def require_mask(template: str) -> None:
     """Raises TaskError for a template without {mask}, which a masked or causal language model cannot answer."""
     if "{mask}" not in template:
         raise TaskError(
-            f"the template must contain {{mask}} exactly once, got {template!r} (a sentence-embedding model's has none)"
+            f"the template must contain {{mask}} exactly once, got {quoted(template)} (of a sentence-embedding "
+            "model, none)"
         )
 
 
 def _checked_template(template: str) -> tuple[str, ...]:
     names = _PLACEHOLDER.findall(template)
     if names.count("mask") > 1:
-        raise TaskError(f"the template must contain {{mask}} exactly once, got {template!r}")
+        raise TaskError(f"the template must contain {{mask}} exactly once, got {quoted(template)}")
     slots = tuple(sorted(set(names) - {"mask", "sep"}))
     if slots not in _SLOTS or any(names.count(slot) != 1 for slot in slots):
         raise TaskError(
             f"the template must contain {{text}} once, or {{text_a}} and {{text_b}} once each, besides "
-            f"{{mask}} and {{sep}}; got {template!r}"
+            f"{{mask}} and {{sep}}; got {quoted(template)}"
         )
     return slots

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from .quoting import quoted
+
 __all__ = ["TensorFileError", "in_place", "read_metadata", "read_tensors", "write_atomically", "write_tensors"]
 
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
@@ -69,7 +71,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     header, _, path = _open(path)
     metadata = header.get("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise TensorFileError(f"{path}: __metadata__ must map strings to strings, got {metadata!r:.200}")
+        raise TensorFileError(f"{path}: __metadata__ must map strings to strings, got {quoted(metadata)}")
     return metadata
 
 
@@ -175,7 +177,7 @@ def _open(path: str | Path) -> tuple[dict[str, Any], np.ndarray, Path]:
     except (ValueError, RecursionError) as error:
         raise TensorFileError(f"{path}: the header is not JSON: {error}") from None
     if not isinstance(header, dict):
-        raise TensorFileError(f"{path}: the header must be a JSON object, got {header!r:.200}")
+        raise TensorFileError(f"{path}: the header must be a JSON object, got {quoted(header)}")
     return header, content[8 + length :], path
 
 
@@ -185,31 +187,34 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise TensorFileError(f"the name {name!r} stands twice in the header")
+                raise TensorFileError(f"the name {quoted(name)} stands twice in the header")
             seen.add(name)
     return names
 
 
 def _checked_entry(path: Path, name: str, entry: Any, size: int) -> tuple[str, tuple[int, ...], int, int]:
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
-        raise TensorFileError(f"{path}: tensor {name!r}: expected dtype, shape and data_offsets, got {entry!r:.200}")
+        raise TensorFileError(f"{path}: {quoted(name)}: expected dtype, shape and data_offsets, got {quoted(entry)}")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _DTYPES:
-        raise TensorFileError(f"{path}: tensor {name!r}: unknown dtype {dtype!r:.50}; known: {', '.join(_DTYPES)}")
+        raise TensorFileError(f"{path}: {quoted(name)}: unknown dtype {quoted(dtype)}; known: {', '.join(_DTYPES)}")
     if not _are_sizes(shape):
-        raise TensorFileError(f"{path}: tensor {name!r}: shape {shape!r:.200} is not a list of sizes")
+        raise TensorFileError(f"{path}: tensor {quoted(name)}: shape {quoted(shape)} is not a list of sizes")
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise TensorFileError(f"{path}: tensor {name!r}: data_offsets {offsets!r:.200} are not [begin, end]")
+        raise TensorFileError(f"{path}: tensor {quoted(name)}: data_offsets {quoted(offsets)} are not [begin, end]")
     begin, end = offsets
     if end > size:
         raise TensorFileError(
-            f"{path}: tensor {name!r}: bytes {begin} to {end} declared, the file holds {size} bytes of data "
+            f"{path}: tensor {quoted(name)}: bytes {begin} to {end} declared, the file holds {size} bytes of data "
             "(truncated, or a wrong header)"
         )
+    if 0 in shape and math.prod(n for n in shape if n) >= 2**48:  # NumPy has no such array, though it has no byte
+        raise TensorFileError(f"{path}: tensor {quoted(name)}: shape {quoted(shape)} is not a list of sizes")
     needed = math.prod(shape) * _DTYPES[dtype].itemsize
     if needed != end - begin:
         raise TensorFileError(
-            f"{path}: tensor {name!r}: shape {shape} of {dtype} needs {needed} bytes, data_offsets span {end - begin}"
+            f"{path}: tensor {quoted(name)}: shape {quoted(shape)} of {dtype} needs {needed} bytes, "
+            f"data_offsets span {end - begin}"
         )
     return dtype, tuple(shape), begin, end
 
@@ -224,9 +229,9 @@ def _check_coverage(path: Path, spans: list[tuple[int, int, str]], size: int) ->
     position, previous = 0, "the header"
     for begin, end, name in sorted(spans):
         if begin < position:
-            raise TensorFileError(f"{path}: tensors {previous!r} and {name!r} overlap")
+            raise TensorFileError(f"{path}: tensors {quoted(previous)} and {quoted(name)} overlap")
         if begin > position:
-            raise TensorFileError(f"{path}: {begin - position} bytes before tensor {name!r} belong to no tensor")
+            raise TensorFileError(f"{path}: {begin - position} bytes before tensor {quoted(name)} belong to no tensor")
         position, previous = end, name
     if position != size:
         raise TensorFileError(f"{path}: {size - position} bytes at the end belong to no tensor")

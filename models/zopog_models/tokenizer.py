@@ -1,19 +1,18 @@
 """A model folder's tokenizer, and the ids that have a role."""
 
-import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from .checked_tokenizer import CheckedTokenizer, check_description
 from .checkpoint import Checkpoint, CheckpointError
 from .families.decoder import DecoderArchitecture
+from .json_file import read_object
+from .quoting import quoted
 from .session import ProviderError
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 __all__ = ["SpecialIds", "beginning_id", "open_tokenizer", "special_ids", "word_space"]
 
 
-def open_tokenizer(checkpoint: Checkpoint) -> "Tokenizer":
+def open_tokenizer(checkpoint: Checkpoint) -> CheckedTokenizer:
     """tokenizer.json without truncation and padding, special tokens in a text read as plain text.
 
     Raises ProviderError (the package is missing) and CheckpointError (a file that is no tokenizer, or whose ids the
@@ -26,6 +25,7 @@ def open_tokenizer(checkpoint: Checkpoint) -> "Tokenizer":
             f"the package tokenizers is missing ({error}); install it with: pip install 'zopog-ref[cpu]' "
             "(or 'zopog-ref[gpu]')"
         ) from error
+    check_description(checkpoint.tokenizer_path)
     try:
         tokenizer = Tokenizer.from_file(str(checkpoint.tokenizer_path))
         tokenizer.no_truncation()
@@ -36,14 +36,14 @@ def open_tokenizer(checkpoint: Checkpoint) -> "Tokenizer":
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:  # the library raises bare Exception, and panics that are no Exception
-        raise CheckpointError(f"{checkpoint.tokenizer_path} is not a tokenizer: {error}") from None
+        raise CheckpointError(f"{checkpoint.tokenizer_path} is not a tokenizer: {str(error)[:300]}") from None
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
     if largest >= checkpoint.architecture.vocab_size:
         raise CheckpointError(
             f"{checkpoint.tokenizer_path} has token ids up to {largest}, config.json says "
             f"vocab_size {checkpoint.architecture.vocab_size}"
         )
-    return tokenizer
+    return CheckedTokenizer(tokenizer, checkpoint.tokenizer_path)
 
 
 class SpecialIds(NamedTuple):
@@ -60,7 +60,7 @@ class SpecialIds(NamedTuple):
     every: frozenset[int]
 
 
-def special_ids(checkpoint: Checkpoint, tokenizer: "Tokenizer") -> SpecialIds:
+def special_ids(checkpoint: Checkpoint, tokenizer: CheckedTokenizer) -> SpecialIds:
     """The ids of the family's special tokens. Raises CheckpointError when the tokenizer lacks one."""
     # Special by the file's own list, or by name: some tokenizer files list only part of them.
     listed = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
@@ -86,7 +86,7 @@ def special_ids(checkpoint: Checkpoint, tokenizer: "Tokenizer") -> SpecialIds:
     return SpecialIds(ids.get("mask"), ids["pad"], ids["cls"], ids["sep"], every)
 
 
-def beginning_id(checkpoint: Checkpoint, tokenizer: "Tokenizer") -> int | None:
+def beginning_id(checkpoint: Checkpoint, tokenizer: CheckedTokenizer) -> int | None:
     """The BOS token that a decoder's texts begin with, or None where they begin at once (GPT-2, Qwen2).
 
     As transformers has it: `add_bos_token` in tokenizer_config.json decides; where it is silent, tokenizer.json, by
@@ -96,12 +96,7 @@ def beginning_id(checkpoint: Checkpoint, tokenizer: "Tokenizer") -> int | None:
     path = checkpoint.folder / "tokenizer_config.json"
     settings: Any = {}
     if path.is_file():
-        try:
-            settings = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"{path} is not JSON: {error}") from None
-        if not isinstance(settings, dict):
-            raise CheckpointError(f"{path} must hold a JSON object")
+        settings = read_object(path)
     asked = settings.get("add_bos_token")
     if asked is None:
         encoding = tokenizer.encode("", add_special_tokens=True)
@@ -112,11 +107,12 @@ def beginning_id(checkpoint: Checkpoint, tokenizer: "Tokenizer") -> int | None:
     token = token.get("content") if isinstance(token, dict) else token
     found = tokenizer.token_to_id(token) if isinstance(token, str) else checkpoint.config.get("bos_token_id")
     if type(found) is not int or not 0 <= found < checkpoint.architecture.vocab_size:
-        raise CheckpointError(f"{path} asks for a BOS token before every text, but there is none: bos_token {token!r}")
+        shown = quoted(token)
+        raise CheckpointError(f"{path} asks for a BOS token before every text, but there is none: bos_token {shown}")
     return found
 
 
-def word_space(tokenizer: "Tokenizer") -> str:
+def word_space(tokenizer: CheckedTokenizer) -> str:
     """What to write before a word so that it is read as after a space: a space, or nothing where the tokenizer adds it.
 
     A byte-level tokenizer reads "a" and " a" as two tokens; WordPiece knows no spaces; SentencePiece's put one before

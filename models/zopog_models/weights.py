@@ -1,19 +1,19 @@
 """A model folder's weights: one model.safetensors, or the shards that model.safetensors.index.json lists."""
 
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 
 from .families import CheckpointError
+from .json_file import read_value
+from .quoting import quoted
 from .tensor_file import read_tensors
 
 __all__ = ["WEIGHTS", "WEIGHTS_INDEX", "read_weights", "weight_files", "weights_sha256"]
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
-_MAX_INDEX_BYTES = 100_000_000  # as for the header of a weights file
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -37,11 +37,12 @@ def read_weights(folder: Path) -> dict[str, np.ndarray]:
         for name, array in read_tensors(path).items():
             if expected.get(name) != path.name:
                 where = f"in {expected[name]!r}" if name in expected else "nowhere"
-                raise CheckpointError(f"{path} holds {name!r}, which {WEIGHTS_INDEX} has {where}")
+                raise CheckpointError(f"{path} holds {quoted(name)}, which {WEIGHTS_INDEX} has {where}")
             tensors[name] = array
     for name, file in expected.items():
         if name not in tensors:
-            raise CheckpointError(f"{folder / WEIGHTS_INDEX}: tensor {name!r} is not in {file!r}, where it should be")
+            index = folder / WEIGHTS_INDEX
+            raise CheckpointError(f"{index}: tensor {quoted(name)} is not in {file!r}, where it should be")
     return tensors
 
 
@@ -64,19 +65,14 @@ def _weight_map(folder: Path) -> dict[str, str]:
     path = folder / WEIGHTS_INDEX
     if not path.is_file():
         raise CheckpointError(f"{folder} has neither {WEIGHTS} nor {WEIGHTS_INDEX}")
-    if path.stat().st_size > _MAX_INDEX_BYTES:
-        raise CheckpointError(f"{path}: {path.stat().st_size} bytes, at most {_MAX_INDEX_BYTES} are allowed")
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from None
+    index = read_value(path)
     files = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(files, dict) or not files:
         raise CheckpointError(f"{path} must hold an object weight_map, tensor name -> file name")
     for name, file in files.items():
         if not isinstance(file, str) or not _is_plain_name(file):
             raise CheckpointError(
-                f"{path}: tensor {name!r:.200} is said to be in {file!r:.200}; expected the name of a .safetensors "
+                f"{path}: tensor {quoted(name)} is said to be in {quoted(file)}; expected the name of a .safetensors "
                 "file in the same folder"
             )
     for file in sorted(set(files.values())):

@@ -3,16 +3,17 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
 from zopog_models.bundle import Prediction, Prompt, load_prompt, predict
+from zopog_models.quoting import quoted
 from zopog_models.runtime import TEMPERATURE, FrozenModel, load_model
-from zopog_models.template import make_task
+from zopog_models.template import is_text, make_task
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.remote import is_remote, open_remote
 from zopog_ref.app.run_folder import read_json, say
@@ -73,6 +74,8 @@ def prompt_and_config(arguments: argparse.Namespace) -> tuple[Prompt, dict[str, 
         raise InputError(f"{arguments.run} is neither a run folder nor a prompt folder")
     config = folder.parent / "config.json"
     tuned = read_json(config, "") if config.exists() else {"model": "embedded"}
+    if not isinstance(tuned.get("model"), str):
+        raise InputError(f"{config} names no model: it is not the configuration of a run")
     return load_prompt(folder), tuned
 
 
@@ -85,29 +88,35 @@ def _texts(arguments: argparse.Namespace, columns: tuple[str, ...]) -> Iterator[
         else:
             raise InputError(f"this task takes two texts ({', '.join(columns)}): give both after one --text")
     if arguments.file == "-":
-        yield from _rows(sys.stdin, "standard input", columns)
+        yield from _rows(getattr(sys.stdin, "buffer", sys.stdin), "standard input", columns)
     elif arguments.file:
-        try:
-            with open(arguments.file, encoding="utf-8") as lines:
-                yield from _rows(lines, arguments.file, columns)
-        except UnicodeDecodeError as error:
-            raise InputError(f"{arguments.file} is not UTF-8: {error}") from error
-        except OSError as error:
-            raise InputError(f"{arguments.file} cannot be read: {error.strerror}") from error
+        yield from _rows(_lines(arguments.file), arguments.file, columns)
 
 
-def _rows(lines: TextIO, name: str, columns: tuple[str, ...]) -> Iterator[Text]:
+def _lines(file: str | Path) -> Iterator[bytes]:
+    try:
+        with open(file, "rb") as lines:
+            yield from lines
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise InputError(f"{quoted(str(file))} cannot be read: {getattr(error, 'strerror', error)}") from error
+
+
+def _rows(lines: Iterable[bytes | str], name: str, columns: tuple[str, ...]) -> Iterator[Text]:
     for number, line in enumerate(lines, start=1):
+        if number == 1 and isinstance(line, bytes):
+            line = line.removeprefix(b"\xef\xbb\xbf")  # what some editors put before UTF-8
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line if isinstance(line, str) else line.decode())
             text = tuple(row[column] for column in columns)
-        except (ValueError, KeyError, TypeError) as error:
-            wanted = ", ".join(f'"{column}"' for column in columns)
-            raise InputError(f"{name}, line {number}: expected a JSON object with {wanted} ({error!r})") from error
-        if not all(isinstance(part, str) for part in text):
-            raise InputError(f"{name}, line {number}: the texts must be strings")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{name}, line {number}: not UTF-8 ({error})") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            wanted, said = ", ".join(f'"{column}"' for column in columns), f"{type(error).__name__}: {error}"
+            raise InputError(f"{name}, line {number}: expected a JSON object with {wanted} ({said:.200})") from error
+        if not all(isinstance(part, str) and is_text(part) for part in text):
+            raise InputError(f"{name}, line {number}: the texts must be strings that UTF-8 can write")
         yield text
 
 

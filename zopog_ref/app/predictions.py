@@ -45,6 +45,8 @@ def load_predictions(folder: Path) -> Predictions:
     except (OSError, TensorFileError, TypeError) as error:
         again = f"delete {folder / 'result.json'} and resume the run"
         raise InputError(f"{path} cannot be read ({error}): {again}") from None
+    if found.per_prompt.ndim != 3:
+        raise InputError(f"{path}: per_prompt has shape {found.per_prompt.shape}, expected (prompts, rows, classes)")
     prompts, rows, classes = found.per_prompt.shape
     shapes = {"rows": (rows,), "labels": (rows,), "weights": (prompts,), "manual": (rows, classes)}
     for name, shape in shapes.items():

@@ -1,5 +1,6 @@
 """The architectures this package can run, one file each: what config.json says, and which tensors there must be."""
 
+from ..quoting import quoted
 from .albert import ALBERT
 from .bert import BERT
 from .distilbert import DISTILBERT
@@ -21,6 +22,6 @@ def family_of(config: Config) -> Family:
     name = config.values.get("model_type")
     if not isinstance(name, str) or name not in FAMILIES:
         raise CheckpointError(
-            f"{config.path}: model_type {name!r:.100} is not supported; supported: {', '.join(FAMILIES)}"
+            f"{config.path}: model_type {quoted(name)} is not supported; supported: {', '.join(FAMILIES)}"
         )
     return FAMILIES[name]

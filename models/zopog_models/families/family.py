@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..quoting import quoted
+
 
 class CheckpointError(ValueError):
     """A folder that is not a model this package can run; the message says what is missing or wrong."""
@@ -23,28 +25,28 @@ class Config:
         """A positive whole number."""
         value = self.values.get(name, default)
         if type(value) is not int or value < 1:
-            raise CheckpointError(f"{self.path}: {name} must be a positive whole number, got {value!r}")
+            raise CheckpointError(f"{self.path}: {name} must be a positive whole number, got {quoted(value)}")
         return value
 
     def token(self, name: str, default: int) -> int:
         """A token id."""
         value = self.values.get(name, default)
         if type(value) is not int or value < 0:
-            raise CheckpointError(f"{self.path}: {name} must be a token id, got {value!r}")
+            raise CheckpointError(f"{self.path}: {name} must be a token id, got {quoted(value)}")
         return value
 
     def fraction(self, name: str, default: float) -> float:
         """A number between 0 and 1, such as the ε of a normalisation."""
         value = self.values.get(name, default)
         if not isinstance(value, (int, float)) or not 0 < value < 1:
-            raise CheckpointError(f"{self.path}: {name} must lie between 0 and 1, got {value!r}")
+            raise CheckpointError(f"{self.path}: {name} must lie between 0 and 1, got {quoted(value)}")
         return float(value)
 
     def choice(self, name: str, allowed: tuple[Any, ...], default: Any) -> Any:
         """One of the values this package can compute with."""
         value = self.values.get(name, default)
         if value not in allowed:
-            raise CheckpointError(f"{self.path}: {name} {value!r} is not supported; supported: {allowed}")
+            raise CheckpointError(f"{self.path}: {name} {quoted(value)} is not supported; supported: {allowed}")
         return value
 
     @property

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..quoting import quoted
 from .decoder import DecoderArchitecture, DecoderFamily, Rotary, layers_of
 from .family import CheckpointError, Config
 
@@ -113,18 +114,18 @@ def _rotary(config: Config) -> Rotary:
     values = config.values.get("rope_scaling") if newer is None else newer
     values = {} if values is None else values
     if not isinstance(values, Mapping):
-        raise CheckpointError(f"{config.path}: rope_scaling must be an object, got {values!r:.100}")
+        raise CheckpointError(f"{config.path}: rope_scaling must be an object, got {quoted(values)}")
     kind = values.get("rope_type", values.get("type", "default"))
     if kind not in ("default", "linear", "llama3"):
         raise CheckpointError(
-            f"{config.path}: rotary positions of type {kind!r:.50} are not supported; "
+            f"{config.path}: rotary positions of type {quoted(kind)} are not supported; "
             "supported: default, linear, llama3"
         )
 
     def number(name: str, default: Any = None) -> float:
         value = values.get(name, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e12:
-            raise CheckpointError(f"{config.path}: {name} of the rotary positions must be positive, got {value!r:.50}")
+            raise CheckpointError(f"{config.path}: {name} of the rotary positions is {quoted(value)}, not positive")
         return float(value)
 
     theta = number("rope_theta", config.values.get("rope_theta", 10000.0))

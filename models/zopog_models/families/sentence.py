@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..json_file import read_object, read_value
+from ..quoting import quoted, quoted_names
 from .encoder import EncoderArchitecture
 from .family import Architecture, CheckpointError
 
@@ -34,12 +35,12 @@ def pooling_of(folder: Path) -> str:
     kinds = [str(module.get("type")).rpartition(".")[2] for module in modules]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise CheckpointError(
-            f"{path}: modules {', '.join(kinds) or '(none)'} are not supported; supported: Transformer, Pooling and, "
-            "after them, Normalize"
+            f"{path}: modules {quoted_names(kinds) or '(none)'} are not supported; supported: Transformer, Pooling "
+            "and, after them, Normalize"
         )
     if modules[0].get("path") != "":
         raise CheckpointError(
-            f"{path}: the Transformer is in {modules[0].get('path')!r:.100}; give that folder, with pooling='mean' or "
+            f"{path}: the Transformer is in {quoted(modules[0].get('path'))}; give that folder, with pooling='mean' or "
             "pooling='cls'"
         )
     return _read_pooling(folder, path, modules[1].get("path"))
@@ -47,7 +48,7 @@ def pooling_of(folder: Path) -> str:
 
 def _read_pooling(folder: Path, modules: Path, name: Any) -> str:
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,99}", name):
-        raise CheckpointError(f"{modules}: the Pooling is in {name!r:.100}; expected the name of a folder beside it")
+        raise CheckpointError(f"{modules}: the Pooling is in {quoted(name)}; expected the name of a folder beside it")
     path = folder / name / "config.json"
     config = read_object(path)
     chosen = [flag for flag, on in config.items() if flag.startswith("pooling_mode_") and on]
@@ -55,14 +56,15 @@ def _read_pooling(folder: Path, modules: Path, name: Any) -> str:
         chosen = [config["pooling_mode"]]
     poolings = [_FLAGS.get(mode, mode) for mode in chosen if isinstance(mode, str)]
     if len(poolings) != 1 or poolings[0] not in POOLINGS:
-        raise CheckpointError(f"{path}: pooling {chosen} is not supported; supported: one of {', '.join(POOLINGS)}")
+        supported = ", ".join(POOLINGS)
+        raise CheckpointError(f"{path}: pooling {quoted(chosen)} is not supported; supported: one of {supported}")
     return poolings[0]
 
 
 def pooled(architecture: Architecture, pooling: str) -> EncoderArchitecture:
     """The same encoder with a pooling in place of its head. Raises CheckpointError: unknown pooling, a decoder."""
     if pooling not in POOLINGS:
-        raise CheckpointError(f"pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}")
+        raise CheckpointError(f"pooling must be one of {', '.join(POOLINGS)}, got {quoted(pooling)}")
     if not isinstance(architecture, EncoderArchitecture):
         raise CheckpointError(f"a sentence-embedding model needs an encoder; {architecture.family} is a decoder")
     return replace(architecture, pooling=pooling)

@@ -1,0 +1,117 @@
+"""A tokenizer.json from a stranger: what it may do to a text is bounded before it is built, and its failures are named.
+
+The library runs whatever the file describes. Ten rules that each double a text turn a word into a thousand words, forty
+fill the memory, and a rule that contradicts the vocabulary is met only on the text that needs it, as a panic.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .families import CheckpointError
+from .quoting import quoted
+
+__all__ = ["CheckedTokenizer", "check_description"]
+
+MAX_BYTES = 100_000_000  # the largest that is published has 35 million
+MAX_GROWTH = 1000.0  # characters or tokens out, for each one in; published files stay below 20
+MAX_WORD = 10_000  # characters of a word that WordPiece takes apart, in quadratic time; BERT has 100
+
+
+class CheckedTokenizer:
+    """A `tokenizers.Tokenizer` whose encode and encode_batch raise CheckpointError, whatever goes wrong inside."""
+
+    def __init__(self, tokenizer: Any, path: Path) -> None:
+        self._tokenizer, self._path = tokenizer, path
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def encode(self, text: str, *rest: Any, **options: Any) -> Any:
+        """As the library's."""
+        try:
+            return self._tokenizer.encode(text, *rest, **options)
+        except (KeyboardInterrupt, SystemExit, MemoryError):
+            raise
+        except BaseException as error:  # the library raises bare Exception, and panics that are no Exception
+            raise CheckpointError(f"{self._path} cannot read the text {quoted(text)}: {str(error)[:300]}") from None
+
+    def encode_batch(self, texts: Sequence[str], *rest: Any, **options: Any) -> Any:
+        """As the library's."""
+        try:
+            return self._tokenizer.encode_batch(texts, *rest, **options)
+        except (KeyboardInterrupt, SystemExit, MemoryError):
+            raise
+        except BaseException as error:
+            raise CheckpointError(f"{self._path} cannot read one of {len(texts)} texts: {str(error)[:300]}") from None
+
+    def token_to_id(self, token: str) -> int | None:
+        """As the library's; None for a string that is no text."""
+        try:
+            found: int | None = self._tokenizer.token_to_id(token)
+        except UnicodeEncodeError:
+            return None
+        return found
+
+
+def check_description(path: Path) -> None:
+    """Raises CheckpointError for a tokenizer.json that is too large, no JSON, or that multiplies what it reads."""
+    try:
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise CheckpointError(f"{path}: {size} bytes, at most {MAX_BYTES} are allowed")
+        description = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
+    except CheckpointError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from None
+    if not isinstance(description, dict):
+        raise CheckpointError(f"{path} must hold a JSON object")
+    for part in ("normalizer", "pre_tokenizer", "post_processor"):
+        growth = _growth(description.get(part))
+        if not growth <= MAX_GROWTH:
+            raise CheckpointError(f"{path}: its {part} makes up to {growth:.0f} times as much of what it reads")
+    model = description.get("model")
+    word = model.get("max_input_chars_per_word") if isinstance(model, dict) else None
+    if isinstance(word, (int, float)) and word > MAX_WORD:
+        raise CheckpointError(f"{path}: max_input_chars_per_word is {quoted(word)}, at most {MAX_WORD} are supported")
+
+
+def _growth(part: Any) -> float:
+    """How many times longer a text may become: the product over a sequence of steps."""
+    if not isinstance(part, dict):
+        return 1.0
+    kind = part.get("type")
+    if kind == "Sequence":
+        steps = [part.get(name) for name in ("normalizers", "pretokenizers", "processors")]
+        total = 1.0
+        for step in (step for found in steps if isinstance(found, list) for step in found):
+            total = min(total * _growth(step), math.inf)
+        return total
+    if kind == "Replace":
+        pattern, content = part.get("pattern"), part.get("content")
+        length = len(content) if isinstance(content, str) else 0
+        literal = pattern.get("String") if isinstance(pattern, dict) else None
+        if isinstance(literal, str) and literal:
+            return max(1.0, length / len(literal))
+        return 1.0 + length  # a regular expression may match between any two characters
+    if kind == "Prepend":
+        return 1.0 + len(str(part.get("prepend")))
+    if kind == "TemplateProcessing":
+        return float(max(_pieces(part, part.get(name)) for name in ("single", "pair")))
+    return 1.0
+
+
+def _pieces(processor: dict[str, Any], template: Any) -> int:
+    """Tokens that a template adds, and how often it repeats the text."""
+    special, count = processor.get("special_tokens"), 1
+    for piece in template if isinstance(template, list) else ():
+        token = piece.get("SpecialToken") if isinstance(piece, dict) else None
+        name = token.get("id") if isinstance(token, dict) else None
+        about = special.get(name) if isinstance(special, dict) and isinstance(name, str) else None
+        ids = about.get("ids") if isinstance(about, dict) else None
+        count += len(ids) if isinstance(ids, list) else 1
+    return count
