@@ -85,7 +85,9 @@ def _input_errors() -> tuple[type[Exception], ...]:
 
 
 def _say(message: object, code: int) -> int:
-    sys.stderr.write(f"zopog: {message}\n")
+    from zopog_ref.app.run_folder import say
+
+    say(f"zopog: {message}")
     return code
 
 

@@ -343,6 +343,7 @@ def _run(
     price = search.step_price(method, ledger, rows, preset.batch_size)
     method, objective = on_backend(experiment.backend, experiment, ledger, folder)
     progress = Progress(preset.budget, price, quiet)
+    folder.warn = say
     result = search.run(
         method,
         objective,
@@ -354,8 +355,6 @@ def _run(
         should_stop=should_stop,
     )
     progress.close()
-    for warning in folder.warnings:
-        say(warning)
     if result.stop_reason == "interrupted":
         raise Interrupted(f"stopped and saved after {ledger.calls} calls: go on with zopog tune --resume {folder.path}")
     prompt = experiment.deployable(result.prompts)
