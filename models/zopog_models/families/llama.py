@@ -125,7 +125,8 @@ def _rotary(config: Config) -> Rotary:
     def number(name: str, default: Any = None) -> float:
         value = values.get(name, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e12:
-            raise CheckpointError(f"{config.path}: {name} of the rotary positions is {quoted(value)}, not positive")
+            shown = quoted(value)
+            raise CheckpointError(f"{config.path}: {name} of the rotary positions must be positive, got {shown}")
         return float(value)
 
     theta = number("rope_theta", config.values.get("rope_theta", 10000.0))
