@@ -14,11 +14,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zopog_ref.distribution import mode, sample
+from zopog_ref.backend import NUMPY, Backend
+from zopog_ref.distribution import mode
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.methods.simplex import project
 from zopog_ref.objective import Objective
-from zopog_ref.randomness import Purpose, uniform
+from zopog_ref.randomness import Purpose
 
 FLOAT64 = NDArray[np.float64]
 INT64 = NDArray[np.int64]
@@ -93,14 +94,25 @@ def gradient(losses: ArrayLike, tokens: ArrayLike, p: ArrayLike, kind: str = "un
 
 
 class BDPL(Method):
-    """BDPL on mini-batches; the continuous part stays 0. A step costs I prompts."""
+    """BDPL on mini-batches; the continuous part stays 0. A step costs I prompts.
+
+    backend: where prompts are drawn and the gradient is taken, as in ZOPoG. What follows, the optimiser and the
+    projection by sorting, is NumPy's: p is uploaded in every step, and gradient and mean loss come back in one copy.
+    """
 
     settings: Settings
 
     def __init__(
-        self, n_positions: int, n_candidates: int, dim: int, settings: Settings | None = None, seed: int = 0
+        self,
+        n_positions: int,
+        n_candidates: int,
+        dim: int,
+        settings: Settings | None = None,
+        seed: int = 0,
+        backend: Backend = NUMPY,
     ) -> None:
         super().__init__(n_positions, n_candidates, dim, settings, seed)
+        self.backend = backend
         if self.settings.floor * n_candidates > 1:
             raise ValueError(f"floor is {self.settings.floor}; {n_candidates} candidates allow {1 / n_candidates:.3g}")
 
@@ -116,11 +128,21 @@ class BDPL(Method):
 
     def step(self, state: BDPLState, objective: Objective, examples: INT64) -> BDPLState:
         """One policy-gradient step on the mini-batch of rows `examples` (B,)."""
-        s, p = self.settings, state.p
-        u = uniform(self.seed, state.step, Purpose.TOKENS_POLICY, (s.samples, self.n_positions))
-        tokens = sample(p, u)  # (I, n)
-        losses = objective.losses(tokens, np.zeros((s.samples, self.dim)), examples).mean(axis=1)  # (I,)
-        g = gradient(losses, tokens, p, s.score)  # (n, N)
+        s, b, p = self.settings, self.backend, state.p
+        on_backend = b.asarray(p)
+        u = b.uniform(self.seed, state.step, Purpose.TOKENS_POLICY, (s.samples, self.n_positions))
+        tokens = b.sample(on_backend, u)  # (I, n)
+        points = np.broadcast_to(b.asarray(np.zeros(self.dim)), (s.samples, self.dim))
+        losses = b.asarray(objective.losses(tokens, points, examples)).mean(axis=1)  # (I,)
+        if b is NUMPY:
+            g, loss = gradient(losses, tokens, p, s.score), float(losses.mean())  # (n, N)
+        else:
+            # With free entries this is ZO-PoG's gradient at alpha = p, tau = 1; the official score doubles it.
+            drawn = b.policy_gradient(losses, tokens, on_backend, on_backend)
+            read = b.to_numpy(np.concatenate((np.reshape(drawn, (-1,)), np.reshape(losses.mean(), (1,)))))
+            g, loss = (2.0 if s.score == "official" else 1.0) * read[:-1].reshape(p.shape), float(read[-1])
+        if not np.isfinite(loss):
+            raise FloatingPointError(f"the mean loss of step {state.step} is {loss}: the model may be damaged")
         norm = float(np.linalg.norm(g))
         if 0 < s.clip < norm:
             g = g * (s.clip / norm)
@@ -131,7 +153,7 @@ class BDPL(Method):
             moved = p * (1 - s.eta_p * s.weight_decay) - s.eta_p * unbiased_m / (np.sqrt(unbiased_v) + _EPSILON)
         else:
             moved = p - s.eta_p * g
-        return BDPLState(state.step + 1, project(moved, s.floor), m, v, float(losses.mean()), norm)
+        return BDPLState(state.step + 1, project(moved, s.floor), m, v, loss, norm)
 
     def prompts(self, state: BDPLState) -> list[WeightedPrompt]:
         """The most probable prompt, argmax_j p_ij at every position."""
