@@ -17,6 +17,7 @@ __all__ = ["CheckedTokenizer", "check_description"]
 
 MAX_BYTES = 100_000_000  # the largest that is published has 35 million
 MAX_GROWTH = 1000.0  # characters or tokens out, for each one in; published files stay below 20
+MAX_STEPS = 64  # of one sequence
 MAX_WORD = 10_000  # characters of a word that WordPiece takes apart, in quadratic time; BERT has 100
 
 
@@ -87,10 +88,10 @@ def _growth(part: Any) -> float:
     kind = part.get("type")
     if kind == "Sequence":
         steps = [part.get(name) for name in ("normalizers", "pretokenizers", "processors")]
-        total = 1.0
-        for step in (step for found in steps if isinstance(found, list) for step in found):
-            total = min(total * _growth(step), math.inf)
-        return total
+        chain = [step for found in steps if isinstance(found, list) for step in found]
+        return math.prod(map(_growth, chain)) if len(chain) <= MAX_STEPS else math.inf
+    if kind == "ByteLevel":  # every byte beyond ASCII becomes a character of two bytes
+        return 4.0
     if kind == "Replace":
         pattern, content = part.get("pattern"), part.get("content")
         length = len(content) if isinstance(content, str) else 0

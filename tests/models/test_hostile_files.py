@@ -18,6 +18,7 @@ from zopog_ref.app.run_folder import printable
 
 WORDPIECE = TOKENIZERS["WordPiece"]
 DOUBLE = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 TWICE = [{"Sequence": {"id": "A", "type_id": 0}}] * 2
 
 
@@ -30,6 +31,8 @@ def template(pieces: list[Any], ids: int = 1) -> dict[str, Any]:
     ("changes", "message"),
     [
         ({"normalizer": {"type": "Sequence", "normalizers": [DOUBLE] * 40}}, "its normalizer makes up to"),
+        ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [BYTES] * 40}}, "its pre_tokenizer makes up to"),
+        ({"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFKC"}] * 99}}, "its normalizer makes up to"),
         ({"normalizer": {"type": "Replace", "pattern": {"Regex": ""}, "content": "x" * 5000}}, "its normalizer"),
         ({"post_processor": {"type": "Sequence", "processors": [template(TWICE)] * 40}}, "its post_processor"),
         ({"post_processor": template([{"SpecialToken": {"id": "[CLS]", "type_id": 0}}] * 50, ids=50)}, "its post_proc"),
