@@ -15,7 +15,22 @@ class BackendUnavailable(RuntimeError):
 
 
 class Device(Protocol):
-    """Arrays of one device and the kernels on it, in the order of one stream."""
+    """Arrays of one device and the kernels on it, in the order of one stream. A model's DeviceMemory as well.
+
+    kind: "cuda", or "cpu" for arrays of NumPy; index: of the device.
+    """
+
+    kind: str
+    index: int
+
+    @property
+    def stream(self) -> int | None:
+        """The stream's address, for a model that is to run on it; None where there are no streams."""
+        ...
+
+    def pointer(self, array: Any) -> int:
+        """The address of an array's first element; 0 where it has none."""
+        ...
 
     def empty(self, shape: Sequence[int], dtype: str) -> Any:
         """A C-contiguous array with nothing written to it."""
@@ -46,10 +61,26 @@ class CuPyDevice:
     Errors: BackendUnavailable when CuPy or a CUDA device is missing.
     """
 
+    kind = "cuda"
+
     def __init__(self) -> None:
         self.cupy = _require_cupy()
+        self.index = int(self.cupy.cuda.Device().id)
         module = self.cupy.RawModule(code=module_source(), options=OPTIONS)
         self._kernels = {name: (module.get_function(name), types) for name, types in kernels().items()}
+
+    @property
+    def stream(self) -> int:
+        """The address of CuPy's current stream. Where that is the null stream, which ONNX Runtime does not take, a new
+        one becomes current; it is a blocking one, so that it comes after what the null stream holds."""
+        current = self.cupy.cuda.get_current_stream()
+        if not current.ptr:
+            current = self._stream = self.cupy.cuda.Stream()  # kept: sessions hold nothing but its address
+            current.use()
+        return int(current.ptr)
+
+    def pointer(self, array: Any) -> int:
+        return int(array.data.ptr)
 
     def empty(self, shape: Sequence[int], dtype: str) -> Any:
         return self.cupy.empty(tuple(shape), dtype)

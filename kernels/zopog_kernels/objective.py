@@ -14,6 +14,8 @@ LOSSES = ("cross_entropy", "hinge")
 class Ledger(Protocol):
     """What counts the calls: zopog_ref.Ledger."""
 
+    def price(self, prompts: int, rows: int) -> int: ...
+
     def charge(self, calls: int, sequences: int = 0, tokens: int = 0) -> None: ...
 
 
@@ -29,8 +31,8 @@ class DeviceObjective:
     """The loss of a model that takes and returns device arrays: nothing is copied to the host, nothing waits.
 
     logits(tokens (K, n), z (K, d) or (K, B, d), examples (B,)) -> (K, B, C), on the backend's device and ordered after
-    what its stream holds (ONNX Runtime: run on CuPy's stream, provider option user_compute_stream, and bind by
-    pointer). labels (rows,), on the host; lengths (rows,), optional, tokens of each row for the ledger.
+    what its stream holds: zopog_models.DeviceOracle's, or your own function. labels (rows,), on the host; lengths
+    (rows,), optional, tokens of each row for the ledger.
     A logit that is not finite is not noticed here: the step that used it raises when it reads its mean loss.
     Errors: ValueError for an unknown loss; whatever the ledger raises, before the model is asked.
     """
@@ -49,13 +51,18 @@ class DeviceObjective:
         self.ledger = ledger
         self._logits, self._labels, self._backend = logits, np.asarray(labels, np.int64), backend
         self._loss = backend.cross_entropy if loss == "cross_entropy" else backend.hinge
+        self._examples, self._right = b"", backend.device.asarray(self._labels[:0], "int64")
         self._lengths = np.zeros(len(self._labels), np.int64) if lengths is None else np.asarray(lengths, np.int64)
 
     def losses(self, tokens: Any, z: Any, examples: NDArray[np.int64]) -> Any:
-        """(K, B) losses, float64, on the device, for K calls."""
-        calls = len(tokens)
-        self.ledger.charge(calls, calls * len(examples), calls * int(self._lengths[examples].sum()))
-        return self._loss(self._logits(tokens, z, examples), self._labels[examples])
+        """(K, B) losses, float64, on the device, for ledger.price(K, B) calls."""
+        prompts, rows = len(tokens), len(examples)
+        read = prompts * int(self._lengths[examples].sum())
+        self.ledger.charge(self.ledger.price(prompts, rows), prompts * rows, read)
+        if examples.tobytes() != self._examples:  # both halves of a step see one mini-batch: its labels go over once
+            self._examples = examples.tobytes()
+            self._right = self._backend.device.asarray(self._labels[examples], "int64")
+        return self._loss(self._logits(tokens, z, examples), self._right)
 
 
 class HostObjective:

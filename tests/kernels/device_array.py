@@ -34,6 +34,10 @@ class DeviceArray(NDArrayOperatorsMixin):
     def dtype(self) -> np.dtype:
         return self._array.dtype
 
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return self._array.strides
+
     def __len__(self) -> int:
         return len(self._array)
 
@@ -81,10 +85,16 @@ def _inside(given: Any) -> Any:
 
 
 class StrictDevice:
-    """HostDevice behind DeviceArray: the code path of a GPU, without one."""
+    """HostDevice behind DeviceArray: the code path of a GPU, without one. uploads: arrays that came from the host."""
+
+    kind, index, stream = "cpu", 0, None
 
     def __init__(self) -> None:
-        self.host = HostDevice()
+        self.host, self.uploads = HostDevice(), 0
+
+    def pointer(self, array: DeviceArray) -> int:
+        assert isinstance(array, DeviceArray), "the address of a host array was asked for"
+        return self.host.pointer(array._array)
 
     def empty(self, shape: Sequence[int], dtype: str) -> DeviceArray:
         return DeviceArray(self.host.empty(shape, dtype))
@@ -93,6 +103,7 @@ class StrictDevice:
         inside = _inside(array)
         if isinstance(array, DeviceArray) and inside.dtype == dtype and inside.flags.c_contiguous:
             return array
+        self.uploads += not isinstance(array, DeviceArray)
         return DeviceArray(self.host.asarray(inside, dtype))
 
     def to_numpy(self, array: Any) -> np.ndarray:

@@ -77,9 +77,15 @@ def compiled(source: str, flags: tuple[str, ...] = FLAGS) -> ctypes.CDLL:
 class HostDevice:
     """zopog_kernels.device.Device on NumPy arrays. order: in which the threads of a block take their turn."""
 
+    kind, index, stream = "cpu", 0, None
+
     def __init__(self, source: str | None = None, order: str = "ascending", flags: tuple[str, ...] = FLAGS) -> None:
         self.library, self.order = compiled(source or module_source(), flags), ORDERS[order]
         self.launches: list[str] = []
+
+    def pointer(self, array: np.ndarray) -> int:
+        assert array.flags.c_contiguous
+        return array.ctypes.data if array.size else 0  # an empty array of CuPy has no address
 
     def empty(self, shape: Sequence[int], dtype: str) -> np.ndarray:
         """An array between two margins: what a kernel forgets to write, or writes beside it, shows."""

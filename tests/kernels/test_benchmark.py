@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from zopog_kernels import KernelBackend
+from zopog_ref.app.random_model import Shape
 
 from .host_device import FLAGS, HostDevice, compiled, needs_compiler
 from .test_compilers import nvcc
@@ -72,11 +73,15 @@ def test_every_measurement_runs(script: ModuleType, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(script, "COPIED", 100)
     monkeypatch.setattr(script, "FLOOR_THREADS", 128)
     monkeypatch.setattr(script, "GEMM", 8)
+    monkeypatch.setattr(script, "MODEL", Shape(1, 16, 2, 160))
+    monkeypatch.setattr(script, "BATCH", 4)
+    monkeypatch.setattr(script, "TEXT", 8)
+    monkeypatch.setattr(script, "POSITIONS", 3)
     monkeypatch.setattr(script, "check_parity", lambda bench: script.parity.check_words(bench.backend))
     monkeypatch.setattr(sys, "argv", ["kernels.py", "--json", str(tmp_path / "numbers.json")])
     assert script.main() == 0
     record = json.loads((tmp_path / "numbers.json").read_text())
-    assert len(record["targets"]) == 5
+    assert len(record["targets"]) == 6
     measured = {row["name"] for row in record["numbers"]}
     assert set(script.EXPECTED) <= measured  # nothing is expected that is not measured
 

@@ -9,27 +9,95 @@ import pytest
 import zopog_kernels
 from tests.app.conftest import SMALL, Run, small_task, zopog  # noqa: F401  fixtures
 from zopog_kernels import KernelBackend
+from zopog_ref.app import run_folder
 
-from .device_array import StrictDevice
+from .device_array import DeviceArray, StrictDevice
 from .host_device import needs_compiler
 
 
-def test_a_run_on_the_kernels(zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def curves(*folders: Path) -> list[list[dict]]:
+    return [[json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()] for folder in folders]
+
+
+def same_curve(folders: tuple[Path, Path], least: int, rel: float) -> None:
+    one, other = curves(*folders)
+    assert len(one) == len(other) > least
+    for there, here in zip(one, other):
+        assert [here[name] for name in ("step", "calls", "sequences", "tokens")] == [there[name] for name in ("step", "calls", "sequences", "tokens")]
+        assert here["diagnostics"]["loss"] == pytest.approx(there["diagnostics"]["loss"], rel=rel)
+
+
+class Counted:
+    """What a run does with its device: waits and uploads at the end of each step."""
+
+    def __init__(self, kind: str = "cpu") -> None:
+        self.device = StrictDevice()
+        self.device.kind, self.ends = kind, []
+
+    def patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(zopog_kernels, "cupy_backend", lambda: KernelBackend(self.device))
+        sound = run_folder.RunFolder.save
+        monkeypatch.setattr(run_folder.RunFolder, "save", lambda *given: (sound(*given), self.ends.append((DeviceArray.waits, self.device.uploads)))[0])
+
+    @property
+    def each(self) -> list[tuple[int, int]]:
+        return [(b[0] - a[0], b[1] - a[1]) for a, b in zip(self.ends, self.ends[1:])]
+
+
+def test_a_run_on_the_kernels_with_the_model_bound(zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """The whole command with arrays that refuse implicit copies: the run of the NumPy backend to float32 accuracy."""
     needs_compiler()
-    monkeypatch.setattr(zopog_kernels, "cupy_backend", lambda: KernelBackend(StrictDevice()))
     common = ("tune", "--task", small_task, *SMALL)
     assert zopog(*common, "--out", tmp_path / "numpy")[0] == 0
+    counted = Counted()
+    counted.patch(monkeypatch)
     code, _, errors = zopog(*common, "--backend", "cupy", "--out", tmp_path / "cupy")
     assert code == 0, errors
-    curves = [[json.loads(line) for line in (tmp_path / name / "curve.jsonl").read_text().splitlines()] for name in ("numpy", "cupy")]
-    assert len(curves[0]) == len(curves[1]) > 10
-    for one, other in zip(*curves):
-        assert one["calls"] == other["calls"]
-        assert one["diagnostics"]["loss"] == pytest.approx(other["diagnostics"]["loss"], rel=1e-3)
+    assert "read through the host" not in errors
+    same_curve((tmp_path / "numpy", tmp_path / "cupy"), 10, 1e-3)
     assert json.loads((tmp_path / "cupy" / "config.json").read_text())["backend"] == "cupy"
+    # A step: one wait, two more where the checkpoint copies alpha and z, two more where dev scores are taken. Uploads:
+    # the rows and the labels of its mini-batch.
+    assert {waits for waits, _ in counted.each} <= {3, 5}
+    assert [waits for waits, _ in counted.each].count(3) > len(counted.each) / 2
+    assert {uploads for _, uploads in counted.each} == {2}
+    assert not list((tmp_path / "cupy" / "journal").glob("*")), "a journal would be a copy of every loss"
     code, _, errors = zopog("tune", "--resume", tmp_path / "cupy", "--backend", "numpy")
     assert code == 2
     assert "--backend: fixed when the run was started" in errors
+
+
+def test_a_model_elsewhere_is_read_through_the_host(zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """The model on the CPU, the mathematics on a GPU: said, and the same run again."""
+    needs_compiler()
+    common = ("tune", "--task", small_task, *SMALL, "--backend", "cupy", "--budget", "48")
+    Counted().patch(monkeypatch)
+    assert zopog(*common, "--out", tmp_path / "bound")[0] == 0
+    monkeypatch.undo()
+    counted = Counted("cuda")
+    counted.patch(monkeypatch)
+    code, _, errors = zopog(*common, "--out", tmp_path / "host")
+    assert code == 0
+    assert "read through the host, every query waits for it: it is on device cpu, the mathematics on cuda" in errors
+    assert min(waits for waits, _ in counted.each) == 3 + 2 * 2  # tokens and z of two queries
+    same_curve((tmp_path / "bound", tmp_path / "host"), 4, 1e-3)
+
+
+@pytest.mark.parametrize("settings", ["embedded", "paper"])  # the unbiased score and the official one, with AdamW
+def test_bdpl_on_the_kernels(settings: str, zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """One wait a step, checkpoint included: p is the host's, and comes over in each step."""
+    needs_compiler()
+    small = [given for given in SMALL if given not in ("--policy-samples", "--direction-pairs", "2")]
+    small.remove("4")
+    common = ("tune", "--task", small_task, "--method", "bdpl", "--settings", settings, "--samples", "4", *small, "--budget", "48")
+    assert zopog(*common, "--out", tmp_path / "numpy")[0] == 0
+    counted = Counted()
+    counted.patch(monkeypatch)
+    code, _, errors = zopog(*common, "--backend", "cupy", "--out", tmp_path / "cupy")
+    assert code == 0, errors
+    same_curve((tmp_path / "numpy", tmp_path / "cupy"), 10, 1e-5)
+    assert {waits for waits, _ in counted.each} == {1}
+    assert {uploads for _, uploads in counted.each} == {4}  # p, z = 0, the mini-batch's rows and labels
 
 
 def test_without_cupy_the_command_says_what_to_install(zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
@@ -41,6 +109,6 @@ def test_without_cupy_the_command_says_what_to_install(zopog: Run, small_task: P
 
 
 def test_a_method_without_kernels_says_so(zopog: Run, small_task: Path, tmp_path: Path) -> None:  # noqa: F811
-    code, _, errors = zopog("tune", "--task", small_task, "--method", "bdpl", "--backend", "cupy", "--out", tmp_path / "run")
+    code, _, errors = zopog("tune", "--task", small_task, "--method", "bbt", "--backend", "cupy", "--out", tmp_path / "run")
     assert code == 2
-    assert "BDPL runs in NumPy only" in errors
+    assert "BBT runs in NumPy only; zo-pog and bdpl have kernels" in errors

@@ -13,7 +13,16 @@ from tests.models.test_oracle import N_POSITIONS, query, setting  # noqa: F401  
 from tests.models.test_sentence import as_sentence_transformers
 from tests.models.tiny_decoders import write_decoder
 from tests.models.tiny_models import SENTENCES, write_model
-from zopog_models import DeviceOracle, FrozenModel, FrozenModelOracle, encode, label_targets, load_model, make_task, oracle
+from zopog_models import (
+    DeviceOracle,
+    FrozenModel,
+    FrozenModelOracle,
+    encode,
+    label_targets,
+    load_model,
+    make_task,
+    oracle,
+)
 from zopog_models.bound import part
 from zopog_models.session import _on_stream
 

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zopog_models.bound import DeviceMemory
 from zopog_models.bundle import Prompt
+from zopog_models.device_oracle import DeviceOracle
 from zopog_models.encoding import Encoded, encode, label_targets
 from zopog_models.oracle import FrozenModelOracle
 from zopog_models.runtime import FrozenModel
@@ -21,6 +23,7 @@ from zopog_models.vocabulary import pmi_candidates
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.metrics import classification_metrics
 from zopog_ref.app.presets import Preset
+from zopog_ref.backend import NUMPY
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.methods import method_class, settings_class
 from zopog_ref.objective import Journal, Ledger, ModelObjective, cross_entropy
@@ -60,6 +63,7 @@ class Experiment:
     _projection: NDArray[np.float32]  # A (n D, d)
     reduced: FrozenModel | None = None  # the model in fewer bits, for what it may answer (see reduce)
     differences: bool = False  # whether it may answer prompts that differ in z
+    backend: Any = NUMPY  # where the mathematics of its run happens
     _oracles: dict[str, FrozenModelOracle] = field(default_factory=dict)
 
     def method(self) -> Method:
@@ -144,6 +148,13 @@ class Experiment:
         return FrozenModelOracle(
             model, self._encoded[split], self.labels, self.candidates, self._projection, self.preset.n_positions,
             reduced=reduced, differences=self.differences,
+        )  # fmt: skip
+
+    def bound_oracle(self, memory: DeviceMemory) -> DeviceOracle:
+        """The training rows, read where the arrays of a device lie. Errors: ValueError when the model cannot."""
+        return DeviceOracle(
+            self.model, self._encoded["train"], self.labels, self.candidates, self._projection,
+            self.preset.n_positions, memory=memory, reduced=self.reduced, differences=self.differences,
         )  # fmt: skip
 
 
