@@ -33,6 +33,8 @@ from .tensor_file import write_atomically
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from .checked_tokenizer import CheckedTokenizer
+
 __all__ = ["BakeError", "Baked", "bake", "row_ids"]
 
 FORMAT = 1
@@ -136,7 +138,9 @@ def bake(model: FrozenModel, prompt: Prompt, out: str | Path, *, tolerance: floa
     return Baked(**{**vars(baked), "size": size, "checked": len(texts), "difference": difference})
 
 
-def row_ids(recipe: Sequence[int | str], texts: tuple[str, ...], tokenizer: "Tokenizer") -> list[int]:
+def row_ids(
+    recipe: Sequence[int | str], texts: tuple[str, ...], tokenizer: "Tokenizer | CheckedTokenizer"
+) -> list[int]:
     """A row by its recipe, uncut: what a caller without this package does. texts: as in `predict`."""
     slots = ("text",) if len(texts) == 1 else ("text_a", "text_b")
     filling = {slot: text.strip() for slot, text in zip(slots, texts)}
@@ -183,6 +187,7 @@ def _texts(model: FrozenModel, prompt: Prompt) -> list[tuple[str, ...]]:
     words = [word for label in prompt.labels.values() for word in (label, f"it is like {label} .")]
     shift = len(task.slots) - 1  # a row of two texts has two of them
     every = [*_TEXTS, *words[:20]]
+    rows: list[tuple[str, ...]]
     rows = [(text,) if not shift else (text, every[i - 1]) for i, text in enumerate(every)]
     fitting = [row for row in rows if 0 < len(row_ids(recipe, row, model.tokenizer)) <= room]
     if not fitting:
@@ -205,11 +210,9 @@ def _graph(model: FrozenModel, prompt: Prompt, recipe: Sequence[int | str], loca
     # token of its own after them, which the template gives.
     reuse = decoder and prompt_ids.shape[1] > 0 and any(isinstance(p, str) and _has_words(p, model) for p in recipe)
     if reuse:
-        prefix, feeds = Session(*build_prefix(checkpoint, model._weights), "cpu", prepack=False), {
-            "first_ids": np.full((len(prompt_ids), first), model.cls_id or 0, np.int64),
-            "prompt_ids": prompt_ids,
-            "prompt_offset": offsets,
-        }  # fmt: skip
+        prefix = Session(*build_prefix(checkpoint, model._weights), "cpu", prepack=False)
+        first_ids = np.full((len(prompt_ids), first), model.cls_id or 0, np.int64)
+        feeds: dict[str, np.ndarray] = {"first_ids": first_ids, "prompt_ids": prompt_ids, "prompt_offset": offsets}
         g.values["prefix"] = g.weight("prompt_keys_values", prefix.run("prefix", feeds))
         from_here, to_end, columns = g.integers(first), g.integers(2**62), g.integers(1)
         for name in ("text_ids", "attention_mask"):

@@ -74,7 +74,7 @@ def test_the_command_says_what_a_caller_must_know(zopog: Run, tuned: Path, tmp_p
 @pytest.mark.parametrize(
     ("options", "message"),
     [(["--out", "x.bin"], "must end in .onnx"), (["--out", "x.onnx", "--tolerance", "-1"], "differ from predict's"),
-     (["--out", "x.onnx", "--model", "kserve:http://example.org/kind"], "is an address")],
+     (["--out", "x.onnx", "--model", "kserve+http://example.org/kind"], "is an address")],
 )  # fmt: skip
 def test_unusable_input(
     zopog: Run, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str

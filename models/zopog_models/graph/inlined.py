@@ -69,7 +69,7 @@ class Inlined(GraphBuilder):
             weights.append(
                 onnx_format.tensor_parts(key, array) if inside else [onnx_format.tensor(key, array, external=external)]
             )
-        tensors: list[Parts] = [*([constant] for constant in self._constants.values()), *weights]
+        constants: list[Parts] = [[constant] for constant in self._constants.values()]
         return onnx_format.model_parts(
-            name, self._nodes, tensors, self._inputs, self._outputs, opset=OPSET, metadata=metadata
+            name, self._nodes, constants + weights, self._inputs, self._outputs, opset=OPSET, metadata=metadata
         )

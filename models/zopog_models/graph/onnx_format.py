@@ -86,10 +86,11 @@ def tensor(name: str, array: np.ndarray, *, external: tuple[str, int] | None) ->
 
 def tensor_parts(name: str, array: np.ndarray) -> Parts:
     """TensorProto with the values themselves, which are not copied where they are contiguous."""
-    array = np.ascontiguousarray(array).reshape(array.shape)  # the former makes one dimension of none
-    body = b"".join(_int(1, size) for size in array.shape)
+    shape: tuple[int, ...] = array.shape
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    body = b"".join(_int(1, size) for size in shape)
     head = body + _int(2, _ELEMENT_TYPES[array.dtype]) + _bytes(8, name)
-    return [head, *_framed(9, [memoryview(array.reshape(-1).view(np.uint8))])]
+    return [head, *_framed(9, [flat.data])]
 
 
 def value_info(name: str, dtype: type, shape: Sequence[str | int]) -> bytes:
