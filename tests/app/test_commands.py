@@ -2,13 +2,13 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.app.conftest import SMALL, Run
-from zopog_models.tensor_file import read_metadata, read_tensors, write_tensors
+from zopog_models import load_prompt, save_prompt
 from zopog_ref.app.metrics import classification_metrics
 
 
@@ -67,14 +67,12 @@ def test_predict_without_a_run(zopog: Run, tmp_path: Path) -> None:
 
 
 def test_a_prompt_of_another_model_is_refused(zopog: Run, tuned: Path) -> None:
-    file = tuned / "prompt" / "prompt.safetensors"
-    original = file.read_bytes()
-    settings = json.loads(read_metadata(file)["prompt"]) | {"model_sha256": "0" * 64}
-    write_tensors(file, {k: np.array(v) for k, v in read_tensors(file).items()}, {"prompt": json.dumps(settings)})
+    original = load_prompt(tuned / "prompt")
+    save_prompt(tuned / "prompt", replace(original, model_sha256="0" * 64))
     try:
         code, _, error = zopog("predict", tuned, "--text", "x")
     finally:
-        file.write_bytes(original)
+        save_prompt(tuned / "prompt", original)
     assert code == 2
     assert "0000" in error
 
