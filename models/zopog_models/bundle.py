@@ -143,7 +143,7 @@ def load_prompt(folder: str | Path) -> Prompt:
     kind, hashed = settings.get("hash"), metadata.get(_HASHED)
     without = kind is None and hashed is None
     if not without and (kind != _HASHED or hashed != content_sha256(tensors, metadata["prompt"])):
-        told = "the hash of its content is missing" if hashed is None else f"its content has not the sha256 {hashed:.80}"
+        told = "its hash is missing" if hashed is None else f"its content has not the sha256 {hashed:.80}"
         raise PromptError(f"{path} is damaged: {told}; copy it again from where it was tuned")
     if _LABEL_EMBEDDINGS in tensors and "label_ids" not in tensors:
         tensors["label_ids"] = tensors.pop(_LABEL_EMBEDDINGS)
