@@ -54,7 +54,7 @@ def test_special_tokens_in_a_text_are_text(model: FrozenModel) -> None:
 
 def test_the_twin_without_that_protection(model: FrozenModel, monkeypatch: pytest.MonkeyPatch) -> None:
     hostile = "a [MASK] <mask> [SEP] </s> city"
-    monkeypatch.setattr(model.tokenizer, "encode_special_tokens", False)
+    monkeypatch.setattr(model.tokenizer._tokenizer, "encode_special_tokens", False)  # under its checks
     encoded = encode([(hostile,)], make_task("{text} was {mask} .", LABELS), model, 5)
     assert (encoded.ids[0] == model.mask_id).sum() == 2
 
