@@ -48,7 +48,7 @@ class DeviceObjective:
     ) -> None:
         if loss not in LOSSES:
             raise ValueError(f"unknown loss {loss!r}; there are {', '.join(LOSSES)}")
-        self.ledger = ledger
+        self.ledger: Any = ledger  # the caller's, whatever more it counts
         self._logits, self._labels, self._backend = logits, np.asarray(labels, np.int64), backend
         self._loss = backend.cross_entropy if loss == "cross_entropy" else backend.hinge
         self._examples, self._right = b"", backend.device.asarray(self._labels[:0], "int64")
