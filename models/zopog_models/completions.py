@@ -30,6 +30,12 @@ __all__ = ["FLOOR_MARGIN", "LARGEST_TOP", "CompletionsModel"]
 
 FLOOR_MARGIN = 1.0  # nats
 LARGEST_TOP = 1000
+# llama.cpp keeps silent about a token that is a part of a character only. At temperature 0 that is always the most
+# probable one; at temperature 1, which leaves the distribution as it is, another one is drawn.
+_DRAWS = 8
+_SILENT = (
+    "the answer has no log-probabilities of the next token: the endpoint does not offer them, or not this way"
+)
 
 
 class CompletionsModel(ServedModel):
@@ -133,8 +139,19 @@ class CompletionsModel(ServedModel):
 
     def _complete(self, texts: list[str], words: list[str]) -> np.ndarray:
         """(rows, 2, C): log-probabilities, and 1 where a word was not returned."""
+        scores = self._answer(texts, words, {"temperature": 0})
+        for seed in range(_DRAWS):
+            silent = scores[:, 1] < 0
+            if not silent.any():
+                return scores
+            drawn = self._answer(texts, words, {"temperature": 1, "seed": seed})
+            scores = np.where(silent[:, None, :], drawn, scores)
+        raise ServiceError(f"POST {self.transport.url}/completions: {_SILENT}")
+
+    def _answer(self, texts: list[str], words: list[str], drawing: Mapping[str, int]) -> np.ndarray:
+        """As `read_scores`."""
         question = {
-            "model": self.name, "prompt": texts[0] if len(texts) == 1 else texts, "max_tokens": 1, "temperature": 0,
+            "model": self.name, "prompt": texts[0] if len(texts) == 1 else texts, "max_tokens": 1, **drawing,
             "logprobs": self.top,
         }  # fmt: skip
         body = json.dumps(question).encode()
@@ -146,7 +163,8 @@ class CompletionsModel(ServedModel):
 def read_scores(answer: Answer, rows: int, words: Sequence[str]) -> np.ndarray:
     """(rows, 2, C) of an endpoint's answer: log-probabilities of the words, and 1 where the floor stands for one.
 
-    Raises ServiceError: no JSON, another number of choices, no log-probabilities, a number that is none.
+    A row of which the endpoint says nothing has −1 there. Raises ServiceError: no JSON, another number of choices, a
+    number that is none.
     """
     choices = read_object(answer.body).get("choices")
     if not isinstance(choices, list) or len(choices) != rows:
@@ -161,7 +179,8 @@ def read_scores(answer: Answer, rows: int, words: Sequence[str]) -> np.ndarray:
                 f"choice {place} of the answer has index {index!r:.40}, expected 0 to {rows - 1} once each"
             )
         seen.add(index)
-        result[index] = score_words(_top(choice), words)
+        top = _top(choice)
+        result[index] = score_words(top, words) if top else [[0], [-1]]
     return result
 
 
@@ -180,7 +199,10 @@ def score_words(top: Mapping[str, float], words: Sequence[str]) -> np.ndarray:
 
 
 def _top(choice: Mapping[str, Any]) -> dict[str, float]:
-    """Token text -> log p of what may follow: {"top_logprobs": [{text: log p}]}, or entries with token and logprob."""
+    """Token text -> log p of what may follow: {"top_logprobs": [{text: log p}]}, or entries with token and logprob.
+
+    {} where there is none.
+    """
     logprobs = choice.get("logprobs")
     found: Any = None
     if isinstance(logprobs, dict):
@@ -206,10 +228,6 @@ def _top(choice: Mapping[str, Any]) -> dict[str, float]:
             raise ServiceError(f"the answer says that log p of {token!r:.40} is {value}; it cannot be above 0")
         plain = _plain(token)
         top[plain] = max(float(value), top.get(plain, -math.inf))
-    if not top:
-        raise ServiceError(
-            "the answer has no log-probabilities of the next token: the endpoint does not offer them, or not this way"
-        )
     return top
 
 

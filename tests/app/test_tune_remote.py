@@ -1,8 +1,6 @@
 """`zopog tune` with a served model: the local run's result, whatever the wire does; each call charged once."""
 
-import itertools
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +15,7 @@ import pytest
 pytest.importorskip("urllib3", reason="served models need urllib3 (extra remote)")
 
 from tests.app.conftest import SMALL, Run
+from tests.models.real_servers import free_ports, llama_cpp, mlserver
 from tests.models.served import Service, never, serve
 from tests.models.tiny_decoders import write_decoder
 from zopog_models import load_model, transport
@@ -202,21 +201,25 @@ ROWS = ["a small furry animal that likes to sleep", "a large city near the sea",
         "the food was terrible", "a plant with green leaves", "an object made of wood"]  # fmt: skip
 
 
+def completions_run(place: Path, folder: Path, method: str) -> list[object]:
+    rows = [f"{text}\t{i % 2}" for i, text in enumerate(ROWS * 2)]
+    (place / "mine.tsv").write_text("text\tlabel\n" + "\n".join(rows) + "\n")
+    task = ["--train", place / "mine.tsv", "--template", "{text} it was {mask}", "--labels", "0=great,1=terrible"]
+    return [*task, "--settings", "embedded", "--method", method, *METHODS[method], "--budget", 16, "--n-positions", 2,
+            "--n-candidates", 8, "--batch-size", 4, "--shots", 2, "--tokenizer", folder]  # fmt: skip
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_token_methods_against_a_text_endpoint(zopog: Run, tmp_path: Path, method: str) -> None:
     """All log-probabilities: what the run sees is what the model says. Faults: the same bits, the same calls."""
     folder = write_decoder(tmp_path / "llama", "llama")
-    rows = [f"{text}\t{i % 2}" for i, text in enumerate(ROWS * 2)]
-    (tmp_path / "mine.tsv").write_text("text\tlabel\n" + "\n".join(rows) + "\n")
-    task = ["--train", tmp_path / "mine.tsv", "--template", "{text} it was {mask}", "--labels", "0=great,1=terrible"]
-    sizes = ["--settings", "embedded", "--method", method, *METHODS[method], "--budget", 16, "--n-positions", 2,
-             "--n-candidates", 8, "--batch-size", 4, "--shots", 2, "--tokenizer", folder]  # fmt: skip
+    options = completions_run(tmp_path, folder, method)
     with serve(load_model(folder, threads=1)) as service:
         service.retry_after, service.slow = "0", 0.02
         address = ["--model", f"completions+{service.completions}", "--top-logprobs", 5]
         for name, faults in (("sound", never), ("shaken", five_and_five)):
             service.faults, service.asked = faults, 0
-            code, _, error = zopog("tune", *task, *sizes, *address, "--out", tmp_path / name)
+            code, _, error = zopog("tune", *options, *address, "--out", tmp_path / name)
             assert code == 0, error
         assert same_numbers(tmp_path / "sound", tmp_path / "shaken")
         result = json.loads((tmp_path / "shaken" / "result.json").read_text())
@@ -226,41 +229,36 @@ def test_token_methods_against_a_text_endpoint(zopog: Run, tmp_path: Path, metho
         assert set(result["label_words"]["not_returned"]) == {"great", "terrible"}
 
 
-# -- a real server -------------------------------------------------------------------------------------------------
+# -- real servers -------------------------------------------------------------------------------------------------
 
 
 def test_a_real_mlserver(zopog: Run, small_task: Path, tmp_path: Path) -> None:
-    """MLServer with our runtime, from $ZOPOG_MLSERVER_PYTHON's environment or this one's."""
-    python = os.environ.get("ZOPOG_MLSERVER_PYTHON", sys.executable)
-    if subprocess.run([python, "-c", "import mlserver, onnxruntime"], capture_output=True).returncode:
-        pytest.skip("MLServer is not installed: pip install mlserver, here or where $ZOPOG_MLSERVER_PYTHON points")
+    """MLServer with our runtime; its sessions are not ours, so the numbers are the same to float32's accuracy."""
     from zopog_models.serving import write_mlserver_folder
 
-    port = next(p for p in itertools.count(20000 + os.getpid() % 20000, 2) if _free(p) and _free(p + 1))
+    port = free_ports()
     folder = write_mlserver_folder("embedded", tmp_path / "frozen", "frozen", port=port)
-    command = [python, "-c", "from mlserver.cli import main; main()", "start", str(folder)]
-    log = (tmp_path / "mlserver.log").open("w")
-    server = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + 120
-        while _free(port):
-            assert server.poll() is None, (tmp_path / "mlserver.log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+    with mlserver(folder, port) as address:
         local = tuned(zopog, small_task, tmp_path / "local", "--threads", 1)
-        address = f"kserve+http://127.0.0.1:{port}/v2/models/frozen"
-        remote = tuned(zopog, small_task, tmp_path / "remote", "--model", address, *WIRE)
-        for name in ("calls", "tokens", "prompt_tokens", "test_accuracy", "best_step"):
-            assert remote[name] == local[name], name
-        assert np.abs(np.subtract(losses(tmp_path / "remote"), losses(tmp_path / "local"))).max() < 1e-4
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
-        log.close()
+        remote = tuned(zopog, small_task, tmp_path / "remote", "--model", f"kserve+{address}", *WIRE)
+    for name in ("calls", "tokens", "prompt_tokens", "test_accuracy", "best_step"):
+        assert remote[name] == local[name], name
+    assert np.abs(np.subtract(losses(tmp_path / "remote"), losses(tmp_path / "local"))).max() < 1e-4
 
 
-def _free(port: int) -> bool:
-    import socket
-
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
+@pytest.mark.parametrize("method", METHODS)
+def test_a_real_llama_cpp(zopog: Run, tmp_path: Path, method: str) -> None:
+    """Its completions endpoint and ours, the same model, all log-probabilities: the same prompt, the same calls."""
+    folder = write_decoder(tmp_path / "llama", "llama")
+    options = completions_run(tmp_path, folder, method)
+    found = {}
+    with llama_cpp(folder) as theirs, serve(load_model(folder, threads=1)) as ours:
+        for name, address in (("theirs", theirs), ("ours", ours.completions)):
+            given = ["--model", f"completions+{address}", "--top-logprobs", 1000, "--out", tmp_path / name]
+            code, _, error = zopog("tune", *options, *given)
+            assert code == 0, error
+            found[name] = json.loads((tmp_path / name / "result.json").read_text())
+    for name in ("calls", "prompt_tokens", "best_step", "label_words"):  # requests: theirs may have to be drawn again
+        assert found["theirs"][name] == found["ours"][name], name
+    assert found["theirs"]["retries"] == 0
+    assert np.abs(np.subtract(losses(tmp_path / "theirs"), losses(tmp_path / "ours"))).max() < 1e-3

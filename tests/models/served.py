@@ -22,7 +22,7 @@ from zopog_models import FrozenModel
 from zopog_models.inference_protocol import DATATYPES
 
 NUMPY = {name: np.dtype(kind) for name, kind in DATATYPES.items()}
-FAULTS = ("drop", "half", "slow", "500", "503", "429", "400", "nan", "null", "shape", "short", "name", "id", "html", "drip")
+FAULTS = ("drop", "half", "slow", "500", "503", "429", "400", "nan", "null", "shape", "short", "name", "id", "html", "drip", "mute")
 Faults = Callable[[int], str | None]
 
 
@@ -111,6 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "slow":
             time.sleep(service.slow)
         answer = completion(service, json.loads(body)) if self.path == "/v1/completions" else None
+        if fault == "mute" and answer is not None:
+            answer["choices"][0]["logprobs"] = None
         if answer is not None:
             self._json(200, answer, fault=fault)
             return

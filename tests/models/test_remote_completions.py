@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("urllib3", reason="served models need urllib3 (extra remote)")
 
+from tests.models.real_servers import llama_cpp
 from tests.models.served import Service, next_token, serve
 from tests.models.tiny_decoders import write_decoder
 from tests.models.tiny_models import SENTENCES
@@ -42,21 +43,24 @@ def question(model: FrozenModel) -> tuple[Any, ...]:
     return encoded.ids, encoded.answer_position, prompts, None, np.arange(8) % 2, label_ids(TASK, model)
 
 
+def of_the_text_that_was_sent(client: CompletionsModel, local: FrozenModel) -> np.ndarray:
+    """log p itself, of all tokens that are the word but for a space; (8, 2)."""
+    vocabulary = [local.tokenizer.id_to_token(i).replace("▁", " ").strip() for i in range(local.vocab_size)]
+    same_word = [[i for i, text in enumerate(vocabulary) if text == word] for word in ("great", "terrible")]
+    assert all(label in tokens for label, tokens in zip(label_ids(TASK, local), same_word))
+    ids, _, prompts, _, index, _ = question(local)
+    after = [next_token(local, client.text(ids[row], prompts[index[row]])) for row in range(8)]
+    return np.array([[np.logaddexp.reduce(row[tokens]) for tokens in same_word] for row in after])
+
+
 @pytest.mark.parametrize("chat", [False, True])
 @pytest.mark.parametrize("rows", [1, 3])
 def test_with_all_log_probabilities_it_is_the_model(service: Service, decoder_folder: Path, chat: bool, rows: int) -> None:
     service.chat = chat
     client = CompletionsModel(service.completions, decoder_folder, wire=WIRE, top=EVERYTHING, rows=rows)
     local = service.model
-    there, local = client.logits(*question(client)), service.model
-    vocabulary = [local.tokenizer.id_to_token(i).replace("▁", " ").strip() for i in range(local.vocab_size)]
-    same_word = [[i for i, text in enumerate(vocabulary) if text == word] for word in ("great", "terrible")]
-    assert all(label in tokens for label, tokens in zip(label_ids(TASK, local), same_word))
-    ids, _, prompts, _, index, _ = question(local)
-    for row in range(8):  # log p itself, of the text that was sent
-        after = next_token(local, client.text(ids[row], prompts[index[row]]))
-        expected = [np.logaddexp.reduce(after[tokens]) for tokens in same_word]
-        assert np.abs(there[row] - expected).max() < 1e-5
+    there = client.logits(*question(client))
+    assert np.abs(there - of_the_text_that_was_sent(client, local)).max() < 1e-5
     assert client.coverage() == {"rows": 8, "top_logprobs": EVERYTHING, "not_returned": {"great": 0, "terrible": 0}}
     assert client.log.sent == math.ceil(8 / rows)
 
@@ -104,8 +108,6 @@ def choice(**logprobs: Any) -> dict[str, Any]:
         (None, "has no choices, 1 were asked"),
         ([choice(), choice()], "has 2 choices"),
         ([{"index": 1}], "index 1, expected 0 to 0"),
-        ([choice()], "no log-probabilities"),
-        ([choice(top_logprobs=[{}])], "no log-probabilities"),
         ([choice(top_logprobs=[{"a": 0.5}])], "cannot be above 0"),
         ([choice(top_logprobs=[{"a": float("nan")}])], "log p of 'a' is nan"),
         ([choice(top_logprobs=[{"a": "x"}])], "log-probability of the answer is 'x'"),
@@ -116,6 +118,36 @@ def test_answers_that_cannot_be_used(choices: Any, message: str) -> None:
     answer = Answer(200, {}, json.dumps({"choices": choices}).encode())
     with pytest.raises(ServiceError, match=message):
         read_scores(answer, 1, ["great"])
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_silent_answer_is_asked_for_otherwise(service: Service, decoder_folder: Path, rows: int) -> None:
+    """At the temperature that leaves the distribution alone; what was said of other rows stays."""
+    sound = CompletionsModel(service.completions, decoder_folder, wire=WIRE, rows=rows).logits(*question(service.model))
+    service.asked, service.faults = 0, {0: "mute", 1: "mute"}.get
+    service.bodies.clear()
+    client = CompletionsModel(service.completions, decoder_folder, wire=WIRE, rows=rows)
+    assert np.array_equal(client.logits(*question(client)), sound)
+    drawn = [json.loads(body)["temperature"] for body in service.bodies]
+    assert drawn.count(1) >= 2
+    assert drawn.count(0) == math.ceil(8 / rows)
+    assert client.log.retries == 0
+    before = service.asked
+    assert np.array_equal(client.logits(*question(client)), sound)  # what was answered, silence too, is not asked again
+    assert service.asked == before
+
+
+@pytest.mark.parametrize("logprobs", [None, {}, {"top_logprobs": [{}]}, {"top_logprobs": [{"a": None}]}])
+def test_an_endpoint_that_never_says(
+    service: Service, decoder_folder: Path, monkeypatch: pytest.MonkeyPatch, logprobs: Any
+) -> None:
+    answer = {"choices": [{"index": 0, "logprobs": logprobs}]}
+    assert read_scores(Answer(200, {}, json.dumps(answer).encode()), 1, ["great"])[0, 1] == -1
+    service.faults = lambda number: "mute"
+    client = CompletionsModel(service.completions, decoder_folder, wire=Wire(timeout=60.0, retries=4, concurrency=1))
+    with pytest.raises(ServiceError, match="has no log-probabilities of the next token: the endpoint does not offer"):
+        client.logits(*question(client))
+    assert service.asked == 9  # of the first text; then nothing more is sent
 
 
 def test_faults_change_nothing_but_the_count(service: Service, decoder_folder: Path) -> None:
@@ -139,3 +171,17 @@ def test_what_a_text_cannot_hold(service: Service, decoder_folder: Path, bert_fo
     with pytest.raises(SetupError, match="top_logprobs is 0"):
         CompletionsModel(service.completions, decoder_folder, top=0)
     assert service.asked == 0
+
+
+def test_llama_cpp_s_server_is_read_as_ours(decoder_folder: Path) -> None:
+    """The same weights in llama.cpp, its own tokenizer, its own answer's form: the same log p of both words."""
+    local = load_model(decoder_folder, threads=1)
+    with llama_cpp(decoder_folder) as address:
+        client = CompletionsModel(address, decoder_folder, wire=WIRE, top=EVERYTHING)
+        scores = client.logits(*question(client))
+        capped = CompletionsModel(address, decoder_folder, wire=WIRE, top=5)
+        capped.logits(*question(capped))
+    assert np.abs(scores - of_the_text_that_was_sent(client, local)).max() < 1e-4
+    assert client.coverage()["not_returned"] == {"great": 0, "terrible": 0}
+    assert (client.log.sent, client.log.retries) == (8, 0)
+    assert sum(capped.coverage()["not_returned"].values()) > 0
