@@ -1,27 +1,31 @@
-"""The documentation is true: its links lead somewhere, its Python runs, its settings are the shipped ones."""
+"""The documentation is true: its links lead somewhere, its Python runs, its commands parse, its settings are the shipped
+ones, its pictures are what the script makes, and the site has a place for every page."""
 
+import argparse
+import importlib
+import importlib.util
 import re
+import shlex
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from zopog_ref.app.command_line import COMMANDS
 from zopog_ref.app.presets import PRESET_FIELDS, PRESETS
-from zopog_ref.methods import METHODS
+from zopog_ref.methods import METHODS, settings_class
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "models").rglob("*.md")], key=lambda path: path.as_posix()
-)
+PAGES = sorted(path for pattern in ("*.md", "docs/**/*.md", "models/**/*.md") for path in ROOT.glob(pattern))
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s#]+)(?:#[^)]*)?\)")
 
 
 def dead_links(text: str, folder: Path) -> list[str]:
-    return [
-        target for target in LINK.findall(text) if "://" not in target and not (folder / target).resolve().exists()
-    ]
+    return [target for target in LINK.findall(text) if "://" not in target and not (folder / target).resolve().exists()]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -38,11 +42,133 @@ def test_nothing_is_left_to_fill_in(page: Path) -> None:
     assert re.findall(r"@[A-Z_]+@|TODO|FIXME", page.read_text("utf-8")) == []
 
 
-def test_the_readme_s_estimators_run() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-    [estimators] = [block for block in blocks if "two_point_gradient" in block]
-    code = estimators + "\nassert g_alpha.shape == (2, 3) and g_z.shape == (5,)\n"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+def outside_the_nav(config: str, pages: list[str]) -> list[str]:
+    return sorted(set(pages) ^ set(re.findall(r"^ +- .*: (\S+\.md)$", config, re.MULTILINE)))
+
+
+def test_the_site_has_a_place_for_every_page() -> None:
+    """The build says so as well; here it is said without the site's packages."""
+    config = (ROOT / "mkdocs.yml").read_text("utf-8")
+    pages = [*(path.relative_to(ROOT).as_posix() for path in PAGES), "docs/paper-in-twenty-cells.ipynb.md"]
+    assert outside_the_nav(config, pages) == []
+    assert outside_the_nav(config, [*pages, "docs/new.md"]) == ["docs/new.md"]
+    assert outside_the_nav(config.replace("docs/bbt.md", "docs/bbbt.md"), pages) == ["docs/bbbt.md", "docs/bbt.md"]
+
+
+def undocumented(things: list[Any]) -> list[str]:
+    """Classes and functions with nothing to say in the API pages; a dataclass alone writes only its signature there."""
+    signatures = [f"{thing.__name__}(" for thing in things]
+    return [thing.__name__ for thing, its in zip(things, signatures) if (thing.__doc__ or its).startswith(its)]
+
+
+def test_every_public_name_has_something_to_say_in_the_api_pages() -> None:
+    pytest.importorskip("onnxruntime", reason="zopog_models imports it")
+    for name in ("zopog_ref", "zopog_models", "zopog_kernels"):
+        package = importlib.import_module(name)
+        things = [getattr(package, symbol) for symbol in package.__all__]
+        assert undocumented([thing for thing in things if callable(thing)]) == [], name
+    classes = [getattr(importlib.import_module(entry.module), entry.cls) for entry in METHODS.values()]
+    assert undocumented(classes) == []
+    assert undocumented([settings_class(name) for name in METHODS]) == []
+    assert undocumented([dataclass(type("Bare", (), {}))]) == ["Bare"]
+
+
+def readme_s_python() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+
+
+def run_python(code: str, folder: Path) -> str:
+    """What it prints. Errors: CalledProcessError."""
+    return subprocess.run([sys.executable, "-c", code], check=True, cwd=folder, capture_output=True, text=True).stdout
+
+
+def test_the_readme_s_examples_are_for_three_readers_and_short() -> None:
+    examples = readme_s_python()
+    assert len(examples) == 3
+    assert all(len([line for line in example.splitlines() if line]) <= 10 for example in examples)
+
+
+def test_the_researcher_s_example_runs(tmp_path: Path) -> None:
+    example = readme_s_python()[0]
+    run_python(example, tmp_path)
+    with pytest.raises(subprocess.CalledProcessError) as failed:  # as with 1/I in place of 1/(I-1)
+        run_python(example.replace("* policy_gradient", "* 0.5 * policy_gradient"), tmp_path)
+    assert "AssertionError" in failed.value.stderr
+
+
+def test_the_tester_s_example_runs(tmp_path: Path) -> None:
+    checks = "assert g_alpha.shape == (2, 3)\nassert abs(g_z - 2 * z).max() < 1, g_z\n"
+    run_python(readme_s_python()[1] + checks, tmp_path)
+
+
+def test_the_engineer_s_example_runs(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the example runs a model")
+    from zopog_models import Prompt, label_ids, load_model, load_task, save_prompt
+
+    model, task = load_model("embedded"), load_task("supersense")
+    prompt = Prompt(
+        np.full((1, 2), 100), np.zeros((1, 2, model.embedding_size), np.float32), np.ones(1), label_ids(task, model),
+        task.template, dict(task.labels), model.injection, model.name, model.sha256, model.tokenizer_sha256,
+    )  # fmt: skip
+    save_prompt(tmp_path / "runs" / "mine" / "prompt", prompt)
+    lines = run_python(readme_s_python()[2], tmp_path).splitlines()
+    assert [line.split()[0] in task.labels for line in lines] == [True, True]
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """The words of each zopog command in a page's shell blocks; no comments, redirections, `...`; variables are 1."""
+    commands = []
+    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
+        for line in re.sub(r"\\\n", " ", block).splitlines():
+            for part in re.findall(r"(?:^|[;&]|\bdo) *(?:[A-Z_]+=\S+ +)*zopog +([^;&>]*)", line):
+                words = shlex.split(re.sub(r"\$(\w+|\{[^}]*\})", "1", re.sub(r"[\[\]]", "", part)), comments=True)
+                commands.append([word.partition("|")[0] for word in words if word != "..."])
+    return commands
+
+
+def parse(words: list[str]) -> None:
+    """Errors: SystemExit, from argparse."""
+    parser = argparse.ArgumentParser(prog=f"zopog {words[0]}")
+    importlib.import_module(f"zopog_ref.app.{COMMANDS[words[0]][0]}").add_arguments(parser)
+    parser.parse_args(words[1:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_commands_have_these_options(page: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the command line imports the models' package")
+    for words in commands_in(page.read_text("utf-8")):
+        parse(words)
+
+
+def test_a_command_that_is_gone_is_caught(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime", reason="the command line imports the models' package")
+    page = "```sh\nfor seed in 1 2; do zopog tune ... --seed $seed \\\n   --no-such-option 3; done   # a comment\n```"
+    [words] = commands_in(page)
+    assert words == ["tune", "--seed", "1", "--no-such-option", "3"]
+    with pytest.raises(SystemExit):
+        parse(words)
+    assert "--no-such-option" in capsys.readouterr().err
+
+
+def pictures() -> Any:
+    """docs/pictures/make.py, which is no package."""
+    spec = importlib.util.spec_from_file_location("make_pictures", ROOT / "docs" / "pictures" / "make.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_terminal_picture_shows_the_recorded_run() -> None:
+    make = pictures()
+    cast = make.CAST.read_text("utf-8")
+    shown = (ROOT / "docs" / "pictures" / "terminal.svg").read_text("utf-8")
+    assert shown == make.svg(make.texts_of(cast))
+    assert shown != make.svg(make.texts_of(cast.replace("supersense", "subsense")))
+    result = re.search(r"tuned \(zo-pog\) +(\d\d\.\d%)", shown)
+    assert result is not None
+    assert f"| ZO-PoG, `--settings embedded` | {result[1]} |" in (ROOT / "docs" / "zo-pog.md").read_text("utf-8")
 
 
 def settings_table(method: str) -> dict[str, list[str]]:
