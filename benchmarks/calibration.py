@@ -32,10 +32,11 @@ from zopog_models.runtime import FrozenModel, load_model
 from zopog_models.task import load_task, read_rows
 from zopog_ref.app import verify_page
 from zopog_ref.app.command_line import main as zopog
-from zopog_ref.app.experiment import Experiment, prepare, preset_of
+from zopog_ref.app.experiment import Experiment, prepare
 from zopog_ref.app.paired import crossed, nested
 from zopog_ref.app.predictions import load_predictions
-from zopog_ref.app.tune import task_of
+from zopog_ref.app.run_config import preset_of
+from zopog_ref.app.tune_task import task_of
 from zopog_ref.app.uncertainty import (
     auroc,
     brier,

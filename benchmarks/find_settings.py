@@ -21,7 +21,7 @@ from zopog_models.task import load_task, read_rows
 from zopog_ref import run
 from zopog_ref.app.experiment import prepare
 from zopog_ref.app.presets import PRESET_FIELDS, PRESETS, Preset
-from zopog_ref.app.tune import evaluate
+from zopog_ref.app.tune_result import evaluate
 from zopog_ref.methods import METHODS
 
 # method -> setting -> values, in the order they are tried

@@ -82,7 +82,7 @@ def documented_commands() -> list[str]:
 @pytest.mark.parametrize("command", documented_commands())
 def test_the_documented_commands_parse(command: str) -> None:
     from zopog_ref.app import bench, tune
-    from zopog_ref.app.tune import check_numbers, chosen_preset
+    from zopog_ref.app.tune_options import check_numbers, chosen_preset
 
     _, name, *options = shlex.split(command)
     parser = argparse.ArgumentParser(exit_on_error=False)

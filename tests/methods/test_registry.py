@@ -52,7 +52,7 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_options_of_all_methods_do_not_clash() -> None:
-    tune = pytest.importorskip("zopog_ref.app.tune", reason="the command line needs the extra cpu")
+    tune = pytest.importorskip("zopog_ref.app.tune_options", reason="the command line needs the extra cpu")
     tune.add_arguments(argparse.ArgumentParser())  # argparse refuses an option given twice
     for name in METHODS:
         for field in dataclasses.fields(settings_class(name)):

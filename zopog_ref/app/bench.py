@@ -25,9 +25,9 @@ import numpy as np
 from zopog_ref.app.bench_sides import Side, in_turn, machine, spread
 from zopog_ref.app.bench_worker import evaluation_flops, work
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.experiment import versions
 from zopog_ref.app.precision import PRECISIONS, SCOPES
 from zopog_ref.app.random_model import LABEL_WORDS, SHAPES, write_random_inputs, write_random_model
+from zopog_ref.app.run_config import versions
 from zopog_ref.app.run_folder import say
 
 WHAT = {"loss": "one loss evaluation", "iteration": "one iteration", "run": "one run"}

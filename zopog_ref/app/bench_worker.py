@@ -15,9 +15,10 @@ from zopog_models.oracle import FrozenModelOracle
 from zopog_models.runtime import FrozenModel, load_model
 from zopog_models.session import Session
 from zopog_ref import search
-from zopog_ref.app.experiment import method_of, versions
+from zopog_ref.app.experiment import method_of
 from zopog_ref.app.presets import PRESETS
 from zopog_ref.app.random_model import SHAPES, Shape
+from zopog_ref.app.run_config import versions
 from zopog_ref.objective import Ledger, ModelObjective, cross_entropy
 from zopog_ref.zeroth_order import projection
 

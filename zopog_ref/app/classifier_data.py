@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from zopog_models.runtime import FrozenModel, load_model
 from zopog_models.task import Rows
 from zopog_models.template import Task, make_task
-from zopog_ref.app.experiment import Experiment, Split, assemble, configuration, method_of
+from zopog_ref.app.experiment import Experiment, Split, assemble, method_of
 from zopog_ref.app.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, Preset, default_preset
+from zopog_ref.app.run_config import configuration
 from zopog_ref.methods import entry_of
 from zopog_ref.objective import LOSSES, Ledger
 from zopog_ref.randomness import Purpose, permutation

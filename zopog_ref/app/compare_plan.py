@@ -15,7 +15,7 @@ from zopog_ref.app.errors import InputError
 from zopog_ref.app.experiment import prepare
 from zopog_ref.app.presets import PRESET_FIELDS, PRESETS, Preset, default_preset
 from zopog_ref.app.run_folder import read_json
-from zopog_ref.app.tune import check_numbers, chosen_preset, method_options
+from zopog_ref.app.tune_options import check_numbers, chosen_preset, method_options
 from zopog_ref.methods import METHODS, entry_of, method_class
 
 MANUAL = "manual"  # the row of the template alone

@@ -15,9 +15,9 @@ from zopog_models.tensor_file import read_tensors
 from zopog_ref.app.compare_cells import Cell
 from zopog_ref.app.compare_plan import MANUAL, Plan, about
 from zopog_ref.app.compare_statistics import Scores, statistics
-from zopog_ref.app.experiment import versions
 from zopog_ref.app.metrics import classification_metrics
 from zopog_ref.app.predictions import Predictions, load_predictions
+from zopog_ref.app.run_config import versions
 from zopog_ref.app.run_folder import read_json
 from zopog_ref.app.uncertainty import brier, ensemble_metrics, negative_log_likelihood, uncertainty_metrics
 from zopog_ref.distribution import probabilities

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from zopog_models.bundle import Prediction, Prompt, load_prompt, predict
+from zopog_models.bundle import Prediction, Prompt, load_prompt, predict, shared_source
 from zopog_models.quoting import quoted
 from zopog_models.runtime import TEMPERATURE, FrozenModel, load_model
 from zopog_models.template import is_text, make_task
@@ -64,7 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def prompt_and_config(arguments: argparse.Namespace) -> tuple[Prompt, dict[str, Any]]:
-    """The prompt of a run folder or of the prompt folder inside it, and the configuration it was tuned with."""
+    """The prompt of a run folder or of the prompt folder inside it, and the configuration it was tuned with.
+
+    Of a prompt folder without its run, what the prompt itself says of its model.
+    """
     folder = arguments.run
     if not (folder / "prompt.safetensors").exists():
         if (folder / "config.json").exists() and not (folder / "prompt").exists():
@@ -73,10 +76,16 @@ def prompt_and_config(arguments: argparse.Namespace) -> tuple[Prompt, dict[str, 
     if not folder.is_dir():
         raise InputError(f"{arguments.run} is neither a run folder nor a prompt folder")
     config = folder.parent / "config.json"
-    tuned = read_json(config, "") if config.exists() else {"model": "embedded"}
-    if not isinstance(tuned.get("model"), str):
-        raise InputError(f"{config} names no model: it is not the configuration of a run")
-    return load_prompt(folder), tuned
+    if config.exists():
+        tuned = read_json(config, "")
+        if not isinstance(tuned.get("model"), str):
+            raise InputError(f"{config} names no model: it is not the configuration of a run")
+        return load_prompt(folder), tuned
+    prompt = load_prompt(folder)
+    known = shared_source(prompt.source) or ("embedded" if prompt.model == "embedded" else None)
+    if arguments.model is None and known is None:
+        raise InputError(f"{folder} was tuned for {quoted(prompt.model)}: say where its folder is with --model")
+    return prompt, {"model": known, "pooling": prompt.pooling or None}
 
 
 def _texts(arguments: argparse.Namespace, columns: tuple[str, ...]) -> Iterator[Text]:
