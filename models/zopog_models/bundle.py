@@ -18,17 +18,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .encoding import encode
+from .families.sentence import POOLINGS
 from .graph import INJECTIONS
+from .hub import is_hub_id
 from .runtime import FrozenModel
 from .template import TaskError, make_task, require_mask
 from .tensor_file import TensorFileError, read_metadata, read_tensors, write_atomically, write_tensors
 
-__all__ = ["Prediction", "Prompt", "PromptError", "PromptMismatch", "load_prompt", "predict", "save_prompt"]
+__all__ = ["Prediction", "Prompt", "PromptError", "PromptMismatch", "load_prompt", "predict", "save_prompt",
+           "shared_source"]  # fmt: skip
 
 SCHEMA = 1
 PREDICTIVES = ("mean", "votes")
 _TENSORS = ("ids", "offsets", "weights", "label_ids")
-_STRINGS = ("template", "injection", "model", "model_sha256", "tokenizer_sha256", "predict")
+_STRINGS = ("template", "injection", "model", "model_sha256", "tokenizer_sha256", "predict", "pooling", "source")
 _HASHED = "sha256"  # the setting `hash` of a file whose metadata hold the hash of its content
 _LABEL_EMBEDDINGS = "label_embeddings"  # in place of label_ids, in the file of a sentence-embedding model's prompt
 
@@ -50,7 +53,9 @@ class Prompt:
     temperature times the unit embeddings of the label phrases; template and labels (label value -> label word) as in
     `Task`; injection: where the offsets are added; the sha256 of the model's and the tokenizer's files; about: anything
     else worth keeping (method, seed, scores), as JSON; predict: how several prompts answer together, "mean" of their
-    probabilities, or "votes" of their labels where a method saw nothing else (a file without it means "mean").
+    probabilities, or "votes" of their labels where a method saw nothing else (a file without it means "mean");
+    pooling: of a sentence-embedding model; source: what `load_model` finds the model by on any machine, "embedded" or
+    org/name@commit. Both are "" where there is none, and in files of before they were kept.
     """
 
     ids: np.ndarray
@@ -65,6 +70,8 @@ class Prompt:
     tokenizer_sha256: str
     about: Mapping[str, Any] = field(default_factory=dict)
     predict: str = "mean"
+    pooling: str = ""
+    source: str = ""
 
     @property
     def n_positions(self) -> int:
@@ -78,6 +85,11 @@ class Prediction(NamedTuple):
     probabilities: np.ndarray
     per_prompt: np.ndarray
     truncated: int
+
+
+def shared_source(source: str) -> str:
+    """Of a model's `source` what finds it on any machine, "embedded" or org/name@commit; "" of a folder, an address."""
+    return source if source == "embedded" or (is_hub_id(source) and not Path(source).exists()) else ""
 
 
 def save_prompt(folder: str | Path, prompt: Prompt) -> None:
@@ -96,8 +108,9 @@ def save_prompt(folder: str | Path, prompt: Prompt) -> None:
         "tokenizer_sha256": prompt.tokenizer_sha256,
         "about": dict(prompt.about),
     }
-    if prompt.predict != "mean":  # programs that know no other can read all other files
-        settings["predict"] = prompt.predict
+    # Only where they say something: programs that do not know them can read all other files.
+    said = {"predict": prompt.predict, "pooling": prompt.pooling, "source": prompt.source}
+    settings |= {name: value for name, value in said.items() if value not in ("", "mean")}
     tensors: dict[str, np.ndarray] = {
         "ids": np.asarray(prompt.ids, np.int64),
         "offsets": np.asarray(prompt.offsets, np.float32),
@@ -212,6 +225,11 @@ def check_match(model: FrozenModel, prompt: Prompt) -> None:
     if (np.asarray(prompt.label_ids).ndim == 2) != bool(model.pooling):
         kind, other = ("a sentence-embedding model", "a model with a head")[:: -1 if model.pooling else 1]
         raise PromptMismatch(f"the prompt was tuned for {kind}, {model.name!r} was loaded as {other}: see pooling")
+    if prompt.pooling not in ("", model.pooling):
+        raise PromptMismatch(
+            f"the prompt was tuned with pooling {prompt.pooling!r}, {model.name!r} was loaded with {model.pooling!r}; "
+            f"load it with pooling={prompt.pooling!r}"
+        )
     if prompt.injection != model.injection:
         raise PromptMismatch(
             f"the prompt was tuned with injection {prompt.injection!r}, the model was loaded with "
@@ -255,6 +273,9 @@ def _check(prompt: Prompt, where: str) -> None:
     if weights.shape != (len(ids),) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.sum() > 0:
         raise PromptError(f"{where}: weights must be {len(ids)} numbers ≥ 0 with a positive sum, got {weights}")
     embedded = label_ids.dtype.kind == "f" and label_ids.ndim == 2
+    if prompt.pooling not in ("", *POOLINGS) or (prompt.pooling and not embedded):
+        raise PromptError(f"{where}: pooling {prompt.pooling!r:.50} with labels of shape {label_ids.shape}; known, of "
+                          f"labels that are embeddings: {', '.join(POOLINGS)}")  # fmt: skip
     if label_ids.shape[:1] != (len(prompt.labels),) or not (embedded or label_ids.ndim == 1):
         raise PromptError(f"{where}: {len(prompt.labels)} labels need as many label_ids, got shape {label_ids.shape}")
     if embedded and not np.isfinite(label_ids).all():

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zopog_models.bound import DeviceMemory
-from zopog_models.bundle import Prompt
+from zopog_models.bundle import Prompt, shared_source
 from zopog_models.device_oracle import DeviceOracle
 from zopog_models.encoding import Encoded, encode, label_targets
 from zopog_models.oracle import FrozenModelOracle
@@ -134,6 +134,8 @@ class Experiment:
             model_sha256=self.model.sha256,
             tokenizer_sha256=self.model.tokenizer_sha256,
             predict=predictive,
+            pooling=self.model.pooling,
+            source=shared_source(self.model.source),
         )
 
     def _oracle(self, split: str) -> FrozenModelOracle:
