@@ -65,6 +65,25 @@ def test_every_cell_is_a_run_of_the_same_budget(compared: Path, zopog: Run, smal
     assert (compared / "alone" / "curve.jsonl").read_bytes() == curve
 
 
+def test_fewer_bits_in_every_run(zopog: Run, small_task: Path, tmp_path: Path) -> None:
+    out, int8 = tmp_path / "out", ("--executor", "serial", "--seeds", "1", "--precision", "int8", "--precision-anyway")
+    code, _, error = zopog(*options(small_task, out, *int8))
+    assert code == 0, error
+    assert [numbers(out)[name] for name in ("precision", "precision_scope")] == ["int8", "policy"]
+    assert "(in int8 for policy steps and dev scores)" in (out / "report.html").read_text("utf-8")
+    for method in ("zo-pog", "random-search"):
+        config = json.loads((out / "runs" / "small" / method / "1" / "config.json").read_text())
+        assert config["precision"]["precision"] == "int8"
+    assert zopog(*options(small_task, out, *int8))[0] == 0  # nothing is run again
+    for other in ((), ("--precision", "int8", "--precision-scope", "all")):
+        code, _, error = zopog(*options(small_task, out, "--seeds", "1", *other))
+        assert code == 2
+        assert "precision" in error
+    code, _, error = zopog(*options(small_task, tmp_path / "no", "--precision", "fp16"))
+    assert code == 2
+    assert "--precision fp16 is for --device cuda" in error
+
+
 def test_compare_json_says_what_the_runs_say(compared: Path) -> None:
     found = numbers(compared)
     [task] = found["tasks"]

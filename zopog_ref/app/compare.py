@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from zopog_models.ray_connection import require_ray
+from zopog_ref.app import precision
 from zopog_ref.app.compare_live import LiveTable
 from zopog_ref.app.compare_page import page
 from zopog_ref.app.compare_plan import Plan, add_shared_options, check_data, check_started, make_plan
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shots", type=int, default=16, help="training rows a class (default 16)")
     parser.add_argument("--model", default="embedded", help="embedded, or a Hugging Face folder")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    precision.add_arguments(parser)
     parser.add_argument("--settings", choices=SETTINGS_NAMES, help="named settings (default: the model's own)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="METHOD.NAME=VALUE", help="one setting of one method; repeatable"

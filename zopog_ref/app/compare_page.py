@@ -62,9 +62,17 @@ def _head(found: dict[str, Any]) -> str:
     shown = "".join(f'<div class="tile {tone}"><b>{escape(big)}</b><span>{escape(small)}</span></div>' for tone, big, small in tiles)
     return (
         f'<header><p class="eyebrow">zopog compare</p><h1>{count(len(methods), "method")}, {found["budget"]:,} calls each</h1>'
-        f'<p class="lead">Every run learns a prompt for the frozen model <em>{escape(found["model"])}</em> from {found["shots"]} rows a class, and sees '
+        f'<p class="lead">Every run learns a prompt for the frozen model <em>{escape(found["model"])}</em>{_precision(found)} from {found["shots"]} rows a class, and sees '
         f'nothing of the model but what a call answers: one call is one prompt on one mini-batch. {_fairness(methods)}</p><div class="tiles">{shown}</div></header>'
     )
+
+
+def _precision(found: dict[str, Any]) -> str:
+    """Which answers came in fewer bits; the scores in the tables never do."""
+    if found["precision"] == "fp32":
+        return ""
+    where = "training and dev questions" if found["precision_scope"] == "all" else "policy steps and dev scores"
+    return f" (in {escape(found['precision'])} for {where})"
 
 
 def _fairness(methods: Sequence[dict[str, Any]]) -> str:

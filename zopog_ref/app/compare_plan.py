@@ -13,6 +13,7 @@ from zopog_models.template import Task
 from zopog_ref.app.compare_cells import Cell, tune_arguments
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.experiment import prepare
+from zopog_ref.app.precision import check_options
 from zopog_ref.app.presets import PRESET_FIELDS, PRESETS, Preset, default_preset
 from zopog_ref.app.run_folder import read_json
 from zopog_ref.app.tune_options import check_numbers, chosen_preset, method_options
@@ -44,6 +45,7 @@ class Plan:
     budget: int
     model: str
     device: str
+    precision: dict[str, str]  # how it was asked for: option -> value, "" for a switch; empty means fp32
     shared: dict[str, Any]  # settings given for every method
 
     def cells(self) -> list[Cell]:
@@ -65,7 +67,8 @@ class Plan:
             "shots": self.shots, "model": self.model, "device": self.device, "budget": self.budget,
             **self.shared, **variant.changes,
         }  # fmt: skip
-        return tuple(part for name, value in given.items() for part in (_option(name), str(value)))
+        parts = (part for name, value in (given | self.precision).items() for part in (_option(name), str(value)))
+        return tuple(part for part in parts if part)
 
 
 def _option(name: str) -> str:
@@ -91,8 +94,16 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     shared = {name: getattr(arguments, name) for name in _SHARED if getattr(arguments, name) is not None}
     return Plan(
         arguments.out or Path("runs") / "compare", tasks, variants, seeds, arguments.shots, arguments.budget,
-        arguments.model, arguments.device, shared,
+        arguments.model, arguments.device, _precision(arguments), shared,
     )  # fmt: skip
+
+
+def _precision(arguments: argparse.Namespace) -> dict[str, str]:
+    """Errors: InputError for a precision that the device has not."""
+    if check_options(vars(arguments)) == "fp32":
+        return {}
+    asked = {"precision": arguments.precision, "precision_scope": arguments.precision_scope or "policy"}
+    return asked | ({"precision_anyway": ""} if arguments.precision_anyway else {})
 
 
 _SHARED = tuple(name for name in PRESET_FIELDS if name != "budget")
@@ -190,11 +201,15 @@ def check_started(plan: Plan) -> None:
         wanted = {
             "method": variant.method, "model": plan.model, "seed": cell.seed, "shots": plan.shots,
             "settings": variant.settings, "template": task.template, "labels": dict(task.labels),
+            "precision": plan.precision.get("precision", "fp32"),
+            "precision_scope": plan.precision.get("precision_scope"),
             **preset.pop("method"), **preset,
         }  # fmt: skip
         saved = config["preset"]
         found = {**config, **config["task"], **saved["method"], **{k: v for k, v in saved.items() if k != "method"}}
         found["method"] = config["method"]
+        fewer = config.get("precision", {"precision": "fp32"})
+        found["precision"], found["precision_scope"] = fewer["precision"], fewer.get("scope")
         if changed := [name for name in wanted if found.get(name) != wanted[name]]:
             was = ", ".join(f"{name} {found.get(name)!r} (now {wanted[name]!r})" for name in changed)
             raise InputError(f"{cell.folder} was started with {was}: choose another --out, or give what it had")

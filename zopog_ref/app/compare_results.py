@@ -36,6 +36,8 @@ def document(plan: Plan, errors: dict[Cell, str], tokens: Tokens) -> dict[str, A
         "shots": plan.shots,
         "seeds": plan.seeds,
         "model": plan.model,
+        "precision": plan.precision.get("precision", "fp32"),
+        "precision_scope": plan.precision.get("precision_scope"),
         "methods": [
             {
                 "name": v.name, "method": v.method, "settings": v.settings, "about": about(v),

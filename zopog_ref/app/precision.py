@@ -8,6 +8,7 @@ The questions teach the run nothing: no prompt, no alpha and no z depends on the
 budget; how many they were stands in config.json and result.json.
 """
 
+import argparse
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -56,6 +57,19 @@ class Agreement:
             f"{self.precision} against fp32 on this run's rows: correlation {self.policy:.3f} in policy steps{second}"
             f", the same label on {self.labels:.1%} of rows ({self.calls} calls, not charged)"
         )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--precision, --precision-scope, --precision-anyway."""
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="of the policy step and the dev scores, if it agrees with fp32 on this run's rows (default: fp32)",
+    )
+    parser.add_argument("--precision-scope", choices=SCOPES, help="all: of zeroth-order steps too (default: policy)")
+    parser.add_argument(
+        "--precision-anyway", action="store_true", default=None, help="use it even if it does not agree with fp32"
+    )
 
 
 def check_options(given: Mapping[str, Any]) -> str:

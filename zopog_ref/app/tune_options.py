@@ -9,10 +9,10 @@ from typing import Any
 from zopog_models.families.sentence import POOLINGS
 from zopog_models.runtime import TEMPERATURE
 from zopog_ref import search
+from zopog_ref.app import precision
 from zopog_ref.app.backends import BACKENDS
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.experiment import method_of
-from zopog_ref.app.precision import PRECISIONS, SCOPES
 from zopog_ref.app.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, Preset
 from zopog_ref.app.remote import add_arguments as add_remote_arguments
 from zopog_ref.app.workers import add_arguments as add_workers_argument
@@ -47,15 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--backend", choices=BACKENDS, help="of the mathematics outside the model (default: numpy)")
     parser.add_argument("--threads", type=int, help="default: all cores")
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        help="of the policy step and the dev scores, if it agrees with fp32 on this run's rows (default: fp32)",
-    )
-    parser.add_argument("--precision-scope", choices=SCOPES, help="all: of zeroth-order steps too (default: policy)")
-    parser.add_argument(
-        "--precision-anyway", action="store_true", default=None, help="use it even if it does not agree with fp32"
-    )
+    precision.add_arguments(parser)
     parser.add_argument("--method", choices=tuple(METHODS), help="default: zo-pog; zopog methods says what there is")
     parser.add_argument("--settings", choices=SETTINGS_NAMES, help="named settings (default: the model's own)")
     parser.add_argument("--shots", type=int, default=16, help="training rows a class (default 16)")
