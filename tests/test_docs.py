@@ -73,6 +73,31 @@ def test_every_public_name_has_something_to_say_in_the_api_pages() -> None:
     assert undocumented([dataclass(type("Bare", (), {}))]) == ["Bare"]
 
 
+def absent(package: str, pages: str) -> list[str]:
+    """Public names of a package that its API page does not show: a module that is shown shows what it defines; a package
+    also what it imports, but for names that a submodule has as well."""
+    shown = set(re.findall(r"^::: (\S+)$(?!\n +options: \{members: false)", pages, re.MULTILINE))
+    module = importlib.import_module(package)
+    return [
+        symbol
+        for symbol in module.__all__
+        if getattr(module, symbol).__module__ not in shown
+        and (package not in shown or importlib.util.find_spec(f"{package}.{symbol}"))
+    ]
+
+
+def test_every_public_name_is_in_the_api_pages() -> None:
+    pytest.importorskip("onnxruntime", reason="zopog_models imports it")
+    pages = "".join(path.read_text("utf-8") for path in (ROOT / "docs" / "api").glob("*.md"))
+    for package in ("zopog_ref", "zopog_models", "zopog_kernels"):
+        assert absent(package, pages) == []
+    assert absent("zopog_ref", pages.replace("::: zopog_ref.objective", "")) == [
+        "BudgetExhausted", "FunctionObjective", "Ledger", "ModelObjective", "Objective", "Oracle", "cross_entropy", "hinge",
+    ]  # fmt: skip
+    assert absent("zopog_ref", "::: zopog_ref") == ["policy_gradient"]
+    assert all(f"::: {entry.module}\n" in pages for entry in METHODS.values())
+
+
 def readme_s_python() -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
 

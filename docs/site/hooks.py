@@ -13,6 +13,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
+from traitlets.config import Config
 
 ROOT = Path(__file__).parents[2]
 CARRIED = ("*.md", "docs/*.md", "docs/api/*.md", "docs/pictures/*.svg", "docs/pictures/*.png", "models/**/*.md")
@@ -48,6 +49,7 @@ def listing(path: str) -> str:
 def executed(path: Path) -> str:
     """A notebook as a page, with what its cells print now. Errors: CellExecutionError, which ends the build."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    without_ports = Config({"KernelManager": {"transport": "ipc"}})
+    NotebookClient(notebook, timeout=120, kernel_name="python3", config=without_ports).execute()
     page: str = MarkdownExporter().from_notebook_node(notebook)[0]
     return page
