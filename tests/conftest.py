@@ -1,6 +1,8 @@
 """Slow tests: what a build runs after the README's `make test`, with `make test-slow`."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,3 +27,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         name = getattr(item, "originalname", None) or item.name
         if place.parts[0] in _SLOW_FOLDERS or place.name in _SLOW_FILES or name in _SLOW_NAMES:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session")
+def connection() -> Iterator[Any]:
+    """A small Ray cluster of this machine, started once."""
+    pytest.importorskip("ray", reason="several workers need ray (extra cluster)")
+    from zopog_models.ray_connection import RayConnection
+
+    with RayConnection(cpus=4, object_store_bytes=80 * 2**20) as connection:
+        yield connection

@@ -20,10 +20,14 @@ __all__ = ["ClusterError", "RayConnection", "require_ray"]
 
 # Of a cluster started here, bytes of shared memory: questions and answers of a few hundred kilobytes pass through it.
 OBJECT_STORE_BYTES = 128 * 2**20
-# Ray listens to all addresses on Linux unless it is told that it is on a machine that has no cluster to join.
-_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-# Ray reports to its makers unless it is told not to.
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
+# Ray listens to all addresses on Linux unless it is told that it is on a machine that has no cluster to join. It reads
+# this once, when it is imported, into a constant of its own; its processes read it when they start.
+_LOOPBACK, _LOOPBACK_CONSTANT = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "ENABLE_RAY_CLUSTER"
+# Ray reports to its makers unless it is told not to. Its processes have little time to find each other on a machine
+# whose cores are all busy.
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "120", "RAY_gcs_rpc_server_connect_timeout_s": "60",
+}  # fmt: skip
 
 
 class ClusterError(OSError):
@@ -32,7 +36,7 @@ class ClusterError(OSError):
 
 def require_ray() -> Any:
     """The module ray. Raises ProviderError, which names the extra."""
-    os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
+    os.environ.update({name: value for name, value in _SETTINGS.items() if name not in os.environ})
     try:
         return importlib.import_module("ray")
     except ImportError as error:
@@ -47,8 +51,6 @@ class RayConnection:
 
     def __init__(self, cpus: float, gpus: float = 0, *, object_store_bytes: int = OBJECT_STORE_BYTES) -> None:
         address = os.environ.get("RAY_ADDRESS", "local")
-        if address == "local":
-            os.environ.setdefault(_LOOPBACK, "0")  # read by Ray when it is imported, and by its processes
         ray = self.ray = require_ray()
         self.started = False
         if not ray.is_initialized():
@@ -59,6 +61,8 @@ class RayConnection:
                 "object_store_memory": object_store_bytes,
                 "_node_ip_address": "127.0.0.1",
             }
+            if self.started:
+                _listen_to_this_machine_alone()
             with _own_streams_and_signals():
                 try:
                     ray.init(
@@ -68,6 +72,9 @@ class RayConnection:
                 except Exception as error:  # Ray raises plain Exception here
                     ray.shutdown()
                     raise ClusterError(f"Ray ({address}) did not start: {error}") from error
+        if self.started and (where := ray.util.get_node_ip_address()) != "127.0.0.1":
+            self.close()
+            raise ClusterError(f"Ray {ray.__version__} listens at {where} and would execute what anybody sends there")
         offered = ray.cluster_resources()
         for kind, wanted in (("CPU", cpus), ("GPU", gpus)):
             if wanted > offered.get(kind, 0):
@@ -88,6 +95,14 @@ class RayConnection:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _listen_to_this_machine_alone() -> None:
+    """Whether or not somebody has imported Ray before."""
+    os.environ[_LOOPBACK] = "0"
+    constants = importlib.import_module("ray._private.ray_constants")
+    if hasattr(constants, _LOOPBACK_CONSTANT):
+        setattr(constants, _LOOPBACK_CONSTANT, False)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,6 @@ from zopog_ref.app import compare_cells, compare_schedule
 from zopog_ref.app.compare_cells import Cell
 
 needs_ray = pytest.mark.filterwarnings("ignore")  # Ray's own warnings
-
-
-@pytest.fixture(scope="module")
-def connection() -> Iterator[Any]:
-    pytest.importorskip("ray", reason="several workers need ray (extra cluster)")
-    from zopog_models.ray_connection import RayConnection
-
-    with RayConnection(cpus=2, object_store_bytes=80 * 2**20) as connection:
-        yield connection
 
 
 @needs_ray
