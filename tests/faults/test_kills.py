@@ -24,8 +24,27 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(
     starts: Starter, tiny: Tiny, tmp_path: Path, method: str
 ) -> None:
     killed = kill_often(starts, tiny, method, 2, tmp_path)
-    assert killed.kills == 2
+    assert killed.kills.total() == 2
     assert killed.same == killed.runs >= 1
+
+
+def test_killed_before_every_single_change_to_a_file(starts: Starter, tiny: Tiny, tmp_path: Path) -> None:
+    """All moments there are, one after another: between two changes to files a kill has nothing else to leave behind."""
+    options = tiny.options("random-search")
+    options[options.index("--budget") + 1] = "8"  # two steps
+    whole, said = tmp_path / "whole", tmp_path / "said"
+    assert go(starts, ["tune", *options, "--out", str(whole)], said) == 0, said.read_text()
+    for operation in range(1, 100):
+        out = tmp_path / str(operation)
+        code = go(starts, ["tune", *options, "--out", str(out)], said, (operation, signal.SIGKILL, str(out), ()))
+        if code == 0:  # it has no further file to change
+            break
+        assert code == -signal.SIGKILL, said.read_text()
+        begun = (out / "config.json").exists()
+        again = ["tune", "--resume", str(out)] if begun else ["tune", *options, "--out", str(out)]
+        assert go(starts, again, said) == 0, said.read_text()
+        assert same_run(whole, out), operation
+    assert 20 < operation < 99
 
 
 def test_a_run_that_loses_a_step_is_noticed(starts: Starter, tiny: Tiny, tmp_path: Path) -> None:
