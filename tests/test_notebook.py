@@ -1,4 +1,10 @@
-"""docs/paper-in-twenty-cells.ipynb: twenty cells that each check something, run here as plain Python, without Jupyter."""
+"""docs/paper-in-twenty-cells.ipynb: twenty cells that each check something, run here as plain Python, without Jupyter.
+
+What it shows is written by (`make docs` installs the command)
+
+    jupyter nbconvert --execute --to notebook --inplace --coalesce-streams \\
+        --ExecutePreprocessor.record_timing=False docs/paper-in-twenty-cells.ipynb
+"""
 
 import json
 import re

@@ -49,7 +49,7 @@ def listing(path: str) -> str:
 def executed(path: Path) -> str:
     """A notebook as a page, with what its cells print now. Errors: CellExecutionError, which ends the build."""
     notebook = nbformat.read(path, as_version=4)
-    without_ports = Config({"KernelManager": {"transport": "ipc"}})
-    NotebookClient(notebook, timeout=120, kernel_name="python3", config=without_ports).execute()
+    config = Config({"KernelManager": {"transport": "ipc"}})  # no open ports
+    NotebookClient(notebook, timeout=120, kernel_name="python3", coalesce_streams=True, config=config).execute()
     page: str = MarkdownExporter().from_notebook_node(notebook)[0]
     return page
