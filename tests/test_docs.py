@@ -146,8 +146,8 @@ def commands_in(text: str) -> list[list[str]]:
     for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
         for line in re.sub(r"\\\n", " ", block).splitlines():
             for part in re.findall(r"(?:^|[;&]|\bdo) *(?:[A-Z_]+=\S+ +)*zopog +([^;&>]*)", line):
-                words = shlex.split(re.sub(r"\$(\w+|\{[^}]*\})", "1", re.sub(r"[\[\]]", "", part)), comments=True)
-                commands.append([word.partition("|")[0] for word in words if word != "..."])
+                words = re.sub(r"\$(\w+|\{[^}]*\})", "1", re.sub(r"[\[\]]| \.\.\.(?= |$)", "", part))
+                commands.append([word.partition("|")[0] for word in shlex.split(words, comments=True)])
     return commands
 
 
