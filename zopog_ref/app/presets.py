@@ -140,11 +140,12 @@ PRESETS = {
         method_name="cma-elbo",
     ),
     ("abc-smc", "embedded"): Preset(
-        about="chosen for the embedded model, not searched for (docs/gflf.md)",
-        dim=10,
-        scale=0.4,
+        about="found on dev with the embedded model (docs/gflf.md says how)",
+        n_positions=5,
+        dim=50,
+        scale=1.0,
         loss="error",
-        method=gflf_abc_smc.Settings(members=20),
+        method=gflf_abc_smc.Settings(members=5, samples=10, kernel_variance=5.0, weighted=False),
         method_name="abc-smc",
     ),
     ("abc-smc", "paper"): Preset(
