@@ -156,8 +156,10 @@ class CompletionsModel(ServedModel):
         }  # fmt: skip
         body = json.dumps(question).encode()
         identity = hashlib.sha256(body + json.dumps(words).encode()).hexdigest()[:32]
-        headers = {"Content-Type": "application/json"}
-        return self._ask("/completions", body, headers, identity, lambda answer: read_scores(answer, len(texts), words))
+        headers, shape = {"Content-Type": "application/json"}, (len(texts), 2, len(words))
+        return self._ask(
+            "/completions", body, headers, identity, shape, lambda answer: read_scores(answer, len(texts), words)
+        )
 
 
 def read_scores(answer: Answer, rows: int, words: Sequence[str]) -> np.ndarray:

@@ -56,8 +56,8 @@ class RequestLog:
                 for number, line in enumerate(lines, start=1):
                     try:
                         self._take(json.loads(line))
-                    except (ValueError, KeyError, TypeError) as error:
-                        raise ValueError(f"{path}, line {number} is no event of a request: {error!r}") from None
+                    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+                        raise ValueError(f"{path}, line {number} is no event of a request: {error!r:.200}") from None
             self._file = path.open("a", encoding="utf-8")
             for text in self._unwritten:
                 self._file.write(text)

@@ -132,7 +132,7 @@ class Transport:
             except ServiceError as error:
                 if identity is not None:
                     self.log.failed(identity, "unusable answer")
-                raise ServiceError(f"{where}: {self.hide(str(error))}") from None
+                raise ServiceError(f"{where}: {self.hide(str(error))[:2000]}") from None
             if identity is not None:
                 self.log.failed(identity, why)
             if answer is not None and answer.status not in _PASSING:
@@ -180,12 +180,14 @@ class Transport:
             except BaseException:
                 response.close()  # half an answer is left in the connection: it cannot be used again
                 raise
-            response.release_conn()
+            finally:
+                response.release_conn()  # a closed one too: the pool would wait for it for ever
         except ServiceError:
             raise
         except urllib3.exceptions.TimeoutError as error:
             raise _Failure("no answer in time", error) from None
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        except (urllib3.exceptions.HTTPError, OSError, ValueError, OverflowError) as error:
+            # The last two: a chunk of 10^30 bytes is promised, a length that is no number.
             raise _Failure("connection lost", error) from None
         return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
 
@@ -208,7 +210,7 @@ class _Failure(Exception):
     """An attempt that may be repeated."""
 
     def __init__(self, why: str, detail: object) -> None:
-        super().__init__(str(detail))
+        super().__init__(str(detail)[:300])  # a broken status line is quoted, however long it is
         self.why = why
 
 
@@ -266,5 +268,5 @@ def _asked_pause(answer: Answer) -> float | None:
 
     try:
         return Retry().parse_retry_after(text)
-    except InvalidHeader:
+    except (InvalidHeader, ValueError, OverflowError):  # a date of the year 99999 is a header that can be parsed
         return None
