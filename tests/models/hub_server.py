@@ -24,6 +24,7 @@ class Hub:
     models: dict[str, dict[str, str]] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    description: bytes | None = None  # in place of what a model is
     url: str = ""
 
     def publish(self, name: str, revision: str, folder: Path) -> str:
@@ -88,7 +89,8 @@ class _Handler(BaseHTTPRequestHandler):
                 for path in paths
             ]
             about: Any = {"id": name, "sha": commit, "siblings": [{"rfilename": file["path"]} for file in tree]}
-            self._send(200, json.dumps(tree if what == "tree" else about).encode(), {}, body)
+            told = json.dumps(tree if what == "tree" else about).encode()
+            self._send(200, told if self.hub.description is None else self.hub.description, {}, body)
 
     def _file(self, name: str, revision: str, path: str, body: bool) -> None:
         commit = self.hub.models[name][revision]

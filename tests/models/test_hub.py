@@ -135,3 +135,24 @@ def test_the_cache_s_links_are_followed(tmp_path: Path) -> None:
     plain = write_model(tmp_path / "plain", "bert")
     linked, expected = (load_model(folder, threads=1).logits(**inputs) for folder in (snapshot, plain))
     assert np.array_equal(linked, expected)
+
+
+@pytest.mark.parametrize("commit", ["../../../../escaped", "", "main", "F" * 40])
+def test_a_commit_that_is_no_hash_is_refused_before_anything_is_written(commit: str, tmp_path: Path) -> None:
+    """The client makes a folder and files of what the hub calls the commit: a path would lead out of the cache."""
+    with serve() as running:
+        real = running.publish("someone/tiny", "main", write_model(tmp_path / "model", "bert"))
+        running.models["someone/tiny"]["main"] = commit
+        running.files[commit] = running.files[real]
+        [answer] = ask(running, tmp_path / "home" / "cache", "someone/tiny")
+    assert "the hub says that its commit is" in answer["error"] or "cannot be reached" in answer["error"]
+    assert not [path for path in tmp_path.rglob("*") if "escaped" in path.name]
+
+
+@pytest.mark.parametrize("answer", [b"[1]", b"{", b'"x"', b'{"sha": 5}', b"\xff"])
+def test_a_hub_that_describes_no_model(answer: bytes, tmp_path: Path) -> None:
+    with serve() as running:
+        running.publish("someone/tiny", "main", write_model(tmp_path / "model", "bert"))
+        running.description = answer
+        [found] = ask(running, tmp_path / "home", "someone/tiny")
+    assert found["error"].startswith("HubError: someone/tiny")
