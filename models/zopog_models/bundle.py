@@ -21,6 +21,7 @@ from .encoding import encode
 from .families.sentence import POOLINGS
 from .graph import INJECTIONS
 from .hub import is_hub_id
+from .quoting import quoted, quoted_names
 from .runtime import FrozenModel
 from .template import TaskError, make_task, require_mask
 from .tensor_file import TensorFileError, read_metadata, read_tensors, write_atomically, write_tensors
@@ -161,7 +162,7 @@ def load_prompt(folder: str | Path) -> Prompt:
     if _LABEL_EMBEDDINGS in tensors and "label_ids" not in tensors:
         tensors["label_ids"] = tensors.pop(_LABEL_EMBEDDINGS)
     if not set(_TENSORS) <= set(tensors):
-        raise PromptError(f"{path}: expected the tensors {', '.join(_TENSORS)}, got {', '.join(tensors)}")
+        raise PromptError(f"{path}: expected the tensors {', '.join(_TENSORS)}, got {quoted_names(tensors)}")
     known = {item.name for item in fields(Prompt)}
     values = {name: value for name, value in {**settings, **tensors}.items() if name in known}
     try:
@@ -219,7 +220,7 @@ def check_match(model: FrozenModel, prompt: Prompt) -> None:
     ):
         if wanted != found:
             raise PromptMismatch(
-                f"the prompt was tuned for {what} {prompt.model!r} with sha256 {wanted}, but "
+                f"the prompt was tuned for {what} {quoted(prompt.model)} with sha256 {wanted:.80}, but "
                 f"{model.name!r} has sha256 {found}; load the {what} it was tuned for"
             )
     if (np.asarray(prompt.label_ids).ndim == 2) != bool(model.pooling):
@@ -263,9 +264,9 @@ def _check(prompt: Prompt, where: str) -> None:
     except (TaskError, TypeError, AttributeError) as error:
         raise PromptError(f"{where}: {error}") from None
     if prompt.injection not in INJECTIONS:
-        raise PromptError(f"{where}: unknown injection {prompt.injection!r}; known: {', '.join(INJECTIONS)}")
+        raise PromptError(f"{where}: unknown injection {quoted(prompt.injection)}; known: {', '.join(INJECTIONS)}")
     if prompt.predict not in PREDICTIVES:
-        raise PromptError(f"{where}: unknown predict {prompt.predict!r}; known: {', '.join(PREDICTIVES)}")
+        raise PromptError(f"{where}: unknown predict {quoted(prompt.predict)}; known: {', '.join(PREDICTIVES)}")
     ids, offsets, weights = (np.asarray(array) for array in (prompt.ids, prompt.offsets, prompt.weights))
     label_ids = np.asarray(prompt.label_ids)
     if ids.ndim != 2 or len(ids) < 1 or offsets.ndim != 3 or offsets.shape[:2] != ids.shape:
