@@ -1,11 +1,10 @@
-"""Inputs through a parser, watched: a value or a named error; nothing else run, opened or written; memory and time bound.
+"""One input through a parser, watched: a value or a named error; nothing else run, opened or written; time bound.
 
 The watch sees what Python does (its audit events) and the folder on the disk. What a compiled library opens by itself it
 does not see; those are given a path inside the folder, and what the folder holds afterwards is looked at.
 """
 
 import os
-import random
 import resource
 import shutil
 import signal
@@ -18,14 +17,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz.targets import Target
+from tests.fuzz.target import Target
 
 SECONDS_EACH = 20.0  # of processor time, for one input
-MEMORY = 1 << 30  # bytes beyond what the process has when it starts
+MEMORY = 1 << 30  # bytes beyond what the process has when a target's inputs begin
 LONGEST_MESSAGE = 4000
-_FORBIDDEN = ("exec", "compile", "pickle.find_class", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn",
-              "socket.connect", "socket.bind", "os.fork", "ctypes.dlopen", "code.__new__", "marshal.loads")  # fmt: skip
-_WATCHED = ("open", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
+_FORBIDDEN = frozenset({
+    "exec", "compile", "pickle.find_class", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork",
+    "socket.connect", "socket.bind", "ctypes.dlopen", "code.__new__", "marshal.loads",
+})  # fmt: skip
+_WATCHED = frozenset({
+    "open", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod",
+})  # fmt: skip
 
 
 class TooSlow(BaseException):
@@ -37,6 +40,7 @@ class Watch:
     """Paths outside `inside`, and events that no parser needs, while it is on."""
 
     inside: str = ""
+    own: str = "\0"  # a folder that files may be read in too
     seen: list[str] = field(default_factory=list)
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -44,11 +48,13 @@ class Watch:
             return
         if event in _FORBIDDEN:
             self.seen.append(f"{event} {arguments!r:.200}")
-        elif event in _WATCHED:
+        elif event in _WATCHED and not (event == "open" and arguments[1] == "r" and str(arguments[0]).startswith(self.own)):
             paths = arguments[:2] if event in ("os.rename", "os.link", "os.symlink") else arguments[:1]
+            if event == "os.symlink":  # which leads on from where it stands
+                paths = os.path.join(os.path.dirname(paths[1]), paths[0]), paths[1]
             for path in paths:
                 if isinstance(path, (str, bytes, os.PathLike)) and not self._is_inside(os.fsdecode(path)):
-                    self.seen.append(f"{event} {path!r}")
+                    self.seen.append(f"{event} {path!r:.200}")
 
     def _is_inside(self, path: str) -> bool:
         return os.path.abspath(path).startswith(self.inside + os.sep) or path == self.inside
@@ -67,19 +73,93 @@ def watch() -> Watch:
 
 @dataclass
 class Outcome:
-    """Counts of a target, and what it did that it must not do: (what, the files)."""
+    """Counts of a target, and what it did that it must not do: (input's number, what, the files)."""
 
     inputs: int = 0
     values: int = 0
     errors: Counter[str] = field(default_factory=Counter)
-    found: list[tuple[str, dict[str, bytes]]] = field(default_factory=list)
-    slowest: float = 0.0
+    found: list[tuple[int, str, dict[str, bytes]]] = field(default_factory=list)
+    slowest: float = 0.0  # of processor time, as seconds
+    seconds: float = 0.0
+
+    def add(self, other: "Outcome") -> None:
+        self.inputs, self.values = self.inputs + other.inputs, self.values + other.values
+        self.errors, self.found = self.errors + other.errors, self.found + other.found
+        self.slowest, self.seconds = max(self.slowest, other.slowest), self.seconds + other.seconds
+
+
+class Folder:
+    """root/here, with an input's files in it; a file that is there already is not written again."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.path = root, root / "here"
+        self._there: dict[str, tuple[bytes, tuple[int, ...]]] = {}  # content, and how the disk described it
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir(parents=True)
+
+    def write(self, files: dict[str, bytes]) -> None:
+        for name, content in files.items():
+            there = self._there.get(name)
+            if there is None or there[0] != content:
+                path = self.path / name
+                if not self._there:
+                    self._make_folders(files)
+                path.write_bytes(content)
+                self._there[name] = content, self._described(os.stat(path))
+
+    def clear(self) -> None:
+        """Everything goes."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._there = {}
+
+    def difference(self, target: Target) -> str:
+        """What the parser did to the disk that it must not do, or ""; what it left is gone afterwards."""
+        wrong = ""
+        if outside := [entry.name for entry in os.scandir(self.root) if entry.name != "here"]:
+            wrong = f"files outside: {outside}"
+            for name in outside:
+                path = self.root / name
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        folders = tuple(name for name in target.keep if name.endswith("/"))
+        found = dict(self._scan(self.path))
+        expected = {name: described for name, (_, described) in self._there.items()}
+        if found != expected:
+            surplus = [n for n in found.keys() - expected.keys() if n not in target.keep and not n.startswith(folders)]
+            if surplus:
+                wrong = wrong or f"files left behind: {sorted(surplus)[:3]}"
+            elif not target.writes:
+                changed = sorted(name for name in expected if found.get(name) != expected[name])
+                wrong = wrong or (f"files changed: {changed}" if changed else "")
+            self.clear()
+        return wrong
+
+    def _make_folders(self, files: dict[str, bytes]) -> None:
+        for name in files:
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+
+    def _scan(self, path: Path | str, prefix: str = "") -> Iterator[tuple[str, tuple[int, ...]]]:
+        for entry in os.scandir(path):
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._scan(entry.path, f"{prefix}{entry.name}/")
+            else:
+                yield prefix + entry.name, self._described(entry.stat(follow_symlinks=False))
+
+    @staticmethod
+    def _described(stat: os.stat_result) -> tuple[int, ...]:
+        return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def bound_memory(more: int = MEMORY) -> None:
     """No more address space than there is now and `more` bytes."""
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (now + more, now + more))
+    resource.setrlimit(resource.RLIMIT_AS, (now + more if hard < 0 else min(hard, now + more), hard))
+
+
+def free_memory() -> None:
+    """As much as there may be, for what is imported and made before inputs begin."""
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
 @contextmanager
@@ -96,30 +176,15 @@ def _bounded_time(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, before)
 
 
-def inputs(target: Target, rng: random.Random) -> Iterator[dict[str, bytes]]:
-    """The valid files first, then mutants of them without end."""
-    yield dict(target.files)
-    names = list(target.changed)
-    while True:
-        files = dict(target.files)
-        for name in rng.sample(names, 1 if rng.random() < 0.8 else rng.randint(1, len(names))):
-            files[name] = target.changed[name](rng, files[name])
-        yield files
-
-
-def try_one(target: Target, files: dict[str, bytes], root: Path, outcome: Outcome) -> None:
+def try_one(target: Target, number: int, files: dict[str, bytes], folder: Folder, outcome: Outcome) -> None:
     """One input; what it must not do goes to outcome.found."""
-    folder = root / "here"
-    if not folder.exists():
-        for name in files:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
+    folder.write(files)
     looked, started, what = watch(), time.process_time(), ""
     try:
         with _bounded_time(SECONDS_EACH):
-            looked.inside = str(folder)
-            target.read(folder)
+            looked.own = "\0" if target.own is None else str(target.own)
+            looked.inside = str(folder.path)
+            target.read(folder.path)
         outcome.values += 1
     except target.errors as error:
         outcome.errors[type(error).__name__] += 1
@@ -135,26 +200,6 @@ def try_one(target: Target, files: dict[str, bytes], root: Path, outcome: Outcom
     outcome.slowest = max(outcome.slowest, time.process_time() - started)
     if looked.seen:
         what, looked.seen = f"it did {looked.seen[:3]}", []
-    if outside := [entry.name for entry in root.iterdir() if entry.name != "here"]:
-        what = f"files outside: {outside}"
-        for name in outside:
-            (root / name).unlink()
-    inside = {entry.relative_to(folder).as_posix() for entry in folder.rglob("*") if entry.is_file()}
-    if inside != files.keys():
-        shutil.rmtree(folder)
-        if surplus := inside - files.keys() - set(target.keep):
-            what = what or f"files left behind: {sorted(surplus)}"
+    what = folder.difference(target) or what
     if what:
-        outcome.found.append((what, files))
-
-
-def run(target: Target, root: Path, *, seed: int, seconds: float, most: int) -> Outcome:
-    """Fuzz a target for a time, or for a number of inputs, whichever ends first; at most ten findings."""
-    outcome, until = Outcome(), time.monotonic() + seconds
-    rng = random.Random(f"{seed} {target.name}")
-    root.mkdir(parents=True, exist_ok=True)
-    target_files = inputs(target, rng)
-    while outcome.inputs < most and time.monotonic() < until and len(outcome.found) < 10:
-        try_one(target, next(target_files), root, outcome)
-    shutil.rmtree(root / "here", ignore_errors=True)
-    return outcome
+        outcome.found.append((number, what, files))

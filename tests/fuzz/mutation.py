@@ -1,7 +1,9 @@
 """Seeded mutation of valid files: bytes flipped, cut, repeated and spliced; JSON values replaced by hostile ones."""
 
+import functools
 import json
 import random
+from collections.abc import Callable
 from typing import Any
 
 NUMBERS = [0, -1, 1, 2**31, 2**32, 2**48, 2**63, 2**64, -(2**63), 10**30, 1.5, -0.0, 1e308, float("nan"), float("inf")]
@@ -74,10 +76,70 @@ def mutated_json(rng: random.Random, content: bytes) -> bytes:
     """JSON with a value changed that is JSON still; one time in four, bytes."""
     if rng.random() < 0.25:
         return mutated(rng, content)
-    value = json.loads(content)
+    value = _parsed(content)
     for _ in range(rng.choice((1, 1, 2, 4))):
         value = mutated_value(rng, value)
     return json.dumps(value).encode()
+
+
+@functools.lru_cache(maxsize=1000)
+def _parsed(content: bytes) -> Any:
+    """Of a valid file, which is mutated again and again; mutated_value changes copies."""
+    return json.loads(content)
+
+
+def mutated_lines(rng: random.Random, content: bytes) -> bytes:
+    """JSON lines with one line changed; four times in ten, bytes."""
+    if rng.random() < 0.4:
+        return mutated(rng, content)
+    lines = content.split(b"\n")
+    place = rng.randrange(len(lines))
+    lines[place] = mutated_json(rng, lines[place]) if lines[place] else b""
+    return b"\n".join(lines)
+
+
+HEADERS = [b"Transfer-Encoding: chunked", b"Content-Encoding: gzip", b"Content-Encoding: deflate", b"Content-Encoding: br, x",
+           b"Content-Length: 0", b"Content-Length: -5", b"Content-Length: 99999999999", b"Content-Length: 1e3",
+           b"Inference-Header-Content-Length: 9", b"Inference-Header-Content-Length: -1", b"Location: http://example.org/",
+           b"Retry-After: 1e9", b"Retry-After: Wed, 99 Oct 99999 07:28:00 GMT", b"Retry-After: -1", b"X: " + b"x" * 70_000,
+           b"Connection: close", b"no colon here", b"Set-Cookie: \xff\xfe=\x01", b"ETag: \"../../x\"", b" folded"]  # fmt: skip
+STATUS = [b"200 OK", b"200", b"204 No Content", b"100 Continue", b"302 Found", b"401 No", b"429 Slow", b"503 Later", b"999 x", b"abc", b""]
+
+
+def http_answer(body: bytes, *headers: bytes) -> bytes:
+    """A whole answer of a server as it comes over the wire, status 200."""
+    length = b"Content-Length: %d" % len(body)
+    return b"\r\n".join([b"HTTP/1.1 200 OK", length, *headers, b"", body])
+
+
+def mutated_http(change: Callable[[random.Random, bytes], bytes]) -> Callable[[random.Random, bytes], bytes]:
+    """A mutation of whole answers: mostly of the body, by `change`, its length told again; of status, headers, bytes."""
+
+    def mutate(rng: random.Random, content: bytes) -> bytes:
+        if rng.random() < 0.1:
+            return mutated(rng, content)
+        head, _, body = content.partition(b"\r\n\r\n")
+        status, *headers = head.split(b"\r\n")
+        if rng.random() < 0.8:
+            body = change(rng, body)
+            headers[0] = b"Content-Length: %d" % len(body)
+        if rng.random() < 0.15:
+            status = b"HTTP/1.1 " + rng.choice(STATUS)
+        for _ in range(rng.choice((0, 0, 0, 0, 1, 2))):
+            headers.insert(rng.randrange(len(headers) + 1), rng.choice(HEADERS))
+        return b"\r\n".join([status, *headers, b"", body])
+
+    return mutate
+
+
+def mutated_inference(rng: random.Random, body: bytes) -> bytes:
+    """An answer of JSON with tensors as bytes behind it: the JSON changed, or the bytes."""
+    end = body.rindex(b"}") + 1
+    message, raw = body[:end], body[end:]
+    if rng.random() < 0.7:
+        changed = mutated_json(rng, message)
+        return changed + b" " * (len(message) - len(changed)) + raw  # often as long as its header says
+    return message + mutated(rng, raw)
 
 
 def mutated_tensors(rng: random.Random, content: bytes, setting: str = "") -> bytes:
