@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+import zopog_models
+
 PATIENCE = 300  # seconds for a start; only a hang takes as long
 
 
@@ -24,8 +26,10 @@ def mlserver(folder: Path, port: int) -> Iterator[str]:
     """Of a folder that `write_mlserver_folder` wrote for this port, the address of its model."""
     python = _python_with("ZOPOG_MLSERVER_PYTHON", "mlserver", "onnxruntime")
     command = [python, "-c", "from mlserver.cli import main; main()", "start", str(folder)]
+    # Our runtime is imported there, and nothing else of this environment.
+    there = os.environ | {"PYTHONPATH": str(Path(zopog_models.__file__).parents[1])}
     said = folder.parent / f"{folder.name}.log"
-    with said.open("w") as log, subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as server:
+    with said.open("w") as log, subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=there) as server:  # fmt: skip
         try:
             until = time.monotonic() + PATIENCE
             while not _listening(port):

@@ -32,7 +32,8 @@ def never(number: int) -> str | None:
 
 @dataclass
 class Service:
-    """model; faults: number of the request (from 0) -> one of FAULTS or None; slow: seconds of a slow answer."""
+    """model; faults: number of the request (from 0) -> one of FAULTS or None; slow: seconds of a slow answer, and of 160
+    bytes that drip."""
 
     model: FrozenModel
     faults: Faults = never
@@ -139,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
             for start in range(0, len(content), 16):
                 self.wfile.write(content[start : start + 16])
                 self.wfile.flush()
-                time.sleep(0.05)
+                time.sleep(self.service.slow / 10)
             return
         self.wfile.write(content)
 

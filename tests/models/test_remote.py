@@ -95,9 +95,9 @@ def test_what_passes_is_repeated_and_counted(service: Service, client: RemoteMod
 
 @pytest.mark.parametrize("fault", ["slow", "drip"])
 def test_an_answer_that_does_not_come_in_time(service: Service, bert_folder: Path, fault: str) -> None:
-    service.slow = 1.5
+    service.slow = 5.0
     service.faults = lambda number: fault if number == 0 else None
-    client = open_remote(service.kserve, bert_folder, wire=Wire(timeout=0.7, retries=6, concurrency=1))
+    client = open_remote(service.kserve, bert_folder, wire=Wire(timeout=2.0, retries=8, concurrency=1))
     client.logits(*question(client))
     assert client.log.failures["no answer in time"] >= 1
     assert client.log.sent == client.log.retries + 1
