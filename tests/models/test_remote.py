@@ -107,7 +107,7 @@ def test_given_up_after_all_attempts(service: Service, client: RemoteModel) -> N
     service.faults = lambda number: "503"
     with pytest.raises(ServiceError, match=r"HTTP 503: .*trouble.*; given up after 5 attempts"):
         client.logits(*question(client))
-    assert service.asked <= 2 * 5  # two at once; what waited was not sent any more
+    assert service.asked < 3 * 5  # two at once; what waited then is not sent, or not to its last attempt
 
 
 def test_a_pause_that_the_server_asks_for_is_kept(service: Service, client: RemoteModel) -> None:
@@ -135,10 +135,10 @@ def test_back_off_doubles_with_jitter_and_has_an_end(client: RemoteModel) -> Non
         ("nan", r"'logits' holds 1 values of \d+ that are not finite, the first in row \d"),
         ("null", "not finite"),
         ("shape", r"'logits' has shape \[\d, 3\], expected \[\d, 2\]"),
-        ("short", r"holds \d numbers, its shape"),
+        ("short", r"holds \d+ numbers, its shape"),
         ("name", "no output 'logits', only 'scores'"),
         ("id", "to another request: id 'another'"),
-        ("html", "not JSON: b'<html>a proxy"),
+        ("html", "not JSON: b.<html>a proxy"),
         ("400", "HTTP 400"),
     ],
 )
