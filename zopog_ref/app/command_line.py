@@ -57,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         sys.stderr.close()
         return 1
-    except (OSError, FloatingPointError) as error:
-        return _say(error, 1)
+    except (OSError, FloatingPointError, MemoryError) as error:
+        return _say(str(error) or type(error).__name__, 1)
 
 
 def _input_errors() -> tuple[type[Exception], ...]:

@@ -52,4 +52,15 @@ def load_predictions(folder: Path) -> Predictions:
     for name, shape in shapes.items():
         if getattr(found, name).shape != shape:
             raise InputError(f"{path}: {name} has shape {getattr(found, name).shape}, expected {shape}")
+    for name in ("rows", "labels"):
+        if getattr(found, name).dtype.kind not in "iu":
+            raise InputError(f"{path}: {name} must be whole numbers, got {getattr(found, name).dtype}")
+    if rows and not (0 <= found.labels.min() and found.labels.max() < classes):
+        raise InputError(f"{path}: labels go from {found.labels.min()} to {found.labels.max()} of {classes} classes")
+    for name in ("per_prompt", "manual"):
+        p = getattr(found, name)
+        if p.dtype.kind != "f" or not (p >= 0).all() or not (np.abs(p.sum(axis=-1) - 1) < 1e-6).all():
+            raise InputError(f"{path}: {name} must be probabilities, which sum to 1 in every row")
+    if not (found.weights >= 0).all() or not 0 < found.weights.sum() < np.inf:
+        raise InputError(f"{path}: weights must be numbers of at least 0 with a positive sum")
     return found

@@ -139,7 +139,7 @@ class RunFolder:
                 self._spent = seconds if 0 <= seconds < math.inf else 0.0
                 return arrays, step
             except (TensorFileError, KeyError, ValueError, OSError) as error:
-                unreadable.append(f"{path} cannot be read ({error})")
+                unreadable.append(f"{path} cannot be read ({error!s:.500})")
                 if len(unreadable) < len(found):
                     self.warn(f"{unreadable[-1]}; going back to the checkpoint before it")
         if found:
@@ -240,7 +240,7 @@ def read_json(path: Path, missing: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(missing) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+        raise InputError(f"{path} cannot be read: {error!s:.500}") from error
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a {type(value).__name__}, expected an object")
     return value

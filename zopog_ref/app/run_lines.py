@@ -38,11 +38,13 @@ def read_record(path: Path, step: int, line: bytes) -> Record:
         record = Record(**json.loads(line))
         values = {name: getattr(record, name) for name in _NUMBERS}
         right = all(type(v) in (int, _NUMBERS[k]) or (v is None and k.startswith("dev")) for k, v in values.items())
-        if not right or record.step != step or not isinstance(record.diagnostics, dict):
+        finite = all(value is None or abs(value) < 2**53 for value in values.values())  # not so of NaN
+        if not right or not finite or record.step != step or not isinstance(record.diagnostics, dict):
             raise ValueError("not the numbers of a step")
         return record
     except (ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}, line {step}: not what was written ({error}): it was edited or damaged") from None
+        what = f"not what was written ({error!s:.200})"
+        raise InputError(f"{path}, line {step}: {what}: it was edited or damaged") from None
 
 
 def read_journal(path: Path) -> list[NDArray[np.float64]]:
@@ -63,4 +65,4 @@ def _read_losses(path: Path, number: int, line: bytes) -> NDArray[np.float64]:
             raise ValueError(f"losses of shape {losses.shape}")
         return losses
     except (ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}, line {number}: no losses ({error}): it was edited or damaged") from None
+        raise InputError(f"{path}, line {number}: no losses ({error!s:.200}): it was edited or damaged") from None
