@@ -10,6 +10,7 @@ The exit code is 1 when something was found; the inputs are kept in the folder -
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -43,6 +44,7 @@ def more(counts: Counts, most: int) -> dict[str, int]:
 
 def main() -> int:
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # the worker ends with it
     until = time.monotonic() + arguments.seconds
     with tempfile.TemporaryDirectory() as scratch:
         chosen = {target.name: target for target in targets(Path(scratch)) if arguments.only in target.name}

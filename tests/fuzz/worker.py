@@ -56,7 +56,7 @@ def serve(make: Make, seconds_each: float, warm_up: int, asked: Connection, curr
             for number in range(first, first + most):
                 current.value = number
                 engine.try_one(target, number, target.input(seed, number), folder, outcome)
-                if time.monotonic() > until:
+                if time.monotonic() > until or len(outcome.found) >= 10:
                     break
             outcome.seconds = time.process_time() - started
             asked.send(outcome)
