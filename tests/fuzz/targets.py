@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.fuzz.comparisons import comparisons
 from tests.fuzz.hub_answers import hub_answers
 from tests.fuzz.model_files import model_files
 from tests.fuzz.opened_models import opened_models
@@ -13,5 +14,5 @@ from tests.fuzz.task_files import artefacts, task_files
 
 def targets(scratch: Path) -> list[Target]:
     """All of them; scratch is a folder for making the valid files."""
-    makers = (model_files, task_files, artefacts, run_folders, servers, hub_answers, opened_models)
+    makers = (model_files, task_files, artefacts, run_folders, comparisons, servers, hub_answers, opened_models)
     return [target for make in makers for target in make(scratch)]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from zopog_ref.app.compare_cells import Cell
 from zopog_ref.app.compare_schedule import Errors, eta
+from zopog_ref.app.run_folder import read_json
+from zopog_ref.app.saved_values import check, maybe, share
 
 
 class LiveTable:
@@ -82,7 +84,9 @@ class LiveTable:
 
 def accuracy(cell: Cell) -> str:
     """Of a finished cell, on the test rows; on dev where there are none."""
-    result = json.loads((cell.folder / "result.json").read_text("utf-8"))
+    path = cell.folder / "result.json"
+    result = read_json(path, f"{path} is missing")
+    check(result, {"test_accuracy": maybe(share), "dev_accuracy": share}, path)
     found = result["test_accuracy"]
     return f"{found:.1%}" if found is not None else f"dev {result['dev_accuracy']:.1%}"
 
@@ -95,5 +99,5 @@ def calls(folder: Path) -> int:
             file.seek(max(0, file.tell() - 4096))
             *lines, _ = file.read().split(b"\n")
         return int(json.loads(lines[-1])["calls"])
-    except (OSError, ValueError, IndexError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zopog_models.quoting import quoted
 from zopog_models.runtime import FrozenModel, load_model
 from zopog_models.task import load_task
 from zopog_models.template import Task
@@ -15,7 +16,7 @@ from zopog_ref.app.errors import InputError
 from zopog_ref.app.experiment import prepare
 from zopog_ref.app.precision import check_options
 from zopog_ref.app.presets import PRESET_FIELDS, PRESETS, Preset, default_preset
-from zopog_ref.app.run_folder import read_json
+from zopog_ref.app.saved_run import read_configuration
 from zopog_ref.app.tune_options import check_numbers, chosen_preset, method_options
 from zopog_ref.methods import METHODS, entry_of, method_class
 
@@ -195,7 +196,7 @@ def check_started(plan: Plan) -> None:
         path = cell.folder / "config.json"
         if not path.exists():
             continue
-        variant, task, config = by_name[cell.method], plan.tasks[cell.task][1], read_json(path, "")
+        variant, task, config = by_name[cell.method], plan.tasks[cell.task][1], read_configuration(cell.folder)
         preset = dataclasses.asdict(variant.preset)
         del preset["about"], preset["method_name"]
         wanted = {
@@ -208,10 +209,10 @@ def check_started(plan: Plan) -> None:
         saved = config["preset"]
         found = {**config, **config["task"], **saved["method"], **{k: v for k, v in saved.items() if k != "method"}}
         found["method"] = config["method"]
-        fewer = config.get("precision", {"precision": "fp32"})
+        fewer = config.get("precision") or {"precision": "fp32"}
         found["precision"], found["precision_scope"] = fewer["precision"], fewer.get("scope")
         if changed := [name for name in wanted if found.get(name) != wanted[name]]:
-            was = ", ".join(f"{name} {found.get(name)!r} (now {wanted[name]!r})" for name in changed)
+            was = ", ".join(f"{name} {quoted(found.get(name))} (now {wanted[name]!r})" for name in changed)
             raise InputError(f"{cell.folder} was started with {was}: choose another --out, or give what it had")
 
 

@@ -3,7 +3,6 @@
 The only numbers that differ between two runs of the same comparison stand under the name `seconds`.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,12 @@ from zopog_models.tensor_file import read_tensors
 from zopog_ref.app.compare_cells import Cell
 from zopog_ref.app.compare_plan import MANUAL, Plan, about
 from zopog_ref.app.compare_statistics import Scores, statistics
+from zopog_ref.app.errors import InputError
 from zopog_ref.app.metrics import classification_metrics
 from zopog_ref.app.predictions import Predictions, load_predictions
 from zopog_ref.app.run_config import versions
-from zopog_ref.app.run_folder import read_json
+from zopog_ref.app.run_lines import read_record
+from zopog_ref.app.saved_run import read_configuration, read_result
 from zopog_ref.app.uncertainty import brier, ensemble_metrics, negative_log_likelihood, uncertainty_metrics
 from zopog_ref.distribution import probabilities
 
@@ -61,7 +62,7 @@ def _task(task: Task, cells: list[Cell], tokens: Tokens) -> dict[str, Any]:
         "name": task.name, "description": task.description, "template": task.template, "metric": task.metric,
         "labels": dict(task.labels), "rows": 0, "majority": None, "truncated": 0, "methods": [], "statistics": None,
     }  # fmt: skip
-    predicted = {cell: load_predictions(cell.folder) for cell in cells if _tested(cell)}
+    predicted = {cell: _predictions(cell, len(classes)) for cell in cells if _tested(cell)}
     scores: dict[str, dict[int, Scores]] = {}
     for name in dict.fromkeys(cell.method for cell in cells):
         own = [cell for cell in cells if cell.method == name]
@@ -75,14 +76,26 @@ def _task(task: Task, cells: list[Cell], tokens: Tokens) -> dict[str, Any]:
         manual = {cell.seed: p for cell, p in predicted.items()}  # any method's: all have the same test rows
         scores[MANUAL] = {seed: _scores(p, p.manual) for seed, p in manual.items()}
         found["methods"].append(_method(MANUAL, [_manual(seed, p, classes) for seed, p in manual.items()]))
-        any_result = read_json(next(iter(predicted)).folder / "result.json", "")
+        any_result = read_result(next(iter(predicted)).folder)
         found |= {name: any_result["test_metrics"][name] for name in ("rows", "majority", "truncated")}
         found["statistics"] = statistics(scores, MANUAL)
     return found
 
 
 def _tested(cell: Cell) -> bool:
-    return read_json(cell.folder / "result.json", "")["test_metrics"] is not None
+    return read_result(cell.folder)["test_metrics"] is not None
+
+
+def _predictions(cell: Cell, classes: int) -> Predictions:
+    """Errors: InputError for those of another task, or of a single row, on which nothing can be compared."""
+    found = load_predictions(cell.folder)
+    rows, columns = found.manual.shape
+    if rows < 2 or columns != classes:
+        raise InputError(
+            f"{cell.folder} has predictions of {rows} rows and {columns} classes, expected at least 2 rows and "
+            f"{classes} classes"
+        )
+    return found
 
 
 def _scores(p: Predictions, mean: np.ndarray) -> Scores:
@@ -92,15 +105,15 @@ def _scores(p: Predictions, mean: np.ndarray) -> Scores:
 
 
 def _cell(cell: Cell, p: Predictions | None, classes: list[str], tokens: Tokens) -> dict[str, Any]:
-    result = read_json(cell.folder / "result.json", "")
-    config = read_json(cell.folder / "config.json", "")
-    lines = (cell.folder / "curve.jsonl").read_text("utf-8").splitlines()
-    curve = [json.loads(line) for line in lines]
+    result, config = read_result(cell.folder), read_configuration(cell.folder)
+    path = cell.folder / "curve.jsonl"
+    *lines, _ = path.read_bytes().split(b"\n")
+    curve = [read_record(path, step, line) for step, line in enumerate(lines, start=1)]
     row: dict[str, Any] = {
         "seed": cell.seed, "folder": f"runs/{cell.folder.parent.parent.name}/{cell.folder.parent.name}/{cell.seed}",
         **{name: result[name] for name in ("calls", "sequences", "tokens", "stop_reason", "best_step", "seconds")},
         "dev_accuracy": result["dev_accuracy"], "dev_loss": result["dev_loss"],
-        "curve": [[r["calls"], r["dev_metric"], r["dev_loss"]] for r in curve if r["dev_metric"] is not None],
+        "curve": [[r.calls, r.dev_metric, r.dev_loss] for r in curve if r.dev_metric is not None],
         "prompts": len(result["prompt_tokens"]),
         "prompt": _prompt(cell.folder, result, config, p, tokens),
     }  # fmt: skip
@@ -155,7 +168,7 @@ def _prompt(
     for text, weight in zip(texts, weights):  # prompts that differ in z alone are one text
         together[text] = together.get(text, 0.0) + float(weight)
     heaviest = sorted(together.items(), key=lambda item: -item[1])[:PROMPTS]
-    table = _token_probabilities(folder, config)
+    table = _token_probabilities(folder, config, texts)
     found: dict[str, Any] = {
         "texts": [{"tokens": list(text), "weight": weight} for text, weight in heaviest],
         "distinct": len(together),
@@ -163,6 +176,8 @@ def _prompt(
     }
     if table is not None:
         words = [tokens(i) or "" for i in config["candidates"]]
+        if not set().union(*texts) <= set(words):
+            raise InputError(f"{folder} has prompts of tokens that are no candidates: it was edited or damaged")
         found["positions"] = [
             [[words[j], float(row[j])] for j in np.argsort(-row, kind="stable")[:MOST_LIKELY]] for row in table
         ]
@@ -172,9 +187,23 @@ def _prompt(
     return found
 
 
-def _token_probabilities(folder: Path, config: dict[str, Any]) -> np.ndarray | None:
-    """p (n, N) at the end of the run, of a method that learns one: softmax(log alpha / tau), or BDPL's p."""
-    state = read_tensors(folder / "checkpoint.safetensors")
-    if "state.alpha" in state:
-        return probabilities(state["state.alpha"], config["preset"]["method"]["tau"])
-    return state.get("state.p")
+def _token_probabilities(
+    folder: Path, config: dict[str, Any], texts: list[tuple[str, ...]]
+) -> np.ndarray | None:
+    """p (n, N) at the end of the run, of a method that learns one: softmax(log alpha / tau), or BDPL's p.
+
+    Errors: InputError for what is none, or not of the run's prompts and candidates.
+    """
+    path = folder / "checkpoint.safetensors"
+    state = read_tensors(path)
+    try:
+        alpha = state.get("state.alpha")
+        p = state.get("state.p") if alpha is None else probabilities(alpha, config["preset"]["method"]["tau"])
+        if p is None:
+            return None
+        n = len(p)
+        if p.shape != (n, len(config["candidates"])) or any(len(text) != n for text in texts) or not (p >= 0).all():
+            raise ValueError(f"it has shape {p.shape}")
+        return p
+    except (ValueError, TypeError, LookupError) as error:
+        raise InputError(f"{path} holds no distribution over the run's candidates ({error})") from None

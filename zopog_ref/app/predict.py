@@ -15,8 +15,10 @@ from zopog_models.quoting import quoted
 from zopog_models.runtime import TEMPERATURE, FrozenModel, load_model
 from zopog_models.template import is_text, make_task
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.remote import is_remote, open_remote
+from zopog_ref.app.remote import is_remote, open_remote, remote_settings
 from zopog_ref.app.run_folder import read_json, say
+from zopog_ref.app.saved_run import MODEL
+from zopog_ref.app.saved_values import check
 from zopog_ref.app.uncertainty import entropy, expected_entropy, mutual_information, predictive
 
 ROWS_AT_ONCE = 256
@@ -35,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="default: the model the prompt was tuned for")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int)
+    parser.add_argument(
+        "--key-env", dest="key_variable", metavar="NAME", help="of a served model: environment variable with the key"
+    )
     parser.add_argument("--json", action="store_true", help="accepted for symmetry: the answer is JSON in any case")
 
 
@@ -45,9 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
     prompt, tuned = prompt_and_config(arguments)
     name, pooling = arguments.model or tuned["model"], tuned.get("pooling")
     if is_remote(name):
-        if "remote" not in tuned:
+        if not tuned.get("remote"):
             raise InputError(f"{name} is an address, and this prompt was not tuned there: give the model's folder")
-        model: FrozenModel = open_remote(name, tuned["remote"], pooling, tuned.get("temperature", TEMPERATURE))
+        wire = remote_settings({"key_variable": arguments.key_variable}, tuned["remote"])
+        model: FrozenModel = open_remote(name, wire, pooling, tuned.get("temperature") or TEMPERATURE)
     else:
         model = load_model(name, device=arguments.device, threads=arguments.threads, pooling=pooling)
     texts = _texts(arguments, make_task(prompt.template, prompt.labels).slots)
@@ -78,8 +84,7 @@ def prompt_and_config(arguments: argparse.Namespace) -> tuple[Prompt, dict[str, 
     config = folder.parent / "config.json"
     if config.exists():
         tuned = read_json(config, "")
-        if not isinstance(tuned.get("model"), str):
-            raise InputError(f"{config} names no model: it is not the configuration of a run")
+        check(tuned, MODEL, config)
         return load_prompt(folder), tuned
     prompt = load_prompt(folder)
     known = shared_source(prompt.source) or ("embedded" if prompt.model == "embedded" else None)

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from zopog_models.completions import LARGEST_TOP, CompletionsModel
+from zopog_models.quoting import quoted
 from zopog_models.remote import ENCODINGS, RemoteModel
 from zopog_models.runtime import TEMPERATURE
 from zopog_models.transport import SetupError, Wire
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.presets import Preset
 from zopog_ref.app.run_folder import say
+from zopog_ref.app.saved_values import Kind, check, maybe, number, text, whole
 
 Served = RemoteModel | CompletionsModel
 KSERVE, COMPLETIONS = "kserve+", "completions+"
@@ -19,6 +21,10 @@ REQUESTS = "requests.jsonl"  # in a run folder
 # What changes a result stays as it was when a run is continued; how the wire is used may change.
 _FIXED: dict[str, Any] = {
     "tokenizer": None, "rows_per_request": None, "encoding": "auto", "embedding_std": None, "top_logprobs": 5,
+}  # fmt: skip
+_KINDS: dict[str, Kind] = {
+    "tokenizer": text, "rows_per_request": maybe(whole), "encoding": text, "embedding_std": maybe(number),
+    "top_logprobs": whole, "timeout": number, "retries": whole, "concurrency": whole, "key_variable": maybe(text),
 }  # fmt: skip
 _WIRE = {"timeout": 60.0, "retries": 8, "concurrency": 4, "key_variable": None}
 
@@ -82,9 +88,14 @@ def _require_tokens_alone(preset: Preset) -> None:
 def remote_settings(given: Mapping[str, Any], saved: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What config.json keeps: what was given, else what was saved, else the defaults. Of a key, its variable's name.
 
-    Errors: InputError when a continued run is given what it cannot change.
+    Errors: InputError when a continued run is given what it cannot change, or when its folder, which may be a
+    stranger's, names a variable of the environment to be sent to a server, and the user does not.
     """
     if saved is not None:
+        check(saved, {name: kind for name, kind in _KINDS.items() if name in saved}, Path("config.json"))
+        key = saved.get("key_variable")
+        if key is not None and given.get("key_variable") is None:
+            raise InputError(f"this run sends the key in the variable {quoted(key)}: if it may, say so with --key-env")
         fixed = [name for name in _FIXED if given.get(name) is not None]
         if fixed:
             raise InputError(f"{_option(fixed[0])}: fixed when the run was started; --resume goes on with what it had")

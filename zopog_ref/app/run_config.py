@@ -1,15 +1,17 @@
 """A run's config.json: everything needed to repeat the run, and what would show that it cannot be repeated."""
 
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from zopog_models.quoting import quoted
 from zopog_models.template import Task
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.experiment import Experiment
 from zopog_ref.app.presets import Preset
+from zopog_ref.app.saved_values import number
 from zopog_ref.methods import settings_class
 
 
@@ -56,10 +58,25 @@ def _labels(experiment: Experiment) -> dict[str, Any]:
 
 
 def preset_of(config: dict[str, Any]) -> Preset:
-    """The preset a run was started with, from its config.json."""
+    """The preset a run was started with, from its config.json. Errors: InputError for settings that cannot be."""
     saved, name = dict(config["preset"]), config["method"]
-    method = settings_class(name)(**saved["method"])
-    return Preset(about=config["settings"], **(saved | {"method": method, "method_name": name}))
+    try:
+        kind = settings_class(name)
+        method = kind(**_typed(kind, saved.pop("method")))
+        return Preset(about=config["settings"], **_typed(Preset, saved), method=method, method_name=name)
+    except (ValueError, TypeError) as error:
+        what = f"{str(error)[:300]}: it was edited or damaged"
+        raise InputError(f"the run's config.json holds no settings of a method: {what}") from None
+
+
+def _typed(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
+    """The values, each of the type of its field's default. Errors: ValueError."""
+    for field in fields(kind):
+        if field.name in values and isinstance(field.default, (bool, int, float, str)):
+            value, wanted = values[field.name], type(field.default)
+            if not (wanted is float or type(value) is wanted) or not (wanted is str or wanted is bool or number(value)):
+                raise ValueError(f"{field.name} is {quoted(value)}, expected a {wanted.__name__}")
+    return values
 
 
 def check_repeatable(config: dict[str, Any], experiment: Experiment) -> None:

@@ -23,7 +23,9 @@ from zopog_ref.app.progress import Progress
 from zopog_ref.app.remote import check_options as check_remote_options
 from zopog_ref.app.remote import close_requests, is_remote, keep_requests, open_remote, remote_settings
 from zopog_ref.app.run_config import check_repeatable, configuration, preset_of
-from zopog_ref.app.run_folder import RunFolder, free_name, read_json, say, write_json
+from zopog_ref.app.run_folder import RunFolder, free_name, say, write_json
+from zopog_ref.app.saved_run import CONFIGURATION, read_result
+from zopog_ref.app.saved_values import check
 from zopog_ref.app.tune_options import add_arguments, check_numbers, chosen_preset, method_options, option
 from zopog_ref.app.tune_result import result_of, table
 from zopog_ref.app.tune_task import chosen_task, task_of
@@ -125,13 +127,15 @@ def _reopen(arguments: argparse.Namespace) -> tuple[RunFolder, Experiment, dict[
         raise InputError(f"{', '.join(given)}: fixed when the run was started; --resume goes on with what it had")
     folder, config = RunFolder.open(arguments.resume)
     try:
-        preset = preset_of(config)
-        backend = open_backend(config.get("backend", "numpy"), method_of(preset, config["seed"]))
+        check(config, CONFIGURATION, folder.path / "config.json")
+        preset, task = preset_of(config), task_of(config)
+        check_numbers(preset, config["shots"] or 1, config["seed"], len(task.labels))
+        backend = open_backend(config.get("backend") or "numpy", method_of(preset, config["seed"]))
         # A served model may have moved: then --model says where to, and its hash has to be the same.
-        source = arguments.model if is_remote(arguments.model) and "remote" in config else config["model"]
-        remote = remote_settings(vars(arguments), config["remote"]) if "remote" in config else None
+        source = arguments.model if is_remote(arguments.model) and config.get("remote") else config["model"]
+        remote = remote_settings(vars(arguments), config["remote"]) if config.get("remote") else None
         model = _open_model(source, arguments, config.get("pooling"), config.get("temperature"), remote, backend)
-        experiment = prepare(model, task_of(config), preset, config["seed"], config["shots"])
+        experiment = prepare(model, task, preset, config["seed"], config["shots"])
         experiment.backend = backend
         check_repeatable(config, experiment)
         if saved := config.get("precision"):
@@ -150,7 +154,7 @@ def _run(
     finished = folder.path / "result.json"
     if finished.exists():
         say(f"{folder.path} is finished already")
-        return read_json(finished, "")
+        return read_result(folder.path)
     ledger, rows = experiment.ledger(), len(experiment.train.labels)
     price = search.step_price(method, ledger, rows, preset.batch_size)
     method, objective = on_backend(experiment.backend, experiment, ledger, folder)

@@ -54,10 +54,10 @@ def task_named(name: str, data: Path | None) -> Task:
 
 
 def task_of(config: dict[str, Any]) -> Task:
-    """The task a run was started with, from its config.json."""
+    """The task a run was started with, from its config.json (`saved_run`). Errors: TaskError."""
     saved = config["task"]
-    if saved["source"] in {task.name for task in embedded_tasks()}:
+    if saved.get("source") in {task.name for task in embedded_tasks()}:
         return load_task(saved["source"])
-    files = (saved[split] for split in ("train", "dev", "test"))
-    about = {name: saved[name] for name in _TASK_FIELDS if name in saved}
+    files = (saved.get(split) for split in ("train", "dev", "test"))
+    about = {name: saved[name] for name in _TASK_FIELDS if saved.get(name) is not None}
     return make_task(saved["template"], saved["labels"], *files, **about)

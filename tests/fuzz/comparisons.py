@@ -1,0 +1,139 @@
+"""Targets: going on with a stranger's run, comparing it with others, and the report, in which every text is escaped."""
+
+import argparse
+import json
+import random
+from dataclasses import asdict
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.fuzz.mutation import mutated_json, mutated_lines, mutated_tensors
+from tests.fuzz.target import Target, as_json, tensor_bytes
+from tests.fuzz.task_files import prompt_bytes
+from zopog_models.bundle import PromptError
+from zopog_models.task import EMBEDDED_TASKS
+from zopog_models.template import TaskError, make_task
+from zopog_models.tensor_file import TensorFileError
+from zopog_ref.app import compare_page, compare_results
+from zopog_ref.app.compare_live import accuracy, calls
+from zopog_ref.app.compare_plan import Plan, Variant, check_started
+from zopog_ref.app.compare_table import table
+from zopog_ref.app.errors import InputError
+from zopog_ref.app.experiment import method_of
+from zopog_ref.app.predict import prompt_and_config
+from zopog_ref.app.presets import PRESETS
+from zopog_ref.app.remote import remote_settings
+from zopog_ref.app.run_config import preset_of
+from zopog_ref.app.run_folder import read_json
+from zopog_ref.app.run_lines import as_line
+from zopog_ref.app.saved_run import CONFIGURATION, read_result
+from zopog_ref.app.saved_values import check
+from zopog_ref.app.tune_options import check_numbers
+from zopog_ref.app.tune_result import table as result_table
+from zopog_ref.app.tune_task import task_of
+from zopog_ref.methods import MissingPackage
+from zopog_ref.search import Record
+
+WORDS = ["a", "text", "good", "<b>", "&amp;"]
+METHODS = ("zo-pog", "bdpl")
+_TASK = make_task("{text} . {mask} .", {"0": "bad", "1": "good"}, name="mine")
+_PRESETS = {name: PRESETS[name, "embedded"].changed(n_positions=2, n_candidates=5, dim=3) for name in METHODS}
+_REMOTE = {"tokenizer": "folder", "rows_per_request": 4, "encoding": "auto", "embedding_std": None, "top_logprobs": 5,
+        "timeout": 60.0, "retries": 8, "concurrency": 4, "key_variable": None}  # fmt: skip
+
+
+def comparisons(scratch: Path) -> list[Target]:
+    runs = {name: _run(scratch, name) for name in METHODS}
+    files = {f"runs/mine/{name}/1/{file}": content for name, run in runs.items() for file, content in run.items()}
+    first, other = (f"runs/mine/{name}/1/" for name in METHODS)
+    changed = {f"{first}result.json": mutated_json, f"{first}config.json": mutated_json, f"{first}curve.jsonl": mutated_lines,
+               f"{first}predictions.safetensors": mutated_tensors, f"{first}checkpoint.safetensors": mutated_tensors,
+               f"{other}result.json": _mutated_texts, f"{other}curve.jsonl": mutated_lines}  # fmt: skip
+    alone = {name: runs["zo-pog"][name] for name in ("config.json", "result.json")} | {"prompt/prompt.safetensors": prompt_bytes(scratch, 3)}
+    return [
+        Target("comparison", files, changed, _compare, (InputError, TensorFileError), 0.3,
+               own=Path(compare_page.__file__).parent),
+        Target("going on with a run", alone, {"config.json": mutated_json, "result.json": mutated_json}, _go_on,
+               (InputError, TaskError, PromptError, MissingPackage), own=EMBEDDED_TASKS),
+    ]  # fmt: skip
+
+
+def _config(name: str) -> dict[str, Any]:
+    preset = asdict(_PRESETS[name])
+    del preset["about"]
+    return {
+        "format": 1, "method": preset.pop("method_name"), "model": "embedded", "seed": 1, "shots": 4, "settings": "embedded",
+        "task": {"name": "mine", "description": "", "template": _TASK.template, "labels": dict(_TASK.labels), "metric": "accuracy",
+                 "text_columns": ["text"], "label_column": "label", "skip_labels": [], "train": "x.tsv", "dev": None, "test": None, "source": None},
+        "preset": preset, "model_sha256": "0" * 64, "tokenizer_sha256": "1" * 64, "injection": "post_layernorm", "splits": {"train": {"rows": [0, 1]}},
+        "candidates": list(range(5)), "label_ids": [1, 2], "backend": "numpy", "remote": _REMOTE, "precision": None,
+    }  # fmt: skip
+
+
+def _run(scratch: Path, name: str) -> dict[str, bytes]:
+    """The files of a finished run."""
+    scores = {"rows": 4, "truncated": 0, "accuracy": 0.5, "majority": 0.5, "macro_f1": 0.4}
+    result = {
+        "method": name, "calls": 8, "sequences": 32, "tokens": 100, "seconds": 1.5, "stop_reason": "budget", "best_step": 1, "dev_accuracy": 0.5,
+        "dev_loss": 0.7, "test_accuracy": 0.5, "test_metrics": scores, "manual_metrics": scores, "prompt_tokens": [["a", "text"], ["good", "<b>"]],
+    }  # fmt: skip
+    curve = [Record(step, 8 * step, 32 * step, 100 * step, 0.5, 0.7, {"loss": 0.6}) for step in (1, 2)]
+    p = np.array([[0.9, 0.1], [0.4, 0.6], [0.5, 0.5], [0.2, 0.8]])
+    kept = {"rows": np.arange(4), "labels": np.array([0, 1, 0, 1]), "per_prompt": np.stack([p, p[::-1]]), "weights": np.array([0.75, 0.25]), "manual": p}
+    state = {"state.alpha" if name == "zo-pog" else "state.p": np.full((2, 5), 0.2), "state.step": np.array(2)}
+    return {
+        "config.json": as_json(_config(name)), "result.json": as_json(result), "curve.jsonl": b"".join(as_line(r).encode() + b"\n" for r in curve),
+        "predictions.safetensors": tensor_bytes(scratch, kept), "checkpoint.safetensors": tensor_bytes(scratch, state, {"step": "2"}),
+    }  # fmt: skip
+
+
+def _mutated_texts(rng: random.Random, content: bytes) -> bytes:
+    hostile = ("<script>alert(1)</script>", '"><img src=x onerror=y>', "</style>", "&lt;", "'", "\0", "\u2028", "--></title>")
+    return content.replace(b'"budget"', as_json(rng.choice(hostile))).replace(b'"text"', as_json(rng.choice(WORDS)))
+
+
+class _Tags(HTMLParser):
+    """Every tag with the names of its attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.seen: set[tuple[str, str]] = set()
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.seen |= {(tag, name) for name, _ in attributes} | {(tag, "")}
+
+
+def _compare(folder: Path) -> None:
+    variants = [Variant(name, name, "embedded", {}, _PRESETS[name]) for name in METHODS]
+    plan = Plan(folder, {"mine": ("mine.toml", _TASK)}, variants, [1], 4, 8, "embedded", "cpu", {}, {})
+    for cell in plan.cells():
+        assert type(calls(cell.folder)) is int
+        assert accuracy(cell)
+    check_started(plan)
+    compare_results.versions = lambda: {"python": "3"}  # which reads what is installed
+    found = compare_results.document(plan, {plan.cells()[0]: "<script>"}, lambda i: WORDS[i] if i < len(WORDS) else None)
+    json.dumps(found, allow_nan=False)  # as compare.json is written
+    assert table(found)
+    html = compare_page.page(found)
+    html.encode()
+    tags = {tag for tag, _ in _Tags(html).seen}
+    names = {name for _, name in _Tags(html).seen}
+    assert not tags & {"script", "img", "b<", "iframe", "link", "object", "base", "form", "a"}, tags
+    assert not [name for name in names if name.startswith("on") or name in ("src", "href", "action")], names
+
+
+def _go_on(folder: Path) -> None:
+    config = read_json(folder / "config.json", "missing")
+    check(config, CONFIGURATION, folder / "config.json")
+    preset, task = preset_of(config), task_of(config)
+    check_numbers(preset, config["shots"] or 1, config["seed"], len(task.labels))
+    method_of(preset, config["seed"])
+    if config.get("remote"):
+        remote_settings({}, config["remote"])
+    prompt_and_config(argparse.Namespace(run=folder, model=None))
+    assert result_table(read_result(folder), folder)
