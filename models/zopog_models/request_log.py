@@ -103,6 +103,9 @@ class RequestLog:
                 self._synced = time.monotonic()
 
     def _take(self, event: dict[str, Any]) -> None:
+        kinds = {"sent": str, "attempt": int, "failed": str, "why": str, "answered": str}
+        if wrong := [name for name, kind in kinds.items() if name in event and type(event[name]) is not kind]:
+            raise TypeError(f"{wrong[0]} of another kind")
         if "sent" in event:
             self.sent += 1
             self.retries += event["attempt"] > 1

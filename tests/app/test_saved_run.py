@@ -133,6 +133,13 @@ def test_predictions_that_are_none(tmp_path: Path, changes: dict[str, Any], name
         load_predictions(tmp_path)
 
 
+def test_predictions_of_another_name(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "predictions.safetensors", {"x" * 100_000: np.ones(1)})
+    with pytest.raises(InputError, match="unexpected keyword") as caught:
+        load_predictions(tmp_path)
+    assert len(str(caught.value)) < 1000
+
+
 @pytest.mark.parametrize("changes", [{"calls": HUGE}, {"dev_metric": float("nan")}, {"x" * 100_000: 1}, {"step": 2}])
 def test_a_step_of_the_curve_that_is_none(tmp_path: Path, changes: dict[str, Any]) -> None:
     step = {"step": 1, "calls": 8, "sequences": 8, "tokens": 9, "dev_metric": 0.5, "dev_loss": None, "diagnostics": {}}

@@ -4,11 +4,7 @@ A parser may take the whole process with it (a library that aborts, a crash in c
 for good, where Python cannot interrupt it. The next process goes on behind the input that did it.
 """
 
-import encodings.idna
-import encodings.utf_16_be
-import encodings.utf_16_le
-import encodings.utf_32_be
-import encodings.utf_32_le  # noqa: F401  JSON may be in any of them, and none is imported while an input is read
+import codecs
 import multiprocessing
 import os
 import sys
@@ -30,6 +26,7 @@ BATCH_SECONDS = 2.0
 STUCK = 3  # times what one input may take: it is inside a library, or Python had ended it
 IDLE = 300.0  # seconds without any processor time: it waits for something that does not come
 _WARMING = -1
+_CODINGS = ("utf_8_sig", "utf_16", "utf_16_be", "utf_16_le", "utf_32", "utf_32_be", "utf_32_le", "idna")  # of JSON, of URLs
 
 
 def serve(make: Make, seconds_each: float, warm_up: int, asked: Connection, current: Any) -> None:
@@ -37,6 +34,8 @@ def serve(make: Make, seconds_each: float, warm_up: int, asked: Connection, curr
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # the tokenizers library describes each panic there
     engine.SECONDS_EACH = seconds_each
+    for coding in _CODINGS:
+        codecs.lookup(coding)  # so that none is imported while an input is read
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as scratch:
         made = Path(scratch, "made")
         made.mkdir()

@@ -52,6 +52,9 @@ LINES = {
     "minus": b'{"answered": "q", "shape": [-5], "scores": "AAAA"}',
     "no list": b'{"failed": "q", "why": []}',
     "number": b"5",
+    "why": b'{"failed": "q", "why": NaN}',
+    "attempt": b'{"sent": "q", "attempt": "1"}',
+    "who": b'{"sent": 5, "attempt": 1}',
 }
 
 

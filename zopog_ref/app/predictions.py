@@ -44,7 +44,7 @@ def load_predictions(folder: Path) -> Predictions:
         found = Predictions(**{name: np.array(value) for name, value in read_tensors(path).items()})
     except (OSError, TensorFileError, TypeError) as error:
         again = f"delete {folder / 'result.json'} and resume the run"
-        raise InputError(f"{path} cannot be read ({error}): {again}") from None
+        raise InputError(f"{path} cannot be read ({error!s:.500}): {again}") from None
     if found.per_prompt.ndim != 3:
         raise InputError(f"{path}: per_prompt has shape {found.per_prompt.shape}, expected (prompts, rows, classes)")
     prompts, rows, classes = found.per_prompt.shape
