@@ -145,7 +145,7 @@ PRESETS = {
         dim=50,
         scale=1.0,
         loss="error",
-        method=gflf_abc_smc.Settings(members=5, samples=10, kernel_variance=5.0, weighted=False),
+        method=gflf_abc_smc.Settings(members=5, samples=10, weighted=False),
         method_name="abc-smc",
     ),
     ("abc-smc", "paper"): Preset(
