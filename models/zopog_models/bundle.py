@@ -187,7 +187,8 @@ def predict(model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]]
     A prompt with predict="votes" has p_m(c | row) = 1 where logits_m(row)_c is largest (of equals the first), else 0.
 
     texts: R tuples of one string, or two for a template with two texts. Raises PromptMismatch (another model,
-    tokenizer or injection point) and TaskError (rows that do not fit the template).
+    tokenizer or injection point), TaskError (rows that do not fit the template), PromptError (scores that are not
+    finite: offsets that are too large).
     """
     check_match(model, prompt)
     task = make_task(prompt.template, prompt.labels)
@@ -201,6 +202,11 @@ def predict(model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]]
         np.repeat(np.arange(count), rows),
         prompt.label_ids,
     ).astype(np.float64)
+    if not np.isfinite(logits).all():
+        raise PromptError(
+            f"the scores of {model.name!r} with this prompt are not finite: its offsets, up to "
+            f"{np.abs(prompt.offsets).max(initial=0):.1e}, are too large, or the model is damaged"
+        )
     logits = logits.reshape(count, rows, len(prompt.label_ids))  # (M, R, C)
     if prompt.predict == "votes":
         per_prompt = np.eye(logits.shape[-1])[logits.argmax(-1)]

@@ -61,6 +61,11 @@ def test_what_a_run_does_not_write_is_named(
     assert len(str(caught.value)) < 1000
 
 
+def test_a_run_without_a_test_is_shown(found: dict[str, Target], tmp_path: Path) -> None:
+    target = found["going on with a run"]
+    target.read(written(target, tmp_path, "result.json", lambda value: value | {"test_metrics": None}))
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [({"tau": "1"}, "tau is '1'"), ({"policy_samples": 2.5}, "policy_samples is 2.5"), ({"mu": HUGE}, "mu is"),

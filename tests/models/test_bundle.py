@@ -118,6 +118,13 @@ def test_a_prompt_without_positions(model: FrozenModel) -> None:
     assert np.allclose(predict(model, prompt, TEXTS).probabilities.sum(-1), 1)
 
 
+def test_offsets_that_leave_no_scores_are_named(model: FrozenModel) -> None:
+    """A file may hold any finite number; what the model makes of it may be none, and is no probability."""
+    prompt = prompt_for(model)
+    with pytest.raises(PromptError, match=r"not finite: its offsets, up to 3.0e\+38, are too large"):
+        predict(model, replace(prompt, offsets=np.full(prompt.offsets.shape, 3e38, np.float32)), TEXTS)
+
+
 def test_another_model_or_tokenizer(bert: FrozenModel, roberta: FrozenModel) -> None:
     prompt = prompt_for(bert)
     with pytest.raises(PromptMismatch) as caught:

@@ -79,7 +79,7 @@ def table(result: dict[str, Any], folder: Path) -> str:
     ):
         if metrics is not None:
             rows.append((name, f"{metrics['accuracy']:.1%}", f"{metrics['macro_f1']:.3f}", str(calls)))
-    if len(rows) == 1:
+    if result["test_metrics"] is None:
         lines = [f"dev accuracy {result['dev_accuracy']:.1%}; no rows are left for a test"]
     else:
         lines = ["  ".join([f"{row[0]:<26}", *(f"{cell:>13}" for cell in row[1:])]) for row in rows]
