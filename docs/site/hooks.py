@@ -50,6 +50,6 @@ def executed(path: Path) -> str:
     """A notebook as a page, with what its cells print now. Errors: CellExecutionError, which ends the build."""
     notebook = nbformat.read(path, as_version=4)
     config = Config({"KernelManager": {"transport": "ipc"}})  # no open ports
-    NotebookClient(notebook, timeout=120, kernel_name="python3", coalesce_streams=True, config=config).execute()
+    NotebookClient(notebook, timeout=900, kernel_name="python3", coalesce_streams=True, config=config).execute()
     page: str = MarkdownExporter().from_notebook_node(notebook)[0]
     return page
