@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,6 +35,7 @@ def serve(make: Make, seconds_each: float, warm_up: int, asked: Connection, curr
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # the tokenizers library describes each panic there
     engine.SECONDS_EACH = seconds_each
+    warnings.simplefilter("ignore")  # one is shown with its line of source, which is opened for it
     for coding in _CODINGS:
         codecs.lookup(coding)  # so that none is imported while an input is read
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as scratch:
