@@ -61,6 +61,13 @@ def test_what_a_run_does_not_write_is_named(
     assert len(str(caught.value)) < 1000
 
 
+def test_a_long_name_of_a_loss_is_quoted_briefly(found: dict[str, Target], tmp_path: Path) -> None:
+    target = found["going on with a run"]
+    with pytest.raises(InputError, match="--loss is 'xxx") as caught:
+        target.read(written(target, tmp_path, "config.json", lambda value: value | {"preset": value["preset"] | {"loss": "x" * 9000}}))
+    assert len(str(caught.value)) < 1000
+
+
 def test_a_run_without_a_test_is_shown(found: dict[str, Target], tmp_path: Path) -> None:
     target = found["going on with a run"]
     target.read(written(target, tmp_path, "result.json", lambda value: value | {"test_metrics": None}))

@@ -106,7 +106,7 @@ def check_numbers(preset: Preset, shots: int, seed: int, classes: int) -> None:
         if getattr(preset, name) < 1:
             raise InputError(f"{option(name)} is {getattr(preset, name)}; it must be at least 1")
     if preset.loss not in LOSSES:
-        raise InputError(f"--loss is {preset.loss!r}; choose one of {', '.join(LOSSES)}")
+        raise InputError(f"--loss is {preset.loss!r:.100}; choose one of {', '.join(LOSSES)}")
     if shots < 1:
         raise InputError(f"--shots is {shots}; it must be at least 1")
     if not 0 <= seed < 1 << 64:
