@@ -223,6 +223,37 @@ def test_the_settings_tables_are_the_code(column: int, settings: str, method: st
             assert shown == value if isinstance(value, str) else float(shown) == value, name
 
 
+MEASURED = re.compile(r"^\| \**\[([^\]]+)\]\(([\w-]+\.md)\)\**[^|]*\| \**([\d.]+%)\** \|", re.M)
+
+
+def compared() -> list[tuple[str, str, str]]:
+    """(method, its page, mean test accuracy) of the first comparison in which-method.md."""
+    text = (ROOT / "docs" / "which-method.md").read_text("utf-8")
+    return MEASURED.findall(text.split("\n## ")[1])
+
+
+def not_on_its_page(name: str, mean: str, page: str) -> str:
+    """What the page's "Measured here" lacks of the comparison: a row of the method with that mean."""
+    _, heading, measured = page.partition("\n## Measured here\n")
+    if not heading:
+        return "no such heading"
+    rows = [line for line in measured.splitlines() if line.startswith(f"| {name}")]
+    return "" if any(f"| **{mean}** |" in row for row in rows) else f"no row of {name} with {mean}"
+
+
+def test_the_comparison_is_of_every_method_and_each_page_says_the_same() -> None:
+    assert len(compared()) == len(METHODS)
+    for name, page, mean in compared():
+        assert not_on_its_page(name, mean, (ROOT / "docs" / page).read_text("utf-8")) == "", page
+
+
+def test_another_number_on_a_page_is_caught() -> None:
+    page = "# BBT\n\n## Measured here\n\n| BBT, settings | 50.0% | **54.2%** | |\n"
+    assert not_on_its_page("BBT", "54.2%", page) == ""
+    assert not_on_its_page("BBT", "54.3%", page) == "no row of BBT with 54.3%"
+    assert not_on_its_page("BBT", "54.2%", "# BBT\n") == "no such heading"
+
+
 @pytest.mark.parametrize("method", ["zo-pog", "bdpl", "bbt", "catcma", "sspt", "random-search"])
 def test_a_method_s_page_says_what_a_reader_looks_for(method: str) -> None:
     text = (ROOT / "docs" / f"{method}.md").read_text("utf-8")
