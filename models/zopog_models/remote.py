@@ -24,6 +24,7 @@ from .families import Config, family_of
 from .families.sentence import pooled, pooling_of
 from .inference_protocol import BINARY_EXTENSION, encode_request, read_object, read_tensor, tensor_types
 from .json_file import read_object as read_json_object
+from .quoting import quoted, quoted_names
 from .request_log import RequestLog
 from .rows import ModelRows
 from .runtime import TEMPERATURE, FrozenModel
@@ -196,15 +197,17 @@ class RemoteModel(ServedModel):
             return dict(wanted)
         if set(inputs) != set(wanted):
             raise SetupError(
-                f"the served model {self.name!r} has the inputs {', '.join(sorted(inputs))}; expected "
+                f"the served model {self.name!r} has the inputs {quoted_names(sorted(inputs))}; expected "
                 f"{', '.join(sorted(wanted))}: serve what `zopog export` writes"
             )
         if outputs and "logits" not in outputs:
-            raise SetupError(f"the served model {self.name!r} has no output logits, only {', '.join(sorted(outputs))}")
+            found = quoted_names(sorted(outputs))
+            raise SetupError(f"the served model {self.name!r} has no output logits, only {found}")
         for name, (datatype, shape) in inputs.items():
             whole = ("INT64", "INT32")
             if datatype not in (whole if wanted[name] in whole else ("FP32",)):
-                raise SetupError(f"input {name} of {self.name!r} has datatype {datatype}, expected {wanted[name]}")
+                found = f"datatype {quoted(datatype)}, expected {wanted[name]}"
+                raise SetupError(f"input {name} of {self.name!r} has {found}")
             width = shape[-1] if shape else None
             if name == "prompt_offset" and type(width) is int and width not in (-1, self.embedding_size):
                 raise SetupError(

@@ -135,7 +135,8 @@ def predictions(**changes: Any) -> Predictions:
     [({"labels": np.array([0, 2])}, "labels go from 0 to 2 of 2"), ({"labels": np.array([-1, 0])}, "labels go from -1"),
      ({"labels": np.ones(2)}, "labels must be whole"), ({"rows": np.ones(2)}, "rows must be whole"),
      ({"manual": np.ones((2, 2))}, "manual must be probabilities"), ({"per_prompt": np.full((1, 2, 2), np.nan)}, "per_prompt must be"),
-     ({"weights": np.array([-1.0])}, "weights must be"), ({"weights": np.array([np.nan])}, "weights must be")],
+     ({"weights": np.array([-1.0])}, "weights must be"), ({"weights": np.array([np.nan])}, "weights must be"),
+     ({"weights": np.array([1.5])}, "weights must be")],
 )  # fmt: skip
 def test_predictions_that_are_none(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
     save_predictions(tmp_path, predictions())

@@ -12,7 +12,7 @@ from tests.fuzz import servers
 from tests.fuzz.mutation import http_answer
 from tests.fuzz.target import as_json
 from zopog_models.request_log import RequestLog
-from zopog_models.transport import Answer, ServiceError, _asked_pause
+from zopog_models.transport import Answer, ServiceError, SetupError, _asked_pause
 
 
 def refused(folder: Path, answer: bytes) -> str:
@@ -78,3 +78,16 @@ def test_an_answer_in_the_log_that_does_not_fit_is_asked_again(tmp_path: Path) -
         model.log = model.transport.log = log
         assert np.array_equal(model._ask("/v2/models/m/infer", b"", {}, identity, (2, 2), lambda answer: right), right)
         assert log.sent == 1
+
+
+@pytest.mark.parametrize("change", [{"name": "x" * 9000}, {"name": "text_ids", "datatype": "x" * 9000}])
+def test_a_model_that_describes_itself_at_length(change: dict[str, str], tmp_path: Path) -> None:
+    (target,) = (target for target in servers.servers(tmp_path) if target.name == "kserve metadata")
+    folder = tmp_path / "here"
+    folder.mkdir()
+    about = servers.METADATA | {"inputs": [servers.METADATA["inputs"][0] | change, *servers.METADATA["inputs"][1:]]}
+    for name, content in (target.files | {"metadata.http": http_answer(as_json(about))}).items():
+        (folder / name).write_bytes(content)
+    with pytest.raises(SetupError) as caught:
+        target.read(folder)
+    assert len(str(caught.value)) < 1500

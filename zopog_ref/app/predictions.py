@@ -13,6 +13,7 @@ FLOAT64 = NDArray[np.float64]
 INT64 = NDArray[np.int64]
 
 PREDICTIONS = "predictions.safetensors"
+_ROUNDING = 1e-7  # of a sum that is 1
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ def load_predictions(folder: Path) -> Predictions:
         raise InputError(f"{path}: labels go from {found.labels.min()} to {found.labels.max()} of {classes} classes")
     for name in ("per_prompt", "manual"):
         p = getattr(found, name)
-        if p.dtype.kind != "f" or not (p >= 0).all() or not (np.abs(p.sum(axis=-1) - 1) < 1e-6).all():
+        if p.dtype.kind != "f" or not (p >= 0).all() or not (np.abs(p.sum(axis=-1) - 1) < _ROUNDING).all():
             raise InputError(f"{path}: {name} must be probabilities, which sum to 1 in every row")
-    if not (found.weights >= 0).all() or not 0 < found.weights.sum() < np.inf:
-        raise InputError(f"{path}: weights must be numbers of at least 0 with a positive sum")
+    if not (found.weights >= 0).all() or not abs(found.weights.sum() - 1) < _ROUNDING:
+        raise InputError(f"{path}: weights must be numbers of at least 0 with sum 1")
     return found
