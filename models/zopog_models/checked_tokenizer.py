@@ -18,6 +18,7 @@ __all__ = ["CheckedTokenizer", "check_description"]
 MAX_BYTES = 100_000_000  # the largest that is published has 35 million
 MAX_GROWTH = 1000.0  # characters or tokens out, for each one in; published files stay below 20
 MAX_STEPS = 64  # of one sequence
+MAX_PIECE = 2_000  # characters of a token of Unigram: its tree is as deep, and freeing it takes as much of the stack
 MAX_WORD = 10_000  # characters of a word that WordPiece takes apart, in quadratic time; BERT has 100
 
 
@@ -72,10 +73,17 @@ def check_description(path: Path) -> None:
     if not isinstance(description, dict):
         raise CheckpointError(f"{path} must hold a JSON object")
     for part in ("normalizer", "pre_tokenizer", "post_processor"):
-        growth = _growth(description.get(part))
+        try:
+            growth = _growth(description.get(part))
+        except RecursionError:
+            growth = math.inf
         if not growth <= MAX_GROWTH:
             raise CheckpointError(f"{path}: its {part} makes up to {growth:.0f} times as much of what it reads")
     model = description.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    for entry in vocabulary if isinstance(vocabulary, list) else ():
+        if isinstance(entry, list) and entry and isinstance(entry[0], str) and len(entry[0]) > MAX_PIECE:
+            raise CheckpointError(f"{path}: a token of {len(entry[0])} characters, at most {MAX_PIECE} are supported")
     word = model.get("max_input_chars_per_word") if isinstance(model, dict) else None
     if isinstance(word, (int, float)) and word > MAX_WORD:
         raise CheckpointError(f"{path}: max_input_chars_per_word is {quoted(word)}, at most {MAX_WORD} are supported")

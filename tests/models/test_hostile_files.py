@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip("tokenizers", reason="reading a tokenizer needs tokenizers (extra cpu)")
 
-from tests.fuzz.targets import TOKENIZERS, _read_tokenizer
+from tests.fuzz.model_files import TOKENIZERS, _read_tokenizer
+from zopog_models.checked_tokenizer import MAX_PIECE
 from zopog_models.families import CheckpointError
 from zopog_models.hub import is_hub_id
 from zopog_models.quoting import quoted
@@ -19,6 +20,9 @@ from zopog_ref.app.run_folder import printable
 WORDPIECE = TOKENIZERS["WordPiece"]
 DOUBLE = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+DEEP: dict[str, Any] = {"type": "NFKC"}
+for _ in range(400):
+    DEEP = {"type": "Sequence", "normalizers": [DEEP]}
 TWICE = [{"Sequence": {"id": "A", "type_id": 0}}] * 2
 
 
@@ -39,6 +43,9 @@ def template(pieces: list[Any], ids: int = 1) -> dict[str, Any]:
         ({"model": WORDPIECE["model"] | {"max_input_chars_per_word": 10**9}}, "max_input_chars_per_word"),
         ({"post_processor": template([{"SpecialToken": {"id": "[SEP]", "type_id": 0}}])}, "is not a tokenizer|cannot read"),
         ({"model": WORDPIECE["model"] | {"unk_token": "nowhere"}}, "cannot read|is not a tokenizer"),
+        # The library's tree of tokens is as deep as the longest, and freed in as many nested calls: the process died.
+        ({"model": {"type": "Unigram", "unk_id": 0, "vocab": [["a", 0.0], ["x" * 200_000, -1.0]]}}, "a token of 200000"),
+        ({"normalizer": DEEP}, "its normalizer|is not"),
     ],
 )
 def test_a_tokenizer_that_multiplies_or_contradicts_itself(tmp_path: Path, changes: dict, message: str) -> None:
@@ -49,7 +56,8 @@ def test_a_tokenizer_that_multiplies_or_contradicts_itself(tmp_path: Path, chang
 
 def test_tokenizers_as_published_are_read(tmp_path: Path) -> None:
     """The twin: what the rules refuse, they refuse for its growth."""
-    for about in (*TOKENIZERS.values(), WORDPIECE | {"normalizer": {"type": "Sequence", "normalizers": [DOUBLE] * 3}}):
+    longest = {"type": "Unigram", "unk_id": 0, "vocab": [["a", 0.0], ["x" * MAX_PIECE, -1.0]]}
+    for about in (*TOKENIZERS.values(), WORDPIECE | {"model": longest, "added_tokens": [], "post_processor": None}, WORDPIECE | {"normalizer": {"type": "Sequence", "normalizers": [DOUBLE] * 3}}):
         (tmp_path / "tokenizer.json").write_text(json.dumps(about))
         _read_tokenizer(tmp_path)
 
