@@ -110,8 +110,8 @@ def save_prompt(folder: str | Path, prompt: Prompt) -> None:
         "about": dict(prompt.about),
     }
     # Only where they say something: programs that do not know them can read all other files.
-    said = {"predict": prompt.predict, "pooling": prompt.pooling, "source": prompt.source}
-    settings |= {name: value for name, value in said.items() if value not in ("", "mean")}
+    usual = {"predict": "mean", "pooling": "", "source": ""}
+    settings |= {name: getattr(prompt, name) for name, value in usual.items() if getattr(prompt, name) != value}
     tensors: dict[str, np.ndarray] = {
         "ids": np.asarray(prompt.ids, np.int64),
         "offsets": np.asarray(prompt.offsets, np.float32),

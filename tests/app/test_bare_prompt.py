@@ -22,21 +22,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tuned(zopog: Run, folder: Path, tmp_path: Path) -> Path:
+def pooling() -> str:
+    return "cls"
+
+
+@pytest.fixture
+def tuned(zopog: Run, folder: Path, tmp_path: Path, pooling: str) -> Path:
     rows = [f"{SENTENCES[i % 8]} {SENTENCES[(3 * i + 1) % 8]}\t{i % 2}" for i in range(40)]
     (tmp_path / "mine.tsv").write_text("text\tlabel\n" + "\n".join(rows) + "\n")
     labels = "0=the food was terrible,1=it was a great city"
     data = ["--train", tmp_path / "mine.tsv", "--template", "{text}", "--labels", labels]
-    given = [*data, *SMALL, "--model", folder, "--pooling", "cls", "--temperature", 7]
+    given = [*data, *SMALL, "--model", folder, "--pooling", pooling, "--temperature", 7]
     assert zopog("tune", *given, "--out", tmp_path / "run")[0] == 0
     return tmp_path / "run"
 
 
-def test_the_prompt_knows_the_pooling(zopog: Run, folder: Path, tuned: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_the_prompt_knows_the_pooling(zopog: Run, folder: Path, tuned: Path, tmp_path: Path, pooling: str) -> None:
     expected = zopog("predict", tuned, "--text", TEXT)
     assert expected[0] == 0, expected
     bare = shutil.copytree(tuned / "prompt", tmp_path / "elsewhere" / "mine")
-    assert (load_prompt(bare).pooling, load_prompt(bare).source) == ("cls", "")
+    assert (load_prompt(bare).pooling, load_prompt(bare).source) == (pooling, "")
     assert zopog("predict", bare, "--model", folder, "--text", TEXT) == expected
     code, out, error = zopog("bake", bare, "--model", folder, "--out", tmp_path / "mine.onnx", "--threads", 1, "--json")
     assert code == 0, error
