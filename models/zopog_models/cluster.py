@@ -25,6 +25,8 @@ __all__ = ["ClusterError", "ClusterModel", "open_cluster"]
 
 # At most: a message costs a few milliseconds, and what a dying worker held is computed again.
 CHUNKS_PER_MESSAGE = 8
+# At least so many messages for each place that one can be at: of fewer, some worker has the last one to itself.
+MESSAGES_A_PLACE = 2
 
 
 def open_cluster(
@@ -113,7 +115,7 @@ class ClusterModel(FrozenModel):
             return super()._run_rows(rows, output, width)
         order = np.argsort(rows.lengths, kind="stable")  # as one process cuts them
         chunks = [order[i : i + self.chunk_rows] for i in range(0, len(order), self.chunk_rows)]
-        size = min(CHUNKS_PER_MESSAGE, max(1, len(chunks) // self.threads))
+        size = min(CHUNKS_PER_MESSAGE, max(1, len(chunks) // (MESSAGES_A_PLACE * self.threads)))
         result = np.empty((len(order), width), np.float32)
 
         def run(message: list[np.ndarray]) -> None:
@@ -121,7 +123,8 @@ class ClusterModel(FrozenModel):
             for chunk, answer in zip(message, answers):
                 result[chunk] = answer
 
-        self.run_all(run, [chunks[i : i + size] for i in range(0, len(chunks), size)])
+        messages = [chunks[i : i + size] for i in range(0, len(chunks), size)]
+        self.run_all(run, messages[::-1])  # the longest rows first: what is left at the end is short
         return result
 
     def close(self) -> None:

@@ -23,11 +23,11 @@ OBJECT_STORE_BYTES = 128 * 2**20
 # Ray listens to all addresses on Linux unless it is told that it is on a machine that has no cluster to join. It reads
 # this once, when it is imported, into a constant of its own; its processes read it when they start.
 _LOOPBACK, _LOOPBACK_CONSTANT = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "ENABLE_RAY_CLUSTER"
-# Ray reports to its makers unless it is told not to. Its processes have little time to find each other on a machine
-# whose cores are all busy.
-_SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "120", "RAY_gcs_rpc_server_connect_timeout_s": "60",
-}  # fmt: skip
+# Ray reports to its makers unless it is told not to; and its workers, which are nicer than everybody else unless they
+# are told not to be, get no core on a machine whose cores are all busy.
+_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+# Its processes have a fixed time, about 15 s, to find each other, which may be too little on such a machine.
+_STARTS = 3
 
 
 class ClusterError(OSError):
@@ -63,15 +63,16 @@ class RayConnection:
             }
             if self.started:
                 _listen_to_this_machine_alone()
-            with _own_streams_and_signals():
+            settings = here if self.started else {}
+            for attempt in range(_STARTS if self.started else 1, 0, -1):
                 try:
-                    ray.init(
-                        address=address, log_to_driver=False, logging_level=logging.CRITICAL,
-                        **(here if self.started else {}),
-                    )  # fmt: skip
+                    with _own_streams_and_signals():
+                        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **settings)
+                    break
                 except Exception as error:  # Ray raises plain Exception here
                     ray.shutdown()
-                    raise ClusterError(f"Ray ({address}) did not start: {error}") from error
+                    if attempt == 1:
+                        raise ClusterError(f"Ray ({address}) did not start: {error}") from error
         if self.started and (where := ray.util.get_node_ip_address()) != "127.0.0.1":
             self.close()
             raise ClusterError(f"Ray {ray.__version__} listens at {where} and would execute what anybody sends there")

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,9 @@ def test_rows_that_kill_every_worker_are_an_error(spread: ClusterModel, monkeypa
     def take() -> Any:
         place = sound()
         ray.kill(place.handle)
+        with contextlib.suppress(ray.exceptions.RayActorError):  # it is told, and dies a little later
+            while True:
+                ray.get(place.handle.about.remote())
         return place
 
     monkeypatch.setattr(replicas, "_take", take)
@@ -145,6 +149,48 @@ def test_too_small_a_cluster(connection: RayConnection, encoder: Path) -> None:
         open_cluster(encoder, workers=0)
     with pytest.raises(ValueError, match="device must be one of"):
         open_cluster(encoder, workers=1, device="tpu")
+
+
+class Late:
+    """A Ray whose processes find each other at the third time."""
+
+    __version__ = "0"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.util = types.SimpleNamespace(get_node_ip_address=lambda: "127.0.0.1")
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, address: str, **settings: Any) -> None:
+        self.asked.append("init")
+        if self.asked.count("init") < 3 or address != "local":
+            raise Exception("timed out during startup")
+
+    def shutdown(self) -> None:
+        self.asked.append("shutdown")
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 2.0}
+
+
+def test_a_cluster_that_starts_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another's cluster is asked once."""
+    late = Late()
+    monkeypatch.setattr(ray_connection, "require_ray", lambda: late)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert RayConnection(cpus=2).started
+    assert late.asked == ["init", "shutdown", "init", "shutdown", "init"]
+    monkeypatch.setattr(ray_connection, "_STARTS", 2)
+    late.asked.clear()
+    with pytest.raises(ClusterError, match=r"Ray \(local\) did not start: timed out during startup"):
+        RayConnection(cpus=2)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    late.asked.clear()
+    with pytest.raises(ClusterError, match=r"Ray \(10\.0\.0\.1:6379\) did not start"):
+        RayConnection(cpus=2)
+    assert late.asked == ["init", "shutdown"]
 
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
