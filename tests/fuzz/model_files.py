@@ -1,5 +1,7 @@
 """Targets: the files of a model folder: tensors, their index, config.json, tokenizer.json, modules.json."""
 
+import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ def model_files(scratch: Path) -> list[Target]:
                  (CheckpointError, TensorFileError)) for name in ("albert", "llama")),
         Target("modules", {"modules.json": as_json(MODULES), "1_Pooling/config.json": b'{"pooling_mode_mean_tokens": true, "pooling_mode": "mean"}'},
                {"modules.json": mutated_json, "1_Pooling/config.json": mutated_json}, pooling_of, (CheckpointError,)),
-        *(Target(f"tokenizer {name}", {"tokenizer.json": as_json(about)}, {"tokenizer.json": mutated_json},
+        *(Target(f"tokenizer {name}", {"tokenizer.json": as_json(about)}, {"tokenizer.json": _mutated_tokenizer},
                  _read_tokenizer, (CheckpointError,), 0.5) for name, about in TOKENIZERS.items()),
         Target("tokenizer_config", {"tokenizer.json": as_json(TOKENIZERS["WordPiece"]), "tokenizer_config.json": b'{"add_bos_token": true, "bos_token": {"content": "[CLS]"}, "x": "y"}'},
                {"tokenizer_config.json": mutated_json}, _read_beginning, (CheckpointError,), 0.5),
@@ -102,6 +104,27 @@ def model_folder(scratch: Path, config: dict[str, Any], tokenizer: str = "WordPi
     tensors = {name: rng.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()}
     return {"config.json": as_json(config), "model.safetensors": tensor_bytes(scratch, tensors),
             "tokenizer.json": as_json(TOKENIZERS[tokenizer])}  # fmt: skip
+
+
+# Further steps that the library knows: one of them stands in for a tokenizer's own, and is mutated with it.
+_STEPS: dict[str, list[dict[str, Any]]] = {
+    "normalizer": [{"type": "Precompiled", "precompiled_charsmap": "AAQAAAAAAAABAAAAAAEAAGEAYgAA"}, {"type": "StripAccents"}, {"type": "Nmt"}, {"type": "ByteLevel"},
+                   {"type": "Strip", "strip_left": True, "strip_right": True}, {"type": "Replace", "pattern": {"Regex": "(a|b)*c?"}, "content": "d"}],
+    "pre_tokenizer": [{"type": "Digits", "individual_digits": True}, {"type": "UnicodeScripts"}, {"type": "Punctuation", "behavior": "Isolated"}, {"type": "WhitespaceSplit"},
+                      {"type": "CharDelimiterSplit", "delimiter": "e"}, {"type": "FixedLength", "length": 2},
+                      {"type": "Split", "pattern": {"Regex": "(?i:'s|'t)|\\p{L}+|\\s+(?!\\S)"}, "behavior": "MergedWithNext", "invert": True}],
+    "post_processor": [{"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": False}, {"type": "BertProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1]},
+                       {"type": "RobertaProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1], "trim_offsets": True, "add_prefix_space": True}],
+    "model": [{"type": "BPE", "dropout": 0.5, "unk_token": "[UNK]", "byte_fallback": True, "fuse_unk": True, "ignore_merges": True, "vocab": _WORDS | {"t": 9, "e": 10, "te": 11}, "merges": ["t e"]},
+              {"type": "Unigram", "unk_id": 0, "vocab": [[word, -float(i)] for word, i in _WORDS.items()], "byte_fallback": True}],
+}  # fmt: skip
+
+
+def _mutated_tokenizer(rng: random.Random, content: bytes) -> bytes:
+    if rng.random() < 0.4:
+        part = rng.choice(list(_STEPS))
+        content = as_json(json.loads(content) | {part: rng.choice(_STEPS[part])})
+    return mutated_json(rng, content)
 
 
 class _Folder:
