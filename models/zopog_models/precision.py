@@ -76,8 +76,14 @@ class OpenVINOSession:
         core = openvino.Core()
         if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise ProviderError("this processor has no bfloat16 arithmetic (AVX512-BF16 or AMX): take fp32 or int8")
-        # One stream a thread, each with one core: whoever calls brings the threads, as with `Session`.
-        settings = {"INFERENCE_PRECISION_HINT": "bf16", "NUM_STREAMS": threads, "INFERENCE_NUM_THREADS": threads}
+        # One stream a thread: whoever calls brings the threads, as with `Session`. Left to itself OpenVINO pins them to
+        # the first cores while it computes, and so every process of a comparison to the same ones.
+        settings: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": "bf16",
+            "NUM_STREAMS": threads,
+            "INFERENCE_NUM_THREADS": threads,
+            "ENABLE_CPU_PINNING": False,
+        }
         with tempfile.TemporaryDirectory(prefix="zopog-", ignore_cleanup_errors=True) as folder:
             path = Path(folder) / "model.onnx"
             path.write_bytes(model_bytes)

@@ -1,5 +1,8 @@
 """The same model in fewer bits: close to the full one, not equal to it, independent of the threads; who may read what."""
 
+import contextlib
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,23 @@ def test_threads_do_not_change_a_bit(folder: Path, precision: str) -> None:
     several = reduced(load_model(folder, threads=3), precision)
     for _ in range(3):
         assert np.array_equal(several.logits(**inputs), once)
+
+
+CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+
+
+@pytest.mark.skipif(len(CORES) < 2, reason="on one core, or where no system call tells, a pinned thread looks like any")
+def test_no_thread_is_pinned_to_a_core(folder: Path) -> None:
+    """Two processes that are pinned to the same core while they compute share it, and the other one is idle."""
+    fewer, rows = reduced(load_model(folder, threads=1), "bf16"), many_rows()
+    thread = threading.Thread(target=lambda: [fewer.logits(**rows) for _ in range(100)])
+    thread.start()
+    seen = set()
+    while thread.is_alive():
+        for other in threading.enumerate():  # the pool's thread computes
+            with contextlib.suppress(OSError):  # it has ended
+                seen.add(frozenset(os.sched_getaffinity(other.native_id or 0)))
+    assert seen == {frozenset(CORES)}
 
 
 def test_what_cannot_be_reduced(bert: FrozenModel) -> None:
