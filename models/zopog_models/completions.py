@@ -123,6 +123,7 @@ class CompletionsModel(ServedModel):
             scores = self._complete(list(distinct[part]), words)  # (rows, 2, C)
             result[part], absent[part] = scores[:, 0], scores[:, 1] > 0
 
+        self._begin()
         try:
             self.run_all(run, range(0, len(distinct), self.chunk_rows))
         except BaseException:

@@ -58,7 +58,7 @@ class ServedModel(FrozenModel):
         if rows < 1:
             raise SetupError(f"rows of a request are {rows}; there must be at least 1")
         self.log = RequestLog()
-        self._under_way, self._change = 0, threading.Condition()
+        self._under_way, self._given_up, self._change = 0, False, threading.Condition()
         self.transport = Transport(url, wire, self.log, notify=notify)
         checkpoint = _without_weights(Path(tokenizer), pooling)
         architecture = checkpoint.architecture
@@ -97,10 +97,15 @@ class ServedModel(FrozenModel):
         if found is not None and found.shape == shape and np.isfinite(found).all():
             return found
         with self._change:
+            if self._given_up:  # the same call's, by a thread that has not been told yet
+                raise ServiceError("another request failed, this one was not sent")
             self._under_way += 1
         try:
             found = self.transport.post(path, body, headers, identity, read)
             self.log.answered(identity, found)
+        except BaseException:
+            self._given_up = True
+            raise
         finally:
             with self._change:
                 self._under_way -= 1
@@ -112,6 +117,10 @@ class ServedModel(FrozenModel):
         self.transport.abandon()
         with self._change:
             self._change.wait_for(lambda: not self._under_way, timeout=self.transport.wire.timeout)
+
+    def _begin(self) -> None:
+        """Before the requests of a call, whatever became of the last."""
+        self._given_up = False
 
 
 class RemoteModel(ServedModel):
@@ -174,6 +183,7 @@ class RemoteModel(ServedModel):
         return "metadata:" + hashlib.sha256(json.dumps(self.about, sort_keys=True).encode()).hexdigest()
 
     def _run_rows(self, rows: ModelRows, output: str, width: int) -> np.ndarray:
+        self._begin()
         try:
             return super()._run_rows(rows, output, width)
         except BaseException:  # of all chunks under way one failed for good, or the user stopped it
