@@ -1,6 +1,9 @@
 """`--workers` and `--executor ray` as a user meets them: the same files as in one process, clear refusals."""
 
+import itertools
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,28 @@ def test_tune_on_workers_is_the_same_run(connection: Any, zopog: Run, small_task
         code, _, error = zopog("tune", "--task", small_task, *SMALL, "--out", tmp_path / name, *more)
         assert code == 0, error
     assert same_run(tmp_path / "one", tmp_path / "spread")
+
+
+@needs_ray
+def test_a_worker_killed_in_the_middle_of_a_run(
+    connection: Any, zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same result, calls included: nothing is lost or charged twice."""
+    from zopog_models.replicas import Replicas
+
+    sound, sent = Replicas.run, itertools.count()
+
+    def run(self: Any, *arguments: Any) -> Any:
+        if next(sent) == 20:
+            os.kill(self.pids[0], signal.SIGKILL)
+        return sound(self, *arguments)
+
+    monkeypatch.setattr(Replicas, "run", run)
+    for name, more in (("one", ()), ("killed", ("--workers", 2))):
+        code, _, error = zopog("tune", "--task", small_task, *SMALL, "--out", tmp_path / name, *more)
+        assert code == 0, error
+    assert "died and is replaced" in error
+    assert same_run(tmp_path / "one", tmp_path / "killed")
 
 
 @needs_ray
@@ -46,9 +71,6 @@ def test_a_ray_worker_that_dies_is_blamed_on_its_cell(
 
 def deadly(cell: Cell, stop: Path, threads: int) -> str:
     """Seed 2 kills its process; the others finish."""
-    import os
-    import signal
-
     cell.folder.mkdir(parents=True, exist_ok=True)
     (cell.folder / compare_cells.STARTED).touch()
     if cell.seed == 2:
