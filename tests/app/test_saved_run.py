@@ -153,7 +153,7 @@ def test_predictions_of_another_name(tmp_path: Path) -> None:
     assert len(str(caught.value)) < 1000
 
 
-@pytest.mark.parametrize("changes", [{"calls": HUGE}, {"dev_metric": float("nan")}, {"x" * 100_000: 1}, {"step": 2}])
+@pytest.mark.parametrize("changes", [{"calls": HUGE}, {"dev_metric": float("nan")}, {"diagnostics": {"loss": float("inf")}}, {"x" * 100_000: 1}, {"step": 2}])
 def test_a_step_of_the_curve_that_is_none(tmp_path: Path, changes: dict[str, Any]) -> None:
     step = {"step": 1, "calls": 8, "sequences": 8, "tokens": 9, "dev_metric": 0.5, "dev_loss": None, "diagnostics": {}}
     assert read_record(tmp_path, 1, json.dumps(step).encode()).calls == 8

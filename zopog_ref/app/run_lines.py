@@ -41,6 +41,7 @@ def read_record(path: Path, step: int, line: bytes) -> Record:
         finite = all(value is None or abs(value) < 2**53 for value in values.values())  # not so of NaN
         if not right or not finite or record.step != step or not isinstance(record.diagnostics, dict):
             raise ValueError("not the numbers of a step")
+        as_line(record)  # NaN among its diagnostics could not be written again
         return record
     except (ValueError, TypeError, RecursionError) as error:
         what = f"not what was written ({error!s:.200})"
