@@ -10,6 +10,7 @@ The exit code is 1 when something was found; the inputs are kept in the folder -
 
 import argparse
 import json
+import re
 import signal
 import sys
 import tempfile
@@ -47,7 +48,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # the worker ends with it
     until = time.monotonic() + arguments.seconds
     with tempfile.TemporaryDirectory() as scratch:
-        chosen = {target.name: target for target in targets(Path(scratch)) if arguments.only in target.name}
+        chosen = {target.name: target for target in targets(Path(scratch)) if re.search(arguments.only, target.name)}
     saved = json.loads(arguments.counts.read_text()) if arguments.counts and arguments.counts.exists() else {}
     counts = {name: _restored(saved.get(name, {})) for name in chosen}
     worker = Worker(targets)
@@ -91,7 +92,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--first", type=int, help="this one input of every target; in place of --inputs")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="after which no further part is begun")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="targets whose name holds this")
+    parser.add_argument("--only", default="", help="targets with a name of this pattern")
     parser.add_argument("--counts", type=Path, help="where counts are kept, to go on behind them")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"))
     return parser.parse_args()
