@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .families import Architecture, CheckpointError, Config, Family, family_of
-from .families.sentence import pooled, pooling_of
+from .families.sentence import as_published
 from .json_file import read_object
 from .weights import WEIGHTS, WEIGHTS_INDEX, read_weights, weights_sha256
 
@@ -79,9 +79,7 @@ def load_checkpoint(folder: str | Path, pooling: str | None = None) -> Checkpoin
             )
     config = Config(folder / "config.json", read_object(folder / "config.json"))
     family = family_of(config)
-    architecture = family.read(config)
-    if pooling := pooling_of(folder) if pooling is None else pooling:
-        architecture = pooled(architecture, pooling)
+    architecture = as_published(family.read(config), folder, pooling)
     tensors = _canonical_tensors(folder, family, architecture)
     return Checkpoint(family, dict(config.values), tensors, folder, architecture)
 

@@ -26,6 +26,7 @@ _DESCRIPTION = [
     "tokenizer_config.json",
     "modules.json",
     "*_Pooling/config.json",
+    "sentence_bert_config.json",
     "model.safetensors.index.json",
 ]
 _WEIGHTS = ["model.safetensors", "model-*-of-*.safetensors"]

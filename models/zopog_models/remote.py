@@ -21,7 +21,7 @@ import numpy as np
 
 from .checkpoint import Checkpoint
 from .families import Config, family_of
-from .families.sentence import pooled, pooling_of
+from .families.sentence import as_published
 from .inference_protocol import BINARY_EXTENSION, encode_request, read_object, read_tensor, tensor_types
 from .json_file import read_object as read_json_object
 from .quoting import quoted, quoted_names
@@ -280,9 +280,7 @@ def _without_weights(folder: Path, pooling: str | None) -> Checkpoint:
             raise SetupError(f"{folder} has no {name}; a tokenizer's folder needs config.json and tokenizer.json")
     config = Config(folder / "config.json", read_json_object(folder / "config.json"))
     family = family_of(config)
-    architecture = family.read(config)
-    if pooling := pooling_of(folder) if pooling is None else pooling:
-        architecture = pooled(architecture, pooling)
+    architecture = as_published(family.read(config), folder, pooling)
     return Checkpoint(family, dict(config.values), {}, folder, architecture)
 
 

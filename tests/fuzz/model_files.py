@@ -12,7 +12,7 @@ from tests.fuzz.target import Target, as_json, tensor_bytes
 from zopog_models.checked_tokenizer import CheckedTokenizer
 from zopog_models.checkpoint import load_checkpoint
 from zopog_models.families import CheckpointError, Config, family_of
-from zopog_models.families.sentence import pooling_of
+from zopog_models.families.sentence import max_length_of, pooling_of
 from zopog_models.json_file import read_object
 from zopog_models.tensor_file import TensorFileError, read_metadata, read_tensors
 from zopog_models.tokenizer import beginning_id, open_tokenizer
@@ -37,6 +37,8 @@ def model_files(scratch: Path) -> list[Target]:
                  (CheckpointError, TensorFileError)) for name in ("albert", "llama")),
         Target("modules", {"modules.json": as_json(MODULES), "1_Pooling/config.json": b'{"pooling_mode_mean_tokens": true, "pooling_mode": "mean"}'},
                {"modules.json": mutated_json, "1_Pooling/config.json": mutated_json}, pooling_of, (CheckpointError,)),
+        Target("sentence length", {"modules.json": as_json(MODULES), "sentence_bert_config.json": b'{"max_seq_length": 256, "do_lower_case": false}'},
+               {"sentence_bert_config.json": mutated_json}, max_length_of, (CheckpointError,)),
         *(Target(f"tokenizer {name}", {"tokenizer.json": as_json(about)}, {"tokenizer.json": _mutated_tokenizer},
                  _read_tokenizer, (CheckpointError,), 0.5) for name, about in TOKENIZERS.items()),
         Target("tokenizer_config", {"tokenizer.json": as_json(TOKENIZERS["WordPiece"]), "tokenizer_config.json": b'{"add_bos_token": true, "bos_token": {"content": "[CLS]"}, "x": "y"}'},

@@ -304,6 +304,37 @@ def test_ways_to_say_what_a_folder_is(tmp_path: Path) -> None:
         load_checkpoint(folder, "max")
 
 
+def sentence_length(folder: Path, content: str) -> int:
+    (folder / "sentence_bert_config.json").write_text(content)
+    return load_model(folder, threads=1).max_positions
+
+
+def test_texts_are_cut_where_sentence_transformers_cuts_them(tmp_path: Path) -> None:
+    folder = as_sentence_transformers(write_model(tmp_path / "model", "bert"))
+    whole = load_model(folder, threads=1)
+    assert sentence_length(folder, '{"max_seq_length": 9, "do_lower_case": false}') == 9
+    model = load_model(folder, threads=1)
+    text = " ".join([SENTENCES[0]] * 3)
+    for n in (0, 2):  # the prompt's positions count
+        cut = encode([(text,)], TASK, model, n)
+        assert (len(cut.ids[0]), cut.truncated) == (9 - n, 1)
+    full = encode([(text,)], TASK, whole, 0)
+    assert (len(full.ids[0]) > 9, full.truncated) == (True, 0)
+    assert np.abs(model.embeddings(cut.ids) - whole.embeddings(full.ids)).max() > 1e-3  # so it matters
+
+
+def test_a_length_that_says_nothing_new(tmp_path: Path) -> None:
+    folder = as_sentence_transformers(write_model(tmp_path / "model", "bert"))
+    positions = load_model(folder, threads=1).max_positions
+    for content in ('{"max_seq_length": null}', "{}", '{"max_seq_length": 100000}'):
+        assert sentence_length(folder, content) == positions
+    for wrong in ("2", '"256"', "true", "25.5", "[256]"):
+        with pytest.raises(CheckpointError, match=r"max_seq_length is .*; expected null or a number of at least 3"):
+            sentence_length(folder, f'{{"max_seq_length": {wrong}}}')
+    (folder / "modules.json").unlink()  # no folder of sentence-transformers: its files say nothing
+    assert load_model(folder, threads=1, pooling="mean").max_positions == positions
+
+
 def test_a_surplus_tensor_is_named(tmp_path: Path) -> None:
     folder = as_sentence_transformers(write_model(tmp_path / "model", "bert"))
     tensors = {name: np.array(array) for name, array in read_tensors(folder / "model.safetensors").items()}

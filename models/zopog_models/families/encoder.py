@@ -31,11 +31,13 @@ class EncoderArchitecture(Architecture):
     groups: int = 0  # of layers that share their weights (ALBERT); 0: every layer has its own
     group_layers: int = 1  # layers of a group
     pooling: str = ""  # of a sentence-embedding model, which has no head: "mean" or "cls"
+    max_length: int | None = None  # where a sentence-embedding model is said to cut its texts
 
     @property
     def max_positions(self) -> int:
         """The longest sequence, prompt included."""
-        return self.max_position_rows - self.first_position
+        positions = self.max_position_rows - self.first_position
+        return positions if self.max_length is None else min(positions, self.max_length)
 
 
 class LayerNames(NamedTuple):

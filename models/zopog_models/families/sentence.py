@@ -4,7 +4,8 @@
     score of a label = temperature · ê · ê_phrase,   ê_phrase: the label's phrase read by the same model, no prompt
 
 A folder that sentence-transformers saved says so in modules.json: a Transformer, a Pooling, and perhaps a Normalize
-(which changes nothing here: a cosine normalises). "mean" is the average over the tokens, "cls" the first token.
+(which changes nothing here: a cosine normalises). "mean" is the average over the tokens, "cls" the first token. Its
+sentence_bert_config.json may say that texts are cut at fewer tokens than there are positions: max_seq_length.
 """
 
 import re
@@ -19,6 +20,28 @@ from .family import Architecture, CheckpointError
 
 POOLINGS = ("mean", "cls")
 _FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+
+
+def as_published(architecture: Architecture, folder: Path, pooling: str | None) -> Architecture:
+    """The architecture as its folder says to read it, or with the pooling given. Raises CheckpointError."""
+    pooling = pooling_of(folder) if pooling is None else pooling
+    if not pooling:
+        return architecture
+    return replace(pooled(architecture, pooling), max_length=max_length_of(folder))
+
+
+def max_length_of(folder: Path) -> int | None:
+    """Tokens at which sentence-transformers cuts the texts of a model that it saved, None where it does not say.
+
+    Raises CheckpointError for anything but null or a number that leaves room for a token of the text.
+    """
+    path = folder / "sentence_bert_config.json"
+    if not (folder / "modules.json").is_file() or not path.is_file():
+        return None
+    length = read_object(path).get("max_seq_length")
+    if length is not None and (not isinstance(length, int) or isinstance(length, bool) or length < 3):
+        raise CheckpointError(f"{path}: max_seq_length is {quoted(length)}; expected null or a number of at least 3")
+    return length
 
 
 def pooling_of(folder: Path) -> str:
