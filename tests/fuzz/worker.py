@@ -30,7 +30,7 @@ _WARMING = -1
 _CODINGS = ("utf_8_sig", "utf_16", "utf_16_be", "utf_16_le", "utf_32", "utf_32_be", "utf_32_le", "idna")  # of JSON, of URLs
 
 
-def serve(make: Make, seconds_each: float, warm_up: int, asked: Connection, current: Any) -> None:
+def serve(make: Make, scratch: str, seconds_each: float, warm_up: int, asked: Connection, current: Any) -> None:
     """In the process: (target's name, seed, first, most) in, an Outcome out. current: the input that is being read."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # the tokenizers library describes each panic there
@@ -38,29 +38,28 @@ def serve(make: Make, seconds_each: float, warm_up: int, asked: Connection, curr
     warnings.simplefilter("ignore")  # one is shown with its line of source, which is opened for it
     for coding in _CODINGS:
         codecs.lookup(coding)  # so that none is imported while an input is read
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as scratch:
-        made = Path(scratch, "made")
-        made.mkdir()
-        targets = {target.name: target for target in make(made)}
-        folder, warm = Folder(Path(scratch, "root")), ""
-        while (question := asked.recv()) is not None:
-            name, seed, first, most = question
-            target = targets[name]
-            if name != warm:
-                current.value, warm = _WARMING, name
-                engine.free_memory()
-                folder.clear()
-                for number in range(warm_up):
-                    engine.try_one(target, number, target.input(-1, number), folder, Outcome())
-                engine.bound_memory()
-            outcome, started, until = Outcome(), time.process_time(), time.monotonic() + BATCH_SECONDS
-            for number in range(first, first + most):
-                current.value = number
-                engine.try_one(target, number, target.input(seed, number), folder, outcome)
-                if time.monotonic() > until or len(outcome.found) >= 10:
-                    break
-            outcome.seconds = time.process_time() - started
-            asked.send(outcome)
+    made = Path(scratch, "made")
+    made.mkdir()
+    targets = {target.name: target for target in make(made)}
+    folder, warm = Folder(Path(scratch, "root")), ""
+    while (question := asked.recv()) is not None:
+        name, seed, first, most = question
+        target = targets[name]
+        if name != warm:
+            current.value, warm = _WARMING, name
+            engine.free_memory()
+            folder.clear()
+            for number in range(warm_up):
+                engine.try_one(target, number, target.input(-1, number), folder, Outcome())
+            engine.bound_memory()
+        outcome, started, until = Outcome(), time.process_time(), time.monotonic() + BATCH_SECONDS
+        for number in range(first, first + most):
+            current.value = number
+            engine.try_one(target, number, target.input(seed, number), folder, outcome)
+            if time.monotonic() > until or len(outcome.found) >= 10:
+                break
+        outcome.seconds = time.process_time() - started
+        asked.send(outcome)
 
 
 class Worker:
@@ -99,12 +98,15 @@ class Worker:
             self._process.kill()
             self._process.join()
             self._process = None
+            self._scratch.cleanup()
 
     def _batch(self, name: str, seed: int, first: int, most: int) -> tuple[Outcome | None, str]:
         """(outcome, ""), or (None, what became of the process)."""
         if self._process is None:
             self._pipe, theirs = self._context.Pipe()
-            given = self._make, self._seconds_each, self._warm, theirs, self._current
+            memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+            self._scratch = tempfile.TemporaryDirectory(dir=memory, ignore_cleanup_errors=True)
+            given = self._make, self._scratch.name, self._seconds_each, self._warm, theirs, self._current
             self._process = self._context.Process(target=serve, args=given, daemon=True)
             self._process.start()
             theirs.close()
