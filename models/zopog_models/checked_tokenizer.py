@@ -4,6 +4,7 @@ The library runs whatever the file describes. Ten rules that each double a text 
 fill the memory, and a rule that contradicts the vocabulary is met only on the text that needs it, as a panic.
 """
 
+import base64
 import json
 import math
 from collections.abc import Sequence
@@ -77,6 +78,8 @@ def check_description(path: Path) -> None:
             growth = _growth(description.get(part))
         except RecursionError:
             growth = math.inf
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}") from None
         if not growth <= MAX_GROWTH:
             raise CheckpointError(f"{path}: its {part} makes up to {growth:.0f} times as much of what it reads")
     model = description.get("model")
@@ -90,7 +93,7 @@ def check_description(path: Path) -> None:
 
 
 def _growth(part: Any) -> float:
-    """How many times longer a text may become: the product over a sequence of steps."""
+    """How many times longer a text may become: the product over a sequence of steps. Errors: ValueError."""
     if not isinstance(part, dict):
         return 1.0
     kind = part.get("type")
@@ -107,11 +110,28 @@ def _growth(part: Any) -> float:
         if isinstance(literal, str) and literal:
             return max(1.0, length / len(literal))
         return 1.0 + length  # a regular expression may match between any two characters
+    if kind == "Precompiled":
+        return _longest_replacement(part.get("precompiled_charsmap"))
     if kind == "Prepend":
         return 1.0 + len(str(part.get("prepend")))
     if kind == "TemplateProcessing":
         return float(max(_pieces(part, part.get(name)) for name in ("single", "pair")))
     return 1.0
+
+
+def _longest_replacement(charsmap: Any) -> float:
+    """Bytes that a character may become by a SentencePiece map: the size of a trie, the trie, strings that end in NUL.
+
+    The library takes memory for the trie on the word of that size. Errors: ValueError when there is not as much.
+    """
+    try:
+        content = base64.b64decode(f"{charsmap}===")  # as lenient as can be: what is no base64 the library refuses
+    except ValueError:
+        return 1.0
+    size = int.from_bytes(content[:4], "little")
+    if size > max(0, len(content) - 4):
+        raise ValueError(f"its precompiled_charsmap speaks of a trie of {size} bytes and has {len(content)} in all")
+    return float(max(1, *map(len, content[4 + size :].split(b"\0"))))
 
 
 def _pieces(processor: dict[str, Any], template: Any) -> int:

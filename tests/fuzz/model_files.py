@@ -1,5 +1,6 @@
 """Targets: the files of a model folder: tensors, their index, config.json, tokenizer.json, modules.json."""
 
+import base64
 import json
 import random
 from pathlib import Path
@@ -108,9 +109,12 @@ def model_folder(scratch: Path, config: dict[str, Any], tokenizer: str = "WordPi
             "tokenizer.json": as_json(TOKENIZERS[tokenizer])}  # fmt: skip
 
 
+# A SentencePiece map: the size of its trie, 256 units that know no character, and what characters would become.
+_CHARSMAP = base64.b64encode((1024).to_bytes(4, "little") + bytes(1024) + b"a\0b\0").decode()
+
 # Further steps that the library knows: one of them stands in for a tokenizer's own, and is mutated with it.
 _STEPS: dict[str, list[dict[str, Any]]] = {
-    "normalizer": [{"type": "Precompiled", "precompiled_charsmap": "AAQAAAAAAAABAAAAAAEAAGEAYgAA"}, {"type": "StripAccents"}, {"type": "Nmt"}, {"type": "ByteLevel"},
+    "normalizer": [{"type": "Precompiled", "precompiled_charsmap": _CHARSMAP}, {"type": "StripAccents"}, {"type": "Nmt"}, {"type": "ByteLevel"},
                    {"type": "Strip", "strip_left": True, "strip_right": True}, {"type": "Replace", "pattern": {"Regex": "(a|b)*c?"}, "content": "d"}],
     "pre_tokenizer": [{"type": "Digits", "individual_digits": True}, {"type": "UnicodeScripts"}, {"type": "Punctuation", "behavior": "Isolated"}, {"type": "WhitespaceSplit"},
                       {"type": "CharDelimiterSplit", "delimiter": "e"}, {"type": "FixedLength", "length": 2},

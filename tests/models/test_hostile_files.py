@@ -1,5 +1,6 @@
 """Files from strangers: tokenizers that multiply, tasks that point elsewhere, texts that are none, long and deep values."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,12 @@ for _ in range(400):
 TWICE = [{"Sequence": {"id": "A", "type_id": 0}}] * 2
 
 
+def charsmap(strings: bytes, size: int = 1024) -> dict[str, str]:
+    """A SentencePiece map whose trie of 256 units knows no character."""
+    content = size.to_bytes(4, "little") + bytes(1024) + strings
+    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(content).decode()}
+
+
 def template(pieces: list[Any], ids: int = 1) -> dict[str, Any]:
     tokens = {"[CLS]": {"id": "[CLS]", "ids": [1] * ids, "tokens": ["[CLS]"] * ids}}
     return {"type": "TemplateProcessing", "single": pieces, "pair": TWICE, "special_tokens": tokens}
@@ -46,6 +53,10 @@ def template(pieces: list[Any], ids: int = 1) -> dict[str, Any]:
         # The library's tree of tokens is as deep as the longest, and freed in as many nested calls: the process died.
         ({"model": {"type": "Unigram", "unk_id": 0, "vocab": [["a", 0.0], ["x" * 200_000, -1.0]]}}, "a token of 200000"),
         ({"normalizer": DEEP}, "its normalizer|is not"),
+        # The library takes as much memory as the map says its trie has, before it looks: the process was aborted.
+        ({"normalizer": charsmap(b"a\0", size=3_000_000_000)}, "speaks of a trie of 3000000000 bytes and has 1030 in all"),
+        ({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "x" * 80}}, "speaks of a trie of"),
+        ({"normalizer": charsmap(b"a" * 5000 + b"\0")}, "its normalizer makes up to 5000 times"),
     ],
 )
 def test_a_tokenizer_that_multiplies_or_contradicts_itself(tmp_path: Path, changes: dict, message: str) -> None:
@@ -57,7 +68,8 @@ def test_a_tokenizer_that_multiplies_or_contradicts_itself(tmp_path: Path, chang
 def test_tokenizers_as_published_are_read(tmp_path: Path) -> None:
     """The twin: what the rules refuse, they refuse for its growth."""
     longest = {"type": "Unigram", "unk_id": 0, "vocab": [["a", 0.0], ["x" * MAX_PIECE, -1.0]]}
-    for about in (*TOKENIZERS.values(), WORDPIECE | {"model": longest, "added_tokens": [], "post_processor": None}, WORDPIECE | {"normalizer": {"type": "Sequence", "normalizers": [DOUBLE] * 3}}):
+    for about in (*TOKENIZERS.values(), WORDPIECE | {"model": longest, "added_tokens": [], "post_processor": None}, WORDPIECE | {"normalizer": {"type": "Sequence", "normalizers": [DOUBLE] * 3}},
+                  WORDPIECE | {"normalizer": charsmap(b"a\0bc\0")}):  # fmt: skip
         (tmp_path / "tokenizer.json").write_text(json.dumps(about))
         _read_tokenizer(tmp_path)
 
