@@ -18,7 +18,8 @@ from .tensor_file import write_atomically
 
 __all__ = ["HubError", "HubModel", "fetch", "is_hub_id"]
 
-_HUB_ID = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[^@\s]+))?")
+# No part of a revision begins with a dot: it becomes the name of a file in the cache.
+_HUB_ID = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>\w[\w.+-]*(?:/\w[\w.+-]*)*))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DESCRIPTION = [
     "config.json",

@@ -145,9 +145,11 @@ def test_values_in_messages_are_short() -> None:
 
 
 def test_names_on_the_hub_lead_nowhere_else() -> None:
-    for name in ("../x", "a/../b", "a/b/c", "/a/b", "a\\b", "http://x/y", "a/b@", "a b/c", "~/x", "-a/b"):
+    for name in ("../x", "a/../b", "a/b/c", "/a/b", "a\\b", "http://x/y", "a/b@", "a b/c", "~/x", "-a/b",
+                 "a/b@../x", "a/b@x/../../y", "a/b@/etc/x", "a/b@..", "a/b@x\\y", "a/b@x/"):  # fmt: skip
         assert not is_hub_id(name), name
-    assert is_hub_id("org/name@main")
+    for name in ("org/name@main", "org/name@refs/pr/1", "org/name@v1.0+cpu", "org/name@feature/x.y-z"):
+        assert is_hub_id(name), name
 
 
 def test_a_file_cannot_steer_the_terminal() -> None:
