@@ -5,13 +5,13 @@ fill the memory, and a rule that contradicts the vocabulary is met only on the t
 """
 
 import base64
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .families import CheckpointError
+from .json_file import read_object
 from .quoting import quoted
 
 __all__ = ["CheckedTokenizer", "check_description"]
@@ -61,18 +61,7 @@ class CheckedTokenizer:
 
 def check_description(path: Path) -> None:
     """Raises CheckpointError for a tokenizer.json that is too large, no JSON, or that multiplies what it reads."""
-    try:
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise CheckpointError(f"{path}: {size} bytes, at most {MAX_BYTES} are allowed")
-        description = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
-    except CheckpointError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from None
-    if not isinstance(description, dict):
-        raise CheckpointError(f"{path} must hold a JSON object")
+    description = read_object(path, MAX_BYTES)
     for part in ("normalizer", "pre_tokenizer", "post_processor"):
         try:
             growth = _growth(description.get(part))
