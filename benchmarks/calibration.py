@@ -10,8 +10,9 @@ and the votes of its prompts, with
     best one   the method's own prompt that is best on the run's dev rows (accuracy, then loss), by itself.
 
 Differences are predictive minus single prompt, so below zero is better, except for accuracy. NLL, Brier and accuracy
-are means over rows: 95% intervals over seeds and rows (zopog_ref.app.paired.crossed). ECE is no mean over rows: the t
-interval over the seeds' differences. Detection: how well entropy tells the test rows from those of --outside.
+are means over rows: 95% intervals over seeds and rows (zopog_ref.app.compare.paired.crossed). ECE is no mean over
+rows: the t interval over the seeds' differences. Detection: how well entropy tells the test rows from those of
+--outside.
 Writes calibration.json and calibration.html.
 """
 
@@ -27,17 +28,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zopog_models.bundle import Prompt, load_prompt, predict
-from zopog_models.runtime import FrozenModel, load_model
-from zopog_models.task import load_task, read_rows
-from zopog_ref.app import verify_page
+from zopog_models.frozen.model import FrozenModel, load_model
+from zopog_models.prompts.bundle import Prompt, load_prompt, predict
+from zopog_models.tasks.task_files import load_task, read_rows
 from zopog_ref.app.command_line import main as zopog
-from zopog_ref.app.experiment import Experiment, prepare
-from zopog_ref.app.paired import crossed, nested
-from zopog_ref.app.predictions import load_predictions
-from zopog_ref.app.run_config import preset_of
-from zopog_ref.app.tune_task import task_of
-from zopog_ref.app.uncertainty import (
+from zopog_ref.app.compare.paired import crossed, nested
+from zopog_ref.app.report.uncertainty_plots import rejection_plot, reliability_diagram
+from zopog_ref.app.run.config import preset_of
+from zopog_ref.app.run.experiment import Experiment, prepare
+from zopog_ref.app.run.predictions import load_predictions
+from zopog_ref.app.scores.uncertainty import (
     auroc,
     brier,
     entropy,
@@ -47,7 +47,8 @@ from zopog_ref.app.uncertainty import (
     reliability,
     uncertainty_metrics,
 )
-from zopog_ref.app.uncertainty_plots import rejection_plot, reliability_diagram
+from zopog_ref.app.tune.task import task_of
+from zopog_ref.app.verify import page as verify_page
 
 FLOAT64 = NDArray[np.float64]
 KINDS = ("mean", "votes", "best one")
@@ -184,7 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
     text = json.dumps(report, indent=2, ensure_ascii=False)
     (chosen.out / "calibration.json").write_text(text + "\n", encoding="utf-8")
     print(table(report))
-    style = (Path(verify_page.__file__).parent / "verify_page.css").read_text(encoding="utf-8")
+    style = (Path(verify_page.__file__).parents[1] / "report" / "verify_page.css").read_text(encoding="utf-8")
     head = f"<!doctype html><meta charset=utf-8><title>calibration</title><style>{style}</style>"
     (chosen.out / "calibration.html").write_text(f"{head}<main>{''.join(body)}</main>", encoding="utf-8")
     return 0

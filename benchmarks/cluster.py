@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 
 from zopog_models import load_model
-from zopog_models.cluster import ClusterModel, open_cluster
-from zopog_models.ray_connection import RayConnection
-from zopog_models.runtime import FrozenModel
-from zopog_ref.app.random_model import Shape, write_random_model
+from zopog_models.cluster.model import ClusterModel, open_cluster
+from zopog_models.cluster.ray_connection import RayConnection
+from zopog_models.frozen.model import FrozenModel
+from zopog_ref.app.bench.random_model import Shape, write_random_model
 
 N_POSITIONS, PROMPTS, CLASSES = 8, 8, 4
 

@@ -16,12 +16,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from zopog_models.runtime import load_model
-from zopog_models.task import load_task, read_rows
+from zopog_models.frozen.model import load_model
+from zopog_models.tasks.task_files import load_task, read_rows
 from zopog_ref import run
-from zopog_ref.app.experiment import prepare
-from zopog_ref.app.presets import PRESET_FIELDS, PRESETS, Preset
-from zopog_ref.app.tune_result import evaluate
+from zopog_ref.app.run.experiment import prepare
+from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, Preset
+from zopog_ref.app.tune.result import evaluate
 from zopog_ref.methods import METHODS
 
 # method -> setting -> values, in the order they are tried

@@ -22,9 +22,9 @@ from tests.kernels import parity  # the same checks that the host build passes
 from zopog_kernels import BackendUnavailable, CuPyDevice, DeviceObjective, KernelBackend, Stream
 from zopog_kernels.source import OPTIONS, module_source
 from zopog_models import DeviceOracle, ProviderError, load_model
-from zopog_models.encoding import Encoded
+from zopog_models.tasks.encoding import Encoded
 from zopog_ref import Ledger, Settings, ZOPoG
-from zopog_ref.app.random_model import SHAPES, write_random_inputs, write_random_model
+from zopog_ref.app.bench.random_model import SHAPES, write_random_inputs, write_random_model
 from zopog_ref.randomness import Purpose
 from zopog_ref.zeroth_order import projection
 

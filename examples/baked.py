@@ -1,6 +1,6 @@
 """Label texts with a baked file: ONNX Runtime, tokenizers and NumPy, nothing else.
 
-    python examples/baked.py FILE.onnx TOKENIZER.json "a text" "another text"
+python examples/baked.py FILE.onnx TOKENIZER.json "a text" "another text"
 """
 
 import json

@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def connection() -> Iterator[Any]:
     """A small Ray cluster of this machine, started once."""
     pytest.importorskip("ray", reason="several workers need ray (extra cluster)")
-    from zopog_models.ray_connection import RayConnection
+    from zopog_models.cluster.ray_connection import RayConnection
 
     with RayConnection(cpus=4, object_store_bytes=80 * 2**20) as connection:
         yield connection

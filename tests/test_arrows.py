@@ -14,7 +14,17 @@ ALLOWED = {
     "core": {"numpy", "zopog_ref"},
     "methods": {"numpy", "zopog_ref", "cma", "cmaes"},
     "app": {"numpy", "zopog_ref", "zopog_models", "zopog_kernels", "sklearn"},
-    "models": {"numpy", "zopog_models", "onnxruntime", "tokenizers", "onnx", "huggingface_hub", "openvino", "urllib3", "mlserver"},
+    "models": {
+        "numpy",
+        "zopog_models",
+        "onnxruntime",
+        "tokenizers",
+        "onnx",
+        "huggingface_hub",
+        "openvino",
+        "urllib3",
+        "mlserver",
+    },
     "kernels": {"numpy", "zopog_kernels", "cupy"},
 }
 
@@ -41,7 +51,9 @@ def broken_arrows(room: str, source: str) -> list[str]:
     broken = []
     for name in sorted(imported(source)):
         inside = name.startswith(".") or name.split(".")[0] in STANDARD | ALLOWED[room]
-        into_the_app = room in ("core", "methods") and name.lstrip(".").removeprefix("zopog_ref.").split(".")[0] == "app"
+        into_the_app = (
+            room in ("core", "methods") and name.lstrip(".").removeprefix("zopog_ref.").split(".")[0] == "app"
+        )
         if into_the_app or not inside:
             broken.append(name)
     return broken

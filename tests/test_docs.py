@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from zopog_ref.app.command_line import COMMANDS
-from zopog_ref.app.presets import PRESET_FIELDS, PRESETS
+from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS
 from zopog_ref.methods import METHODS, settings_class
 
 ROOT = Path(__file__).parent.parent

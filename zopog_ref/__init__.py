@@ -35,5 +35,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """PromptClassifier, imported when it is asked for: it needs scikit-learn and the packages of a model."""
     if name == "PromptClassifier":
-        return importlib.import_module("zopog_ref.app.classifier").PromptClassifier
+        return importlib.import_module("zopog_ref.app.classifier.classifier").PromptClassifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

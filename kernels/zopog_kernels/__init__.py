@@ -3,9 +3,9 @@
 Importing this package imports NumPy only; CuPy is needed when cupy_backend() is called.
 """
 
-from .backend import KernelBackend, Stream, cupy_backend
-from .device import BackendUnavailable, CuPyDevice, Device
-from .objective import DeviceObjective, HostObjective
+from zopog_kernels.backend import KernelBackend, Stream, cupy_backend
+from zopog_kernels.device import BackendUnavailable, CuPyDevice, Device
+from zopog_kernels.objective import DeviceObjective, HostObjective
 
 __all__ = [
     "BackendUnavailable", "CuPyDevice", "Device", "DeviceObjective", "HostObjective", "KernelBackend", "Stream",

@@ -16,8 +16,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .device import CuPyDevice, Device
-from .source import BLOCK
+from zopog_kernels.device import CuPyDevice, Device
+from zopog_kernels.source import BLOCK
 
 _MOST_ROWS = 65535  # of a grid in y
 _PERTURB_THREADS = 1 << 21  # enough for several waves of the largest GPU; beyond, a thread takes several rows

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .source import BLOCK, OPTIONS, kernels, module_source
+from zopog_kernels.source import BLOCK, OPTIONS, kernels, module_source
 
 
 class BackendUnavailable(RuntimeError):

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .backend import KernelBackend
+from zopog_kernels.backend import KernelBackend
 
 LOSSES = ("cross_entropy", "hinge")
 

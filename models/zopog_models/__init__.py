@@ -1,17 +1,25 @@
 """The frozen language model of a prompt-learning run, as a black box: NumPy, ONNX Runtime, tokenizers, no PyTorch."""
 
-from .bound import DeviceMemory
-from .bundle import Prediction, Prompt, PromptError, PromptMismatch, load_prompt, predict, save_prompt
-from .checkpoint import CheckpointError, load_checkpoint
-from .device_oracle import DeviceOracle
-from .encoding import Encoded, encode, label_ids, label_targets
-from .oracle import FrozenModelOracle
-from .runtime import FrozenModel, load_model
-from .session import ProviderError
-from .task import Rows, embedded_tasks, few_shot, load_task, read_rows
-from .template import Task, TaskError, make_task
-from .tensor_file import TensorFileError, read_metadata, read_tensors, write_tensors
-from .vocabulary import VocabularyError, pmi_candidates
+from zopog_models.checkpoints.checkpoint import CheckpointError, load_checkpoint
+from zopog_models.files.tensor_file import TensorFileError, read_metadata, read_tensors, write_tensors
+from zopog_models.frozen.device_oracle import DeviceOracle
+from zopog_models.frozen.model import FrozenModel, load_model
+from zopog_models.frozen.oracle import FrozenModelOracle
+from zopog_models.prompts.bundle import (
+    Prediction,
+    Prompt,
+    PromptError,
+    PromptMismatch,
+    load_prompt,
+    predict,
+    save_prompt,
+)
+from zopog_models.runners.bound import DeviceMemory
+from zopog_models.runners.session import ProviderError
+from zopog_models.tasks.encoding import Encoded, encode, label_ids, label_targets
+from zopog_models.tasks.task_files import Rows, embedded_tasks, few_shot, load_task, read_rows
+from zopog_models.tasks.template import Task, TaskError, make_task
+from zopog_models.tasks.vocabulary import VocabularyError, pmi_candidates
 
 __all__ = [
     "CheckpointError",

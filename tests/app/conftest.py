@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("onnxruntime", reason="the command line needs onnxruntime (extra cpu)")
 pytest.importorskip("tokenizers", reason="the command line needs tokenizers (extra cpu)")
 
-from zopog_models.task import load_task
+from zopog_models.tasks.task_files import load_task
 from zopog_ref.app.command_line import main
 
 SMALL = ["--budget", "120", "--policy-samples", "4", "--direction-pairs", "2", "--n-positions", "3", "--dim", "8",

@@ -12,9 +12,9 @@ import pytest
 
 from tests.app.conftest import Run
 from zopog_models import load_model, load_task, predict, save_prompt
-from zopog_models.bundle import Prompt
-from zopog_models.encoding import label_targets
-from zopog_models.runtime import EMBEDDED_MODEL
+from zopog_models.frozen.model import EMBEDDED_MODEL
+from zopog_models.prompts.bundle import Prompt
+from zopog_models.tasks.encoding import label_targets
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TEXTS = ["a large wild cat with stripes", "a person who writes novels , in Zürich"]
@@ -58,9 +58,17 @@ def printed(output: str, labels: list[str]) -> np.ndarray:
 
 
 def test_the_command_says_what_a_caller_must_know(zopog: Run, tuned: Path, tmp_path: Path) -> None:
-    code, out, _ = zopog("bake", tuned, "--out", tmp_path / "kind.onnx", "--triton", tmp_path / "served", "--threads", 1)
+    code, out, _ = zopog(
+        "bake", tuned, "--out", tmp_path / "kind.onnx", "--triton", tmp_path / "served", "--threads", 1
+    )
     assert code == 0
-    for part in ("entropy (rows)", "per_prompt (rows, 2, 6)", "tokenizer.json of embedded", "187 tokens", "animal, person"):
+    for part in (
+        "entropy (rows)",
+        "per_prompt (rows, 2, 6)",
+        "tokenizer.json of embedded",
+        "187 tokens",
+        "animal, person",
+    ):
         assert part in out
     assert (tmp_path / "served" / "kind" / "1" / "model.onnx").stat().st_size > 6_000_000
     code, out, _ = zopog("bake", tuned / "prompt", "--out", tmp_path / "again.onnx", "--threads", 1, "--json")

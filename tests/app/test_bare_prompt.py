@@ -9,8 +9,10 @@ import pytest
 
 from tests.app.conftest import SMALL, Run
 from tests.models.tiny_models import SENTENCES, write_model
-from zopog_models import PromptMismatch, hub, load_model, load_prompt, predict, runtime, save_prompt
-from zopog_models.bundle import shared_source
+from zopog_models import PromptMismatch, load_model, load_prompt, predict, save_prompt
+from zopog_models.checkpoints import hub
+from zopog_models.frozen import model as runtime
+from zopog_models.prompts.bundle import shared_source
 
 TEXT = "the food was great"
 

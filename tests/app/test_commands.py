@@ -9,7 +9,7 @@ import pytest
 
 from tests.app.conftest import SMALL, Run
 from zopog_models import load_prompt, save_prompt
-from zopog_ref.app.metrics import classification_metrics
+from zopog_ref.app.scores.metrics import classification_metrics
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,9 @@ def test_hessian_constant_of_wells() -> None:
 
 
 def test_slope_constant_of_wells() -> None:
-    largest = max(np.linalg.norm(BENCH.wells.slope_table(z), axis=-1).max() for z in BENCH.rng(2).normal(size=(2000, 2)))
+    largest = max(
+        np.linalg.norm(BENCH.wells.slope_table(z), axis=-1).max() for z in BENCH.rng(2).normal(size=(2000, 2))
+    )
     assert 0.95 * BENCH.wells.largest_slope < largest <= BENCH.wells.largest_slope
     assert BENCH.wells.largest_slope**2 <= assumptions.slope_bound(BENCH.wells.F, BENCH.wells.L_z)
 

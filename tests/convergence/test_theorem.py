@@ -51,7 +51,9 @@ def test_theorem_1() -> None:
 
 def test_a_run_is_cut_where_a4_ends() -> None:
     plan = quiet_plan()
-    run = runs.trace(BENCH.wells, BENCH.start, replace(plan, eta_alpha=1 / BENCH.run_constants.L_alpha), 25, range(3), True)
+    run = runs.trace(
+        BENCH.wells, BENCH.start, replace(plan, eta_alpha=1 / BENCH.run_constants.L_alpha), 25, range(3), True
+    )
     level = float(np.median(run.smallest_alpha.min(axis=0)[1:]))
     cut = run.within(level)
     steps = cut.alpha_slope2.shape[1]

@@ -9,7 +9,7 @@ pytest.importorskip("onnxruntime", reason="the extra cpu is not installed")
 pytest.importorskip("tokenizers", reason="the extra cpu is not installed")
 
 from tests.convergence.mutants import one_over_I
-from zopog_ref.app import verify_model
+from zopog_ref.app.verify import model as verify_model
 from zopog_ref.convergence.bench import TINY, Bench
 from zopog_ref.convergence.comparison import Equality
 

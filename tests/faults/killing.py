@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.app.conftest import same_run
-from zopog_ref.app.random_model import Shape, write_random_model
+from zopog_ref.app.bench.random_model import Shape, write_random_model
 
 ROOT = Path(__file__).parents[2]
 PHASES = ("start", "step", "file", "end")
@@ -99,7 +99,9 @@ class Starter:
 def starter() -> Iterator[Starter]:
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(["", *sys.path])}
     command = [sys.executable, "-u", "-m", "tests.faults.starter"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=ROOT, env=environment)
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=ROOT, env=environment
+    )
     try:
         yield Starter(process)
     finally:

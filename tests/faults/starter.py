@@ -18,7 +18,7 @@ import onnxruntime  # noqa: F401
 import tokenizers  # noqa: F401
 
 from zopog_ref.app.command_line import main
-from zopog_ref.app.tune import add_arguments  # noqa: F401
+from zopog_ref.app.tune.command import add_arguments  # noqa: F401
 
 _CHANGES = {"os.rename", "os.remove", "os.link", "os.mkdir"}
 

@@ -13,9 +13,11 @@ import pytest
 
 from tests.app.conftest import Run, same_run
 from tests.faults.killing import Tiny
-from zopog_models.oracle import FrozenModelOracle
-from zopog_ref.app import durable, progress, run_folder
-from zopog_ref.app.run_folder import RunFolder
+from zopog_models.frozen.oracle import FrozenModelOracle
+from zopog_ref.app.report import progress
+from zopog_ref.app.run import durable
+from zopog_ref.app.run import folder as run_folder
+from zopog_ref.app.run.folder import RunFolder
 
 METHOD = "random-search"  # of whose steps each is one question
 
@@ -27,7 +29,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     if os.geteuid() != 0:
         pytest.skip("mounting a small tmpfs needs root")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1536k", "tmpfs", folder], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1536k", "tmpfs", folder], capture_output=True, text=True
+    )
     if mounted.returncode:
         pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
     try:
@@ -75,7 +79,13 @@ def fill_at(monkeypatch: pytest.MonkeyPatch, place: str, disk: Path) -> None:
 
 
 def full_and_resumed(
-    zopog: Run, tiny: Tiny, disk: Path, tmp_path: Path, questions: list[int], place: str, monkeypatch: pytest.MonkeyPatch
+    zopog: Run,
+    tiny: Tiny,
+    disk: Path,
+    tmp_path: Path,
+    questions: list[int],
+    place: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> tuple[int, int, str]:
     """Questions of an undisturbed run, of one whose disk fills up and that is resumed, and what the user was told."""
     options = tiny.options(METHOD)
@@ -97,7 +107,13 @@ def full_and_resumed(
 
 @pytest.mark.parametrize("place", ["journal", "curve", "checkpoint"])
 def test_a_full_disk_costs_nothing(
-    zopog: Run, tiny: Tiny, small_disk: Path, tmp_path: Path, questions: list[int], monkeypatch: pytest.MonkeyPatch, place: str
+    zopog: Run,
+    tiny: Tiny,
+    small_disk: Path,
+    tmp_path: Path,
+    questions: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
 ) -> None:
     needed, asked, error = full_and_resumed(zopog, tiny, small_disk, tmp_path, questions, place, monkeypatch)
     assert asked == needed

@@ -20,9 +20,7 @@ def test_every_method_of_the_registry_is_killed() -> None:
 
 
 @pytest.mark.parametrize("method", OPTIONS)
-def test_a_killed_run_ends_as_if_nothing_had_happened(
-    starts: Starter, tiny: Tiny, tmp_path: Path, method: str
-) -> None:
+def test_a_killed_run_ends_as_if_nothing_had_happened(starts: Starter, tiny: Tiny, tmp_path: Path, method: str) -> None:
     killed = kill_often(starts, tiny, method, 2, tmp_path)
     assert killed.kills.total() == 2
     assert killed.same == killed.runs >= 1
@@ -50,7 +48,9 @@ def test_killed_before_every_single_change_to_a_file(starts: Starter, tiny: Tiny
 def test_a_run_that_loses_a_step_is_noticed(starts: Starter, tiny: Tiny, tmp_path: Path) -> None:
     """The twin: of a run whose last line of the curve was changed, the comparison says no."""
     for name in "ab":
-        assert go(starts, ["tune", *tiny.options("random-search"), "--out", str(tmp_path / name)], tmp_path / "said") == 0
+        assert (
+            go(starts, ["tune", *tiny.options("random-search"), "--out", str(tmp_path / name)], tmp_path / "said") == 0
+        )
     assert same_run(tmp_path / "a", tmp_path / "b")
     lines = (tmp_path / "b" / "curve.jsonl").read_text().splitlines()
     last = json.loads(lines[-1]) | {"calls": 0}
@@ -67,7 +67,10 @@ def test_a_second_run_on_the_same_folder_is_refused_and_the_first_goes_on(
     process = starts.start(["tune", *options, "--out", str(out)], tmp_path / "said")
     while not (out / "config.json").exists():
         assert starts.ended(0.002) is None
-    for arguments, message in ((["--resume", out], "another process is running"), ([*options, "--out", out], "already holds a run")):
+    for arguments, message in (
+        (["--resume", out], "another process is running"),
+        ([*options, "--out", out], "already holds a run"),
+    ):
         code, _, error = zopog("tune", *arguments)
         assert (code, message in error) == (2, True), error
     os.kill(process, signal.SIGTERM)

@@ -57,7 +57,9 @@ def main() -> int:
             if arguments.first is not None:
                 parts = dict.fromkeys(counts, 1)
             elif arguments.each is not None:
-                parts = {name: max(1, int(arguments.each * chosen[name].share)) - counts[name].inputs for name in counts}
+                parts = {
+                    name: max(1, int(arguments.each * chosen[name].share)) - counts[name].inputs for name in counts
+                }
             else:
                 parts = more(counts, arguments.inputs)
             parts = {name: n for name, n in parts.items() if n > 0 and len(counts[name].found) < MOST_FINDINGS}

@@ -13,27 +13,28 @@ import numpy as np
 from tests.fuzz.mutation import mutated_json, mutated_lines, mutated_tensors
 from tests.fuzz.target import Target, as_json, tensor_bytes
 from tests.fuzz.task_files import prompt_bytes
-from zopog_models.bundle import PromptError
-from zopog_models.task import EMBEDDED_TASKS
-from zopog_models.template import TaskError, make_task
-from zopog_models.tensor_file import TensorFileError
-from zopog_ref.app import compare_page, compare_results
-from zopog_ref.app.compare_live import accuracy, calls
-from zopog_ref.app.compare_plan import Plan, Variant, check_started
-from zopog_ref.app.compare_table import table
+from zopog_models.files.tensor_file import TensorFileError
+from zopog_models.prompts.bundle import PromptError
+from zopog_models.tasks.task_files import EMBEDDED_TASKS
+from zopog_models.tasks.template import TaskError, make_task
+from zopog_ref.app.compare import page as compare_page
+from zopog_ref.app.compare import results as compare_results
+from zopog_ref.app.compare.live import accuracy, calls
+from zopog_ref.app.compare.plan import Plan, Variant, check_started
+from zopog_ref.app.compare.table import table
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.experiment import method_of
 from zopog_ref.app.predict import prompt_and_config
-from zopog_ref.app.presets import PRESETS
-from zopog_ref.app.remote import remote_settings
-from zopog_ref.app.run_config import preset_of
-from zopog_ref.app.run_folder import read_json
-from zopog_ref.app.run_lines import as_line
-from zopog_ref.app.saved_run import CONFIGURATION, read_result
-from zopog_ref.app.saved_values import check
-from zopog_ref.app.tune_options import check_numbers
-from zopog_ref.app.tune_result import table as result_table
-from zopog_ref.app.tune_task import task_of
+from zopog_ref.app.run.config import preset_of
+from zopog_ref.app.run.curve import as_line
+from zopog_ref.app.run.experiment import method_of
+from zopog_ref.app.run.folder import read_json
+from zopog_ref.app.run.presets import PRESETS
+from zopog_ref.app.run.saved_run import CONFIGURATION, read_result
+from zopog_ref.app.run.saved_values import check
+from zopog_ref.app.tune.options import check_numbers
+from zopog_ref.app.tune.result import table as result_table
+from zopog_ref.app.tune.served import remote_settings
+from zopog_ref.app.tune.task import task_of
 from zopog_ref.methods import MissingPackage
 from zopog_ref.search import Record
 
@@ -52,10 +53,12 @@ def comparisons(scratch: Path) -> list[Target]:
     changed = {f"{first}result.json": mutated_json, f"{first}config.json": mutated_json, f"{first}curve.jsonl": mutated_lines,
                f"{first}predictions.safetensors": mutated_tensors, f"{first}checkpoint.safetensors": mutated_tensors,
                f"{other}result.json": _mutated_texts, f"{other}curve.jsonl": mutated_lines}  # fmt: skip
-    alone = {name: runs["zo-pog"][name] for name in ("config.json", "result.json")} | {"prompt/prompt.safetensors": prompt_bytes(scratch, 3)}
+    alone = {name: runs["zo-pog"][name] for name in ("config.json", "result.json")} | {
+        "prompt/prompt.safetensors": prompt_bytes(scratch, 3)
+    }
     return [
         Target("comparison", files, changed, _compare, (InputError, TensorFileError), 0.3,
-               own=Path(compare_page.__file__).parent),
+               own=Path(compare_page.__file__).parents[1] / "report"),
         Target("going on with a run", alone, {"config.json": mutated_json, "result.json": mutated_json}, _go_on,
                (InputError, TaskError, PromptError, MissingPackage), own=EMBEDDED_TASKS),
     ]  # fmt: skip
@@ -82,7 +85,13 @@ def _run(scratch: Path, name: str) -> dict[str, bytes]:
     }  # fmt: skip
     curve = [Record(step, 8 * step, 32 * step, 100 * step, 0.5, 0.7, {"loss": 0.6}) for step in (1, 2)]
     p = np.array([[0.9, 0.1], [0.4, 0.6], [0.5, 0.5], [0.2, 0.8]])
-    kept = {"rows": np.arange(4), "labels": np.array([0, 1, 0, 1]), "per_prompt": np.stack([p, p[::-1]]), "weights": np.array([0.75, 0.25]), "manual": p}
+    kept = {
+        "rows": np.arange(4),
+        "labels": np.array([0, 1, 0, 1]),
+        "per_prompt": np.stack([p, p[::-1]]),
+        "weights": np.array([0.75, 0.25]),
+        "manual": p,
+    }
     state = {"state.alpha" if name == "zo-pog" else "state.p": np.full((2, 5), 0.2), "state.step": np.array(2)}
     return {
         "config.json": as_json(_config(name)), "result.json": as_json(result), "curve.jsonl": b"".join(as_line(r).encode() + b"\n" for r in curve),
@@ -91,7 +100,16 @@ def _run(scratch: Path, name: str) -> dict[str, bytes]:
 
 
 def _mutated_texts(rng: random.Random, content: bytes) -> bytes:
-    hostile = ("<script>alert(1)</script>", '"><img src=x onerror=y>', "</style>", "&lt;", "'", "\0", "\u2028", "--></title>")
+    hostile = (
+        "<script>alert(1)</script>",
+        '"><img src=x onerror=y>',
+        "</style>",
+        "&lt;",
+        "'",
+        "\0",
+        "\u2028",
+        "--></title>",
+    )
     return content.replace(b'"budget"', as_json(rng.choice(hostile))).replace(b'"text"', as_json(rng.choice(WORDS)))
 
 
@@ -116,7 +134,9 @@ def _compare(folder: Path) -> None:
         assert accuracy(cell)
     check_started(plan)
     compare_results.versions = lambda: {"python": "3"}  # which reads what is installed
-    found = compare_results.document(plan, {plan.cells()[0]: "<script>"}, lambda i: WORDS[i] if i < len(WORDS) else None)
+    found = compare_results.document(
+        plan, {plan.cells()[0]: "<script>"}, lambda i: WORDS[i] if i < len(WORDS) else None
+    )
     json.dumps(found, allow_nan=False)  # as compare.json is written
     assert table(found)
     html = compare_page.page(found)

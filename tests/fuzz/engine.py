@@ -48,7 +48,9 @@ class Watch:
             return
         if event in _FORBIDDEN:
             self.seen.append(f"{event} {arguments!r:.200}")
-        elif event in _WATCHED and not (event == "open" and arguments[1] == "r" and str(arguments[0]).startswith(self.own)):
+        elif event in _WATCHED and not (
+            event == "open" and arguments[1] == "r" and str(arguments[0]).startswith(self.own)
+        ):
             paths = arguments[:2] if event in ("os.rename", "os.link", "os.symlink") else arguments[:1]
             if event == "os.symlink":  # which leads on from where it stands
                 paths = os.path.join(os.path.dirname(paths[1]), paths[0]), paths[1]

@@ -13,8 +13,8 @@ from typing import Any
 from tests.fuzz.model_files import CONFIGS
 from tests.fuzz.mutation import mutated_json
 from tests.fuzz.target import Target, as_json
+from zopog_models.checkpoints.hub import fetch
 from zopog_models.families import CheckpointError
-from zopog_models.hub import fetch
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NAMES = ("config.json", "tokenizer.json", "1_Pooling/config.json", "model.safetensors")
@@ -38,12 +38,16 @@ def _http() -> Any:
     names = [name for name in ("huggingface_hub", "httpx2", "httpx") if importlib.util.find_spec(name)]
     if names[:1] != ["huggingface_hub"] or len(names) < 2:
         return None
-    return importlib.import_module(names[1]) if hasattr(importlib.import_module(names[0]), "set_client_factory") else None
+    return (
+        importlib.import_module(names[1]) if hasattr(importlib.import_module(names[0]), "set_client_factory") else None
+    )
 
 
 def _mutated_about(rng: random.Random, content: bytes) -> bytes:
     if rng.random() < 0.3:
-        return content.replace(COMMIT.encode(), rng.choice((b"../../../../x", b"..", b"x/y", b"", COMMIT[:7].encode(), b"F" * 40)))
+        return content.replace(
+            COMMIT.encode(), rng.choice((b"../../../../x", b"..", b"x/y", b"", COMMIT[:7].encode(), b"F" * 40))
+        )
     return mutated_json(rng, content)
 
 

@@ -10,14 +10,14 @@ import numpy as np
 
 from tests.fuzz.mutation import mutated_json, mutated_tensors
 from tests.fuzz.target import Target, as_json, tensor_bytes
-from zopog_models.checked_tokenizer import CheckedTokenizer
-from zopog_models.checkpoint import load_checkpoint
+from zopog_models.checkpoints.checked_tokenizer import CheckedTokenizer
+from zopog_models.checkpoints.checkpoint import load_checkpoint
+from zopog_models.checkpoints.tokenizer import beginning_id, open_tokenizer
+from zopog_models.checkpoints.weights import read_weights, weights_sha256
 from zopog_models.families import CheckpointError, Config, family_of
 from zopog_models.families.sentence import max_length_of, pooling_of
-from zopog_models.json_file import read_object
-from zopog_models.tensor_file import TensorFileError, read_metadata, read_tensors
-from zopog_models.tokenizer import beginning_id, open_tokenizer
-from zopog_models.weights import read_weights, weights_sha256
+from zopog_models.files.json_file import read_object
+from zopog_models.files.tensor_file import TensorFileError, read_metadata, read_tensors
 
 
 def model_files(scratch: Path) -> list[Target]:

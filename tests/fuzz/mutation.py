@@ -103,7 +103,19 @@ HEADERS = [b"Transfer-Encoding: chunked", b"Content-Encoding: gzip", b"Content-E
            b"Inference-Header-Content-Length: 9", b"Inference-Header-Content-Length: -1", b"Location: http://example.org/",
            b"Retry-After: 1e9", b"Retry-After: Wed, 99 Oct 99999 07:28:00 GMT", b"Retry-After: -1", b"X: " + b"x" * 70_000,
            b"Connection: close", b"no colon here", b"Set-Cookie: \xff\xfe=\x01", b"ETag: \"../../x\"", b" folded"]  # fmt: skip
-STATUS = [b"200 OK", b"200", b"204 No Content", b"100 Continue", b"302 Found", b"401 No", b"429 Slow", b"503 Later", b"999 x", b"abc", b""]
+STATUS = [
+    b"200 OK",
+    b"200",
+    b"204 No Content",
+    b"100 Continue",
+    b"302 Found",
+    b"401 No",
+    b"429 Slow",
+    b"503 Later",
+    b"999 x",
+    b"abc",
+    b"",
+]
 
 
 def http_answer(body: bytes, *headers: bytes) -> bytes:
@@ -150,7 +162,9 @@ def mutated_tensors(rng: random.Random, content: bytes, setting: str = "") -> by
     header, data = content[8 : 8 + length], content[8 + length :]
     if setting and rng.random() < 0.6:
         parsed = json.loads(header)
-        parsed["__metadata__"][setting] = mutated_json(rng, parsed["__metadata__"][setting].encode()).decode("utf-8", "replace")
+        parsed["__metadata__"][setting] = mutated_json(rng, parsed["__metadata__"][setting].encode()).decode(
+            "utf-8", "replace"
+        )
         header = json.dumps(parsed).encode()
     else:
         header = mutated_json(rng, header)

@@ -11,13 +11,13 @@ from tests.fuzz.model_files import CONFIGS, model_folder
 from tests.fuzz.mutation import mutated_json, mutated_lines, mutated_tensors
 from tests.fuzz.target import Target
 from tests.fuzz.task_files import LINES, ROWS, prompt_bytes
-from zopog_models.bundle import PromptError, PromptMismatch, load_prompt, predict
-from zopog_models.encoding import encode
 from zopog_models.families import CheckpointError
-from zopog_models.runtime import FrozenModel, load_model
-from zopog_models.template import TaskError, make_task
-from zopog_models.tensor_file import TensorFileError
-from zopog_models.vocabulary import VocabularyError, pmi_candidates
+from zopog_models.files.tensor_file import TensorFileError
+from zopog_models.frozen.model import FrozenModel, load_model
+from zopog_models.prompts.bundle import PromptError, PromptMismatch, load_prompt, predict
+from zopog_models.tasks.encoding import encode
+from zopog_models.tasks.template import TaskError, make_task
+from zopog_models.tasks.vocabulary import VocabularyError, pmi_candidates
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.predict import _lines, _rows
 
@@ -80,5 +80,7 @@ def _read_texts(folder: Path) -> None:
     for row, position in zip(encoded.ids, encoded.answer_position):
         assert 0 < len(row) <= model.max_positions - 3
         assert row[position] == model.mask_id
-        assert np.count_nonzero(np.isin(row, list(model.special_ids - {0}))) == 3  # [CLS], [MASK], [SEP]: none of a text's
-    pmi_candidates([text for text, in texts], model, 1)
+        assert (
+            np.count_nonzero(np.isin(row, list(model.special_ids - {0}))) == 3
+        )  # [CLS], [MASK], [SEP]: none of a text's
+    pmi_candidates([text for (text,) in texts], model, 1)

@@ -17,14 +17,14 @@ import urllib3
 from tests.fuzz.model_files import CONFIGS, TOKENIZERS
 from tests.fuzz.mutation import http_answer, mutated_http, mutated_inference, mutated_json, mutated_lines
 from tests.fuzz.target import Target, as_json
-from zopog_models.checkpoint import CheckpointError
-from zopog_models.completions import CompletionsModel
-from zopog_models.inference_protocol import encode_request
-from zopog_models.remote import RemoteModel, ServedModel
-from zopog_models.request_log import RequestLog
-from zopog_models.transport import ServiceError, Transport, Wire
+from zopog_models.checkpoints.checkpoint import CheckpointError
+from zopog_models.served.completions import CompletionsModel
+from zopog_models.served.inference_protocol import encode_request
+from zopog_models.served.kserve import RemoteModel, ServedModel
+from zopog_models.served.request_log import RequestLog
+from zopog_models.served.transport import ServiceError, Transport, Wire
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.remote import keep_requests
+from zopog_ref.app.tune.served import keep_requests
 
 URL = "http://localhost/v2/models/m"
 _TENSORS = {"text_ids": "INT64", "attention_mask": "INT64", "answer_position": "INT64", "prompt_ids": "INT64",
@@ -33,7 +33,11 @@ METADATA = {"name": "m", "versions": ["1"], "platform": "onnxruntime",
             "inputs": [{"name": n, "datatype": t, "shape": [-1, -1, 8] if n == "prompt_offset" else [-1, -1]} for n, t in _TENSORS.items()],
             "outputs": [{"name": "logits", "datatype": "FP32", "shape": [-1, -1]}],
             "parameters": {"sha256": "0" * 64, "embedding_std": 0.2, "injection": "word_embedding"}}  # fmt: skip
-LOGITS = {"model_name": "m", "id": "", "outputs": [{"name": "logits", "datatype": "FP32", "shape": [2, 2], "data": [0.5, -1.0, 2.0, 3.0]}]}
+LOGITS = {
+    "model_name": "m",
+    "id": "",
+    "outputs": [{"name": "logits", "datatype": "FP32", "shape": [2, 2], "data": [0.5, -1.0, 2.0, 3.0]}],
+}
 _RAW = {"id": None, "outputs": [{"name": "x", "datatype": "FP32", "shape": [1], "parameters": {"binary_data_size": 4}},
         {"name": "logits", "datatype": "FP32", "shape": [2, 2], "parameters": {"binary_data_size": 16}}]}  # fmt: skip
 CHOICES = {"choices": [
@@ -125,7 +129,7 @@ WIRE = Wire(retries=1, concurrency=1, max_bytes=1 << 22)
 
 def _opened(cls: type[Any], url: str, folder: Path, **options: Any) -> Any:
     """A model whose server answers from a folder's files."""
-    import zopog_models.remote as remote
+    import zopog_models.served.kserve as remote
 
     _Connection.folder, before = folder, remote.Transport
     remote.Transport = _Patient  # type: ignore[misc]
@@ -166,7 +170,9 @@ def _ask(binary: bool) -> Any:
         model = _model(RemoteModel, URL, "bert", encoding="binary" if binary else "json")
         _fresh(model, folder)
         texts, ones = [np.array([1, 5, 3, 2])] * 2, np.ones((1, 1), np.int64)
-        found = model.logits(texts, np.array([2, 2]), ones, np.zeros((1, 1, 8), np.float32), np.array([0, 0]), np.array([5, 6]))
+        found = model.logits(
+            texts, np.array([2, 2]), ones, np.zeros((1, 1, 8), np.float32), np.array([0, 0]), np.array([5, 6])
+        )
         assert found.shape == (2, 2)
         assert np.isfinite(found).all()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from zopog_models.tensor_file import write_tensors
+from zopog_models.files.tensor_file import write_tensors
 
 Mutate = Callable[[random.Random, bytes], bytes]
 

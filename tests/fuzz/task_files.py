@@ -8,14 +8,14 @@ import numpy as np
 
 from tests.fuzz.mutation import mutated, mutated_lines, mutated_tensors
 from tests.fuzz.target import Target, tensor_bytes
-from zopog_models.bundle import Prompt, PromptError, load_prompt, save_prompt
-from zopog_models.published_tasks import FOLDER, load_published
-from zopog_models.task import load_task, read_rows
-from zopog_models.template import TaskError, make_task
-from zopog_models.tensor_file import read_metadata, read_tensors
+from zopog_models.files.tensor_file import read_metadata, read_tensors
+from zopog_models.prompts.bundle import Prompt, PromptError, load_prompt, save_prompt
+from zopog_models.tasks.published_tasks import FOLDER, load_published
+from zopog_models.tasks.task_files import load_task, read_rows
+from zopog_models.tasks.template import TaskError, make_task
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.predict import _lines, _rows
-from zopog_ref.app.predictions import load_predictions
+from zopog_ref.app.run.predictions import load_predictions
 
 ROWS = make_task("{text} . {mask} .", {"0": "bad", "1": "good"})
 

@@ -27,7 +27,16 @@ BATCH_SECONDS = 2.0
 STUCK = 3  # times what one input may take: it is inside a library, or Python had ended it
 IDLE = 300.0  # seconds without any processor time: it waits for something that does not come
 _WARMING = -1
-_CODINGS = ("utf_8_sig", "utf_16", "utf_16_be", "utf_16_le", "utf_32", "utf_32_be", "utf_32_le", "idna")  # of JSON, of URLs
+_CODINGS = (
+    "utf_8_sig",
+    "utf_16",
+    "utf_16_be",
+    "utf_16_le",
+    "utf_32",
+    "utf_32_be",
+    "utf_32_le",
+    "idna",
+)  # of JSON, of URLs
 
 
 def serve(make: Make, scratch: str, seconds_each: float, warm_up: int, asked: Connection, current: Any) -> None:

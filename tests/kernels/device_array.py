@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from .host_device import HostDevice
+from tests.kernels.host_device import HostDevice
 
 
 class DeviceArray(NDArrayOperatorsMixin):

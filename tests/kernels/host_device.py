@@ -17,9 +17,26 @@ from zopog_kernels.device import typed
 from zopog_kernels.source import _KERNEL, kernels, module_source
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
-FLAGS = ("-std=c++17", "-O2", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC", "-x", "c++", "-Wall", "-Wextra")
+FLAGS = (
+    "-std=c++17",
+    "-O2",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-shared",
+    "-fPIC",
+    "-x",
+    "c++",
+    "-Wall",
+    "-Wextra",
+)
 ORDERS = {"ascending": 0, "descending": 1, "scattered": 2}
-_TYPES = {"uint64": ctypes.c_uint64, "uint32": ctypes.c_uint32, "int64": ctypes.c_int64, "int": ctypes.c_int32, "double": ctypes.c_double}
+_TYPES = {
+    "uint64": ctypes.c_uint64,
+    "uint32": ctypes.c_uint32,
+    "int64": ctypes.c_int64,
+    "int": ctypes.c_int32,
+    "double": ctypes.c_double,
+}
 
 _MARGIN, _UNTOUCHED = 8192, 0xA5  # bytes
 
@@ -125,7 +142,9 @@ def _c_value(argument: Any, kind: str) -> Any:
         return _TYPES[kind](argument.item())
     if isinstance(argument, np.uint64):
         return ctypes.c_void_p(None)
-    expected = {"double": "float64", "float": "float32", "half_bits": "float16"}.get(kind.split()[-1].rstrip("*"), kind.split()[-1].rstrip("*"))
+    expected = {"double": "float64", "float": "float32", "half_bits": "float16"}.get(
+        kind.split()[-1].rstrip("*"), kind.split()[-1].rstrip("*")
+    )
     assert argument.dtype == expected, (argument.dtype, kind)
     assert argument.flags.c_contiguous
     return ctypes.c_void_p(argument.ctypes.data)

@@ -78,7 +78,12 @@ def check_far_elements(backend: KernelBackend) -> None:
     library = backend.device.library  # type: ignore[attr-defined]
     for key in KEYS:
         for first in [5, (1 << 34) - 2, (1 << 34) + 1, (1 << 61) + 3, 12_345_678_901_234]:
-            address = (ctypes.c_uint64(key[0]), ctypes.c_uint32(key[1]), ctypes.c_uint32(key[2]), ctypes.c_uint64(first))
+            address = (
+                ctypes.c_uint64(key[0]),
+                ctypes.c_uint32(key[1]),
+                ctypes.c_uint32(key[2]),
+                ctypes.c_uint64(first),
+            )
             floats, integers = np.empty(4, np.float32), np.empty(4, np.uint32)
             library.far_normals(*address, ctypes.c_void_p(floats.ctypes.data))
             library.far_words(*address, ctypes.c_void_p(integers.ctypes.data))
@@ -109,7 +114,9 @@ def gradient_in_order(slope: np.ndarray, u: np.ndarray, chunk: int) -> np.ndarra
     return total / len(u)
 
 
-def check_gradient(backend: KernelBackend, shapes: Iterable[tuple[int, ...]] = (*SHAPES, (4, 13, 22), (101, 8))) -> None:
+def check_gradient(
+    backend: KernelBackend, shapes: Iterable[tuple[int, ...]] = (*SHAPES, (4, 13, 22), (101, 8))
+) -> None:
     for key in KEYS[:2]:
         for shape in shapes:
             plus, minus = uniform(5, 6, 7, shape[:-1]), uniform(8, 9, 10, shape[:-1])
@@ -122,7 +129,10 @@ def check_gradient(backend: KernelBackend, shapes: Iterable[tuple[int, ...]] = (
             close(given, two_point_gradient(plus, minus, u, 0.03), allowed)
 
 
-def check_probabilities(backend: KernelBackend, shapes: Iterable[tuple[int, ...]] = ((1, 1), (3, 2), (2, 127), (2, 128), (3, 129), (5, 200), (4, 2, 7))) -> None:
+def check_probabilities(
+    backend: KernelBackend,
+    shapes: Iterable[tuple[int, ...]] = ((1, 1), (3, 2), (2, 127), (2, 128), (3, 129), (5, 200), (4, 2, 7)),
+) -> None:
     """p within a rounding of each operation: (16 + 4 largest |exponent| / tau) eps relative, the sum to N eps."""
     for shape in shapes:
         alpha = uniform(11, 0, 0, shape[-2:]) + 1e-3
@@ -131,12 +141,17 @@ def check_probabilities(backend: KernelBackend, shapes: Iterable[tuple[int, ...]
                 if not noise and len(shape) == 3:
                     continue
                 expected = probabilities(alpha, tau, gumbel(*key, shape) if noise else None)
-                given = backend.to_numpy(backend.probabilities(alpha, tau, backend.gumbel(*key, shape) if noise else None))
+                given = backend.to_numpy(
+                    backend.probabilities(alpha, tau, backend.gumbel(*key, shape) if noise else None)
+                )
                 close(given, expected, (64 + 80 / tau) * EPSILON * expected)
                 close(given.sum(axis=-1), np.ones(shape[:-1]), shape[-1] * EPSILON)
 
 
-def check_sample(backend: KernelBackend, sizes: Iterable[tuple[int, int, int]] = ((1, 1, 1), (20, 1, 2), (7, 3, 5), (129, 4, 31), (20, 50, 200))) -> None:
+def check_sample(
+    backend: KernelBackend,
+    sizes: Iterable[tuple[int, int, int]] = ((1, 1, 1), (20, 1, 2), (7, 3, 5), (129, 4, 31), (20, 50, 200)),
+) -> None:
     """The same indices as NumPy for the same p: rows that do not sum to 1, and zeros, among them."""
     for samples, n, n_candidates in sizes:
         for key in KEYS:
@@ -164,7 +179,9 @@ def check_sample_ties(backend: KernelBackend) -> None:
     assert (backend.to_numpy(backend.sample(broken, backend.uniform(*key, (4, 2)))) < 3).all()  # stays inside the table
 
 
-def check_policy_gradient(backend: KernelBackend, sizes: Iterable[tuple[int, int, int]] = ((2, 1, 1), (4, 1, 2), (8, 3, 5), (20, 50, 200))) -> None:
+def check_policy_gradient(
+    backend: KernelBackend, sizes: Iterable[tuple[int, int, int]] = ((2, 1, 1), (4, 1, 2), (8, 3, 5), (20, 50, 200))
+) -> None:
     for samples, n, n_candidates in sizes:
         alpha = uniform(14, 0, 0, (n, n_candidates)) + 0.01
         tokens = (uniform(15, 0, 0, (samples, n)) * n_candidates).astype(np.int64)
@@ -183,7 +200,10 @@ def check_policy_gradient(backend: KernelBackend, sizes: Iterable[tuple[int, int
             same_bits(backend.to_numpy(moved), np.maximum(alpha - 0.3 * expected, 0.02))
 
 
-def check_losses(backend: KernelBackend, sizes: Iterable[tuple[int, int, int]] = ((1, 1, 1), (3, 1, 2), (2, 5, 3), (4, 33, 6), (1, 7, 40))) -> None:
+def check_losses(
+    backend: KernelBackend,
+    sizes: Iterable[tuple[int, int, int]] = ((1, 1, 1), (3, 1, 2), (2, 5, 3), (4, 33, 6), (1, 7, 40)),
+) -> None:
     for k, batch, classes in sizes:
         logits = normal(17, 0, 0, (k, batch, classes)) * np.float32(5)
         labels = (uniform(18, 0, 0, (batch,)) * classes).astype(np.int64)

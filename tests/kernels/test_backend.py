@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from tests.core import toy
+from tests.kernels.device_array import DeviceArray, StrictDevice
+from tests.kernels.host_device import HostDevice, needs_compiler
 from zopog_kernels import BackendUnavailable, DeviceObjective, HostObjective, KernelBackend, cupy_backend
 from zopog_kernels.source import FILES, module_source
 from zopog_ref import FunctionObjective, Ledger, ModelObjective, Settings, ZOPoG, run
 from zopog_ref.search import _to_arrays
-
-from .device_array import DeviceArray, StrictDevice
-from .host_device import HostDevice, needs_compiler
 
 MODES = [(g, d) for g in ("per_sample", "per_step", "none") for d in ("per_example", "shared")]
 ROOT = Path(__file__).parents[2]
@@ -95,7 +94,12 @@ def test_directions_are_never_stored() -> None:
 
 def test_a_loss_that_is_not_finite_stops_the_step() -> None:
     _, method, backend = methods()
-    broken = DeviceObjective(lambda t, z, e: DeviceArray(np.full((len(t), len(e), 2), np.nan, np.float32)), np.zeros(toy.ROWS, int), Ledger(100), backend)
+    broken = DeviceObjective(
+        lambda t, z, e: DeviceArray(np.full((len(t), len(e), 2), np.nan, np.float32)),
+        np.zeros(toy.ROWS, int),
+        Ledger(100),
+        backend,
+    )
     with pytest.raises(FloatingPointError, match="step 0"):
         method.step(method.init(), broken, np.arange(4))
 
@@ -113,9 +117,19 @@ def test_a_run_is_saved_and_resumed_bit_for_bit() -> None:
 
     whole = run(method, HostObjective(toy.objective(320), backend), rows=toy.ROWS, batch_size=4, dev=toy.dev)
     stops = iter([False, False, False, True])
-    part = run(method, HostObjective(toy.objective(320), backend), rows=toy.ROWS, batch_size=4, dev=toy.dev, store=Store(), should_stop=lambda: next(stops))
+    part = run(
+        method,
+        HostObjective(toy.objective(320), backend),
+        rows=toy.ROWS,
+        batch_size=4,
+        dev=toy.dev,
+        store=Store(),
+        should_stop=lambda: next(stops),
+    )
     assert part.stop_reason == "interrupted"
-    again = run(method, HostObjective(toy.objective(320), backend), rows=toy.ROWS, batch_size=4, dev=toy.dev, store=Store())
+    again = run(
+        method, HostObjective(toy.objective(320), backend), rows=toy.ROWS, batch_size=4, dev=toy.dev, store=Store()
+    )
     assert len(again.curve) == len(whole.curve) == 8
     for name, value in _to_arrays(whole.state, None, None).items():
         assert value.tobytes() == _to_arrays(again.state, None, None)[name].tobytes()
@@ -210,6 +224,8 @@ def test_function_objectives_work_through_the_adapter() -> None:
     needs_compiler()
     backend = KernelBackend(StrictDevice())
     objective = HostObjective(FunctionObjective(toy.losses, Ledger(5)), backend)
-    losses = objective.losses(DeviceArray(np.zeros((2, toy.N_POSITIONS), np.int64)), DeviceArray(np.zeros((2, toy.DIM))), np.arange(3))
+    losses = objective.losses(
+        DeviceArray(np.zeros((2, toy.N_POSITIONS), np.int64)), DeviceArray(np.zeros((2, toy.DIM))), np.arange(3)
+    )
     assert losses.shape == (2, 3)
     assert objective.ledger.left == 3

@@ -11,11 +11,10 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
+from tests.kernels.host_device import FLAGS, HostDevice, compiled, needs_compiler
+from tests.kernels.test_compilers import nvcc
 from zopog_kernels import KernelBackend
-from zopog_ref.app.random_model import Shape
-
-from .host_device import FLAGS, HostDevice, compiled, needs_compiler
-from .test_compilers import nvcc
+from zopog_ref.app.bench.random_model import Shape
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kernels.py"
 
@@ -37,7 +36,14 @@ class HostModule:
     def get_function(self, name: str):
         def launch(grid, block, given):
             seed, threads, out = given
-            getattr(self.library, f"host_{name}")(ctypes.c_uint32(grid[0]), ctypes.c_uint32(1), 0, ctypes.c_uint64(seed), ctypes.c_int64(threads), ctypes.c_void_p(out.ctypes.data))
+            getattr(self.library, f"host_{name}")(
+                ctypes.c_uint32(grid[0]),
+                ctypes.c_uint32(1),
+                0,
+                ctypes.c_uint64(seed),
+                ctypes.c_int64(threads),
+                ctypes.c_void_p(out.ctypes.data),
+            )
 
         return launch
 
@@ -49,7 +55,9 @@ def host_cupy() -> SimpleNamespace:
     properties = {"name": b"no GPU", "multiProcessorCount": 0}
     runtime = SimpleNamespace(getDeviceProperties=lambda device: properties, driverGetVersion=lambda: 0)
     shown = {name: getattr(np, name) for name in names}
-    return SimpleNamespace(**shown, random=random, RawModule=HostModule, __version__="0", cuda=SimpleNamespace(runtime=runtime))
+    return SimpleNamespace(
+        **shown, random=random, RawModule=HostModule, __version__="0", cuda=SimpleNamespace(runtime=runtime)
+    )
 
 
 def test_every_measurement_runs(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,5 +102,9 @@ def test_without_a_gpu_it_says_so(script: ModuleType, monkeypatch: pytest.Monkey
 
 
 def test_the_floor_kernels_compile(script: ModuleType, tmp_path: Path) -> None:
-    nvcc(tmp_path / "floors.ptx", [*script.OPTIONS, "-ptx", "-arch=compute_90"], script.module_source() + script.FLOOR_KERNELS)
+    nvcc(
+        tmp_path / "floors.ptx",
+        [*script.OPTIONS, "-ptx", "-arch=compute_90"],
+        script.module_source() + script.FLOOR_KERNELS,
+    )
     assert "bench_normals" in (tmp_path / "floors.ptx").read_text()

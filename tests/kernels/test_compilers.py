@@ -1,6 +1,6 @@
 """What the CUDA compilers make of the kernels: every architecture, no contraction, no spills. Skipped without nvcc.
 
-    python -m tests.kernels.test_compilers         rewrites the resource table of docs/kernels.md
+python -m tests.kernels.test_compilers         rewrites the resource table of docs/kernels.md
 """
 
 import re
@@ -52,7 +52,9 @@ def contracted(ptx: str) -> set[str]:
     return found
 
 
-Resources = dict[str, dict[str, tuple[int, int, int]]]  # kernel -> architecture -> registers, spilled bytes, shared bytes
+Resources = dict[
+    str, dict[str, tuple[int, int, int]]
+]  # kernel -> architecture -> registers, spilled bytes, shared bytes
 
 
 def resources(report: str) -> Resources:
@@ -123,7 +125,9 @@ def test_contraction_is_seen(tmp_path: Path) -> None:
     """The twin: with nvcc's default the same kernels do contract."""
     without = [option for option in OPTIONS if option not in EXACT]
     nvcc(tmp_path / "kernels.ptx", [*without, "-ptx", "-arch=compute_90"])
-    assert {"zopog_normal", "zopog_perturb_float32", "zopog_gradient_partial"} <= contracted((tmp_path / "kernels.ptx").read_text("utf-8"))
+    assert {"zopog_normal", "zopog_perturb_float32", "zopog_gradient_partial"} <= contracted(
+        (tmp_path / "kernels.ptx").read_text("utf-8")
+    )
 
 
 def test_nvrtc_compiles_what_cupy_will_give_it() -> None:

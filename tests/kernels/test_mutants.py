@@ -4,11 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.kernels import parity
+from tests.kernels.host_device import FLAGS, HostDevice, needs_compiler
 from zopog_kernels import KernelBackend
 from zopog_kernels.source import module_source
-
-from . import parity
-from .host_device import FLAGS, HostDevice, needs_compiler
 
 FAST = tuple("-O1" if flag == "-O2" else flag for flag in FLAGS if not flag.startswith("-W"))
 

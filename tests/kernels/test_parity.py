@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.kernels import parity
+from tests.kernels.host_device import FLAGS, ORDERS, HostDevice, compiled, needs_compiler
 from zopog_kernels import KernelBackend
 from zopog_kernels import backend as backend_module
 from zopog_kernels.source import module_source
 from zopog_ref.randomness import Purpose, normal, uniform
 from zopog_ref.zeroth_order import perturb
-
-from . import parity
-from .host_device import FLAGS, ORDERS, HostDevice, compiled, needs_compiler
 
 
 @pytest.fixture(scope="module", autouse=True)

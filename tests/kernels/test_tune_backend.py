@@ -8,11 +8,10 @@ import pytest
 
 import zopog_kernels
 from tests.app.conftest import SMALL, Run, small_task, zopog  # noqa: F401  fixtures
+from tests.kernels.device_array import DeviceArray, StrictDevice
+from tests.kernels.host_device import needs_compiler
 from zopog_kernels import KernelBackend
-from zopog_ref.app import run_folder
-
-from .device_array import DeviceArray, StrictDevice
-from .host_device import needs_compiler
+from zopog_ref.app.run import folder as run_folder
 
 
 def curves(*folders: Path) -> list[list[dict]]:
@@ -23,7 +22,9 @@ def same_curve(folders: tuple[Path, Path], least: int, rel: float) -> None:
     one, other = curves(*folders)
     assert len(one) == len(other) > least
     for there, here in zip(one, other):
-        assert [here[name] for name in ("step", "calls", "sequences", "tokens")] == [there[name] for name in ("step", "calls", "sequences", "tokens")]
+        assert [here[name] for name in ("step", "calls", "sequences", "tokens")] == [
+            there[name] for name in ("step", "calls", "sequences", "tokens")
+        ]
         assert here["diagnostics"]["loss"] == pytest.approx(there["diagnostics"]["loss"], rel=rel)
 
 
@@ -37,14 +38,20 @@ class Counted:
     def patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(zopog_kernels, "cupy_backend", lambda: KernelBackend(self.device))
         sound = run_folder.RunFolder.save
-        monkeypatch.setattr(run_folder.RunFolder, "save", lambda *given: (sound(*given), self.ends.append((DeviceArray.waits, self.device.uploads)))[0])
+        monkeypatch.setattr(
+            run_folder.RunFolder,
+            "save",
+            lambda *given: (sound(*given), self.ends.append((DeviceArray.waits, self.device.uploads)))[0],
+        )
 
     @property
     def each(self) -> list[tuple[int, int]]:
         return [(b[0] - a[0], b[1] - a[1]) for a, b in zip(self.ends, self.ends[1:])]
 
 
-def test_a_run_on_the_kernels_with_the_model_bound(zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_run_on_the_kernels_with_the_model_bound(
+    zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The whole command with arrays that refuse implicit copies: the run of the NumPy backend to float32 accuracy."""
     needs_compiler()
     common = ("tune", "--task", small_task, *SMALL)
@@ -67,7 +74,9 @@ def test_a_run_on_the_kernels_with_the_model_bound(zopog: Run, small_task: Path,
     assert "--backend: fixed when the run was started" in errors
 
 
-def test_a_model_elsewhere_is_read_through_the_host(zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_model_elsewhere_is_read_through_the_host(
+    zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The model on the CPU, the mathematics on a GPU: said, and the same run again."""
     needs_compiler()
     common = ("tune", "--task", small_task, *SMALL, "--backend", "cupy", "--budget", "48")
@@ -84,12 +93,27 @@ def test_a_model_elsewhere_is_read_through_the_host(zopog: Run, small_task: Path
 
 
 @pytest.mark.parametrize("settings", ["embedded", "paper"])  # the unbiased score and the official one, with AdamW
-def test_bdpl_on_the_kernels(settings: str, zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_bdpl_on_the_kernels(
+    settings: str, zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One wait a step, checkpoint included: p is the host's, and comes over in each step."""
     needs_compiler()
     small = [given for given in SMALL if given not in ("--policy-samples", "--direction-pairs", "2")]
     small.remove("4")
-    common = ("tune", "--task", small_task, "--method", "bdpl", "--settings", settings, "--samples", "4", *small, "--budget", "48")
+    common = (
+        "tune",
+        "--task",
+        small_task,
+        "--method",
+        "bdpl",
+        "--settings",
+        settings,
+        "--samples",
+        "4",
+        *small,
+        "--budget",
+        "48",
+    )
     assert zopog(*common, "--out", tmp_path / "numpy")[0] == 0
     counted = Counted()
     counted.patch(monkeypatch)
@@ -100,7 +124,9 @@ def test_bdpl_on_the_kernels(settings: str, zopog: Run, small_task: Path, tmp_pa
     assert {uploads for _, uploads in counted.each} == {4}  # p, z = 0, the mini-batch's rows and labels
 
 
-def test_without_cupy_the_command_says_what_to_install(zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_without_cupy_the_command_says_what_to_install(
+    zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     code, _, errors = zopog("tune", "--task", small_task, *SMALL, "--backend", "cupy", "--out", tmp_path / "run")
     assert code == 2
@@ -108,7 +134,9 @@ def test_without_cupy_the_command_says_what_to_install(zopog: Run, small_task: P
     assert not (tmp_path / "run").exists()
 
 
-def test_a_method_without_kernels_says_so(zopog: Run, small_task: Path, tmp_path: Path) -> None:  # noqa: F811
-    code, _, errors = zopog("tune", "--task", small_task, "--method", "bbt", "--backend", "cupy", "--out", tmp_path / "run")
+def test_a_method_without_kernels_says_so(zopog: Run, small_task: Path, tmp_path: Path) -> None:
+    code, _, errors = zopog(
+        "tune", "--task", small_task, "--method", "bbt", "--backend", "cupy", "--out", tmp_path / "run"
+    )
     assert code == 2
     assert "BBT runs in NumPy only; zo-pog and bdpl have kernels" in errors

@@ -118,12 +118,12 @@ def test_settings_that_cannot_be(change: dict) -> None:
 
 def test_a_decoder_is_refused_before_the_first_call(tmp_path: Path) -> None:
     pytest.importorskip("cma", reason="the evolution strategy is in the methods extra")
-    models = pytest.importorskip("zopog_models.runtime", reason="the model needs the extra cpu")
+    models = pytest.importorskip("zopog_models.frozen.model", reason="the model needs the extra cpu")
     from tests.models.tiny_decoders import write_decoder
-    from zopog_models.task import load_task
+    from zopog_models.tasks.task_files import load_task
     from zopog_ref.app.errors import InputError
-    from zopog_ref.app.experiment import prepare
-    from zopog_ref.app.presets import PRESETS
+    from zopog_ref.app.run.experiment import prepare
+    from zopog_ref.app.run.presets import PRESETS
 
     model = models.load_model(write_decoder(tmp_path / "tiny", "gpt2"), threads=1)
     with pytest.raises(

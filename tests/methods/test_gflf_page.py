@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-presets = pytest.importorskip("zopog_ref.app.presets")
+presets = pytest.importorskip("zopog_ref.app.run.presets")
 TEXT = (Path(__file__).parents[2] / "docs" / "gflf.md").read_text("utf-8").partition("## Settings")[2]
 
 

@@ -166,10 +166,10 @@ SHAPE = {"n_positions": 2, "n_candidates": 6, "dim": 4, "batch_size": 8}
 
 @pytest.fixture(scope="module", params=["hyponym", "supersense"])
 def experiment(request: pytest.FixtureRequest):
-    from zopog_models.runtime import load_model
-    from zopog_models.task import load_task
-    from zopog_ref.app.experiment import prepare
-    from zopog_ref.app.presets import PRESETS
+    from zopog_models.frozen.model import load_model
+    from zopog_models.tasks.task_files import load_task
+    from zopog_ref.app.run.experiment import prepare
+    from zopog_ref.app.run.presets import PRESETS
 
     preset = PRESETS["zo-pog", "embedded"].changed(**SHAPE)
     return prepare(load_model("embedded", threads=1), load_task(request.param), preset, SEED, shots=2)
@@ -177,7 +177,7 @@ def experiment(request: pytest.FixtureRequest):
 
 def in_folder(experiment, path: Path, steps: float, stop_after: int | None = None):
     """A run (or the rest of one) in a run folder, of `steps` steps, that is asked to stop after some."""
-    from zopog_ref.app.run_folder import RunFolder
+    from zopog_ref.app.run.folder import RunFolder
 
     rows = len(experiment.train.labels)
     ledger = Ledger(0, batch_size=experiment.preset.batch_size)

@@ -46,13 +46,15 @@ def test_an_unknown_name_names_the_known() -> None:
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = Entry("about", "zopog_ref.methods.random_search", "RandomSearch", package="no_such_package")
     monkeypatch.setitem(METHODS, "needy", entry)
-    with pytest.raises(MissingPackage, match=r"needy needs the package 'no_such_package': pip install .zopog-ref\[methods\]"):
+    with pytest.raises(
+        MissingPackage, match=r"needy needs the package 'no_such_package': pip install .zopog-ref\[methods\]"
+    ):
         method_class("needy")
     assert settings_class("needy")().samples
 
 
 def test_options_of_all_methods_do_not_clash() -> None:
-    tune = pytest.importorskip("zopog_ref.app.tune_options", reason="the command line needs the extra cpu")
+    tune = pytest.importorskip("zopog_ref.app.tune.options", reason="the command line needs the extra cpu")
     tune.add_arguments(argparse.ArgumentParser())  # argparse refuses an option given twice
     for name in METHODS:
         for field in dataclasses.fields(settings_class(name)):
@@ -66,7 +68,7 @@ def method_or_skip(name: str, preset):
 
 
 def test_every_method_has_both_presets_and_they_fit_it() -> None:
-    presets = pytest.importorskip("zopog_ref.app.presets", reason="the command line needs the extra cpu")
+    presets = pytest.importorskip("zopog_ref.app.run.presets", reason="the command line needs the extra cpu")
     assert {(m, s) for m in METHODS for s in ("embedded", "paper")} == set(presets.PRESETS)
     for (name, _), preset in presets.PRESETS.items():
         assert preset.method_name == name

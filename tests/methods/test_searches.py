@@ -116,7 +116,11 @@ def test_bbt_told_again_by_another_instance_goes_on() -> None:
 def test_catcma_is_cmaes_called_directly() -> None:
     cmaes = pytest.importorskip("cmaes", reason="CatCMA needs the package cmaes (extra methods)")
     strategy = cmaes.CatCMA(
-        mean=np.zeros(toy.DIM), sigma=0.8, cat_num=np.full(toy.N_POSITIONS, toy.N_CANDIDATES), seed=42, population_size=8
+        mean=np.zeros(toy.DIM),
+        sigma=0.8,
+        cat_num=np.full(toy.N_POSITIONS, toy.N_CANDIDATES),
+        seed=42,
+        population_size=8,
     )
     best, told = (np.inf, None, None), []
     for _ in range(15):
@@ -177,7 +181,9 @@ def test_hard_threshold_is_the_nearest_sparse_point() -> None:
 
 
 def one_candidate(method: type[Method], settings: object) -> Method:
-    return method(toy.N_POSITIONS, 1, toy.DIM, settings, 11)  # no choice of tokens: the continuous parts can be compared
+    return method(
+        toy.N_POSITIONS, 1, toy.DIM, settings, 11
+    )  # no choice of tokens: the continuous parts can be compared
 
 
 @pytest.mark.parametrize("directions", ["per_example", "shared"])

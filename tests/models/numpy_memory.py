@@ -7,7 +7,7 @@ import numpy as np
 
 
 class NumPyMemory:
-    """zopog_models.bound.DeviceMemory on NumPy's arrays. uploads: arrays that came from the host."""
+    """zopog_models.runners.bound.DeviceMemory on NumPy's arrays. uploads: arrays that came from the host."""
 
     kind, index, stream = "cpu", 0, None
 

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from tests.models.tiny_models import SENTENCES
 from zopog_models.families import FAMILIES, Config
-from zopog_models.tensor_file import write_tensors
+from zopog_models.files.tensor_file import write_tensors
 
 FAMILY_NAMES = ("gpt2", "llama", "qwen2")
 LLAMA3_SCALING = {

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from zopog_models.checkpoint import load_checkpoint
+from zopog_models.checkpoints.checkpoint import load_checkpoint
 from zopog_models.families import Config, family_of
-from zopog_models.tensor_file import write_tensors
+from zopog_models.files.tensor_file import write_tensors
 
 SENTENCES = [
     "a small furry animal that likes to sleep .",

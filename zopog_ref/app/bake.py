@@ -5,12 +5,12 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from zopog_models.baking import TOLERANCE, Baked, bake
-from zopog_models.runtime import load_model
-from zopog_models.triton import write_repository
+from zopog_models.frozen.model import load_model
+from zopog_models.prompts.baking import TOLERANCE, Baked, bake
+from zopog_models.prompts.triton import write_repository
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.predict import prompt_and_config
-from zopog_ref.app.remote import is_remote
+from zopog_ref.app.tune.served import is_remote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

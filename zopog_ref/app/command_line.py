@@ -14,17 +14,17 @@ from zopog_ref.objective import BudgetExhausted
 
 # command -> (module of this room that has add_arguments and run, summary)
 COMMANDS = {
-    "tune": ("tune", "learn a prompt for a task"),
+    "tune": ("tune.command", "learn a prompt for a task"),
     "predict": ("predict", "label texts with a tuned prompt"),
     "bake": ("bake", "model, prompt and label words in one ONNX file: token ids in, label probabilities out"),
-    "compare": ("compare", "methods x tasks x seeds on equal budgets: which to use, and what it gives"),
-    "verify": ("verify", "check every line of the theory against exact values"),
+    "compare": ("compare.command", "methods x tasks x seeds on equal budgets: which to use, and what it gives"),
+    "verify": ("verify.command", "check every line of the theory against exact values"),
     "export": ("export", "a model folder, or a model on the hub, as an ONNX file"),
     "tasks": ("listings", "the embedded tasks"),
     "methods": ("listings", "the methods"),
     "models": ("listings", "the models"),
-    "doctor": ("doctor", "what is installed, which providers really start, what to install"),
-    "bench": ("bench", "measure this machine, as ratios side by side"),
+    "doctor": ("doctor.command", "what is installed, which providers really start, what to install"),
+    "bench": ("bench.command", "measure this machine, as ratios side by side"),
 }
 
 
@@ -63,12 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _input_errors() -> tuple[type[Exception], ...]:
     """Whatever speaks of unusable input, here and in the models room."""
-    from zopog_models.bundle import PromptError, PromptMismatch
-    from zopog_models.checkpoint import CheckpointError
-    from zopog_models.session import ProviderError
-    from zopog_models.template import TaskError
-    from zopog_models.tensor_file import TensorFileError
-    from zopog_models.vocabulary import VocabularyError
+    from zopog_models.checkpoints.checkpoint import CheckpointError
+    from zopog_models.files.tensor_file import TensorFileError
+    from zopog_models.prompts.bundle import PromptError, PromptMismatch
+    from zopog_models.runners.session import ProviderError
+    from zopog_models.tasks.template import TaskError
+    from zopog_models.tasks.vocabulary import VocabularyError
     from zopog_ref.methods import MissingPackage
 
     ours = (InputError, BudgetExhausted, MissingPackage)
@@ -85,7 +85,7 @@ def _input_errors() -> tuple[type[Exception], ...]:
 
 
 def _say(message: object, code: int) -> int:
-    from zopog_ref.app.run_folder import say
+    from zopog_ref.app.run.folder import say
 
     say(f"zopog: {message}")
     return code

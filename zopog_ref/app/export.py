@@ -6,9 +6,9 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from zopog_models.export import export
 from zopog_models.families.sentence import POOLINGS
 from zopog_models.graph import INJECTIONS, PRECISIONS
+from zopog_models.prompts.export import export
 from zopog_ref.app.errors import InputError
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from zopog_models.families import FAMILIES
 from zopog_models.families.encoder import EncoderFamily
-from zopog_models.published_tasks import published_tasks
-from zopog_models.task import embedded_tasks
+from zopog_models.tasks.published_tasks import published_tasks
+from zopog_models.tasks.task_files import embedded_tasks
 from zopog_ref.methods import METHODS
 
 

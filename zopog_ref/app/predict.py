@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from zopog_models.bundle import Prediction, Prompt, load_prompt, predict, shared_source
-from zopog_models.quoting import quoted
-from zopog_models.runtime import TEMPERATURE, FrozenModel, load_model
-from zopog_models.template import is_text, make_task
+from zopog_models.files.quoting import quoted
+from zopog_models.frozen.model import TEMPERATURE, FrozenModel, load_model
+from zopog_models.prompts.bundle import Prediction, Prompt, load_prompt, predict, shared_source
+from zopog_models.tasks.template import is_text, make_task
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.remote import is_remote, open_remote, remote_settings
-from zopog_ref.app.run_folder import read_json, say
-from zopog_ref.app.saved_run import MODEL
-from zopog_ref.app.saved_values import check
-from zopog_ref.app.uncertainty import entropy, expected_entropy, mutual_information, predictive
+from zopog_ref.app.run.folder import read_json, say
+from zopog_ref.app.run.saved_run import MODEL
+from zopog_ref.app.run.saved_values import check
+from zopog_ref.app.scores.uncertainty import entropy, expected_entropy, mutual_information, predictive
+from zopog_ref.app.tune.served import is_remote, open_remote, remote_settings
 
 ROWS_AT_ONCE = 256
 Text = tuple[str, ...]

@@ -33,9 +33,10 @@ def mean_squared_error(atoms: Atoms, table: FLOAT64, samples: int, batch: int) -
     """
     mean = table.mean(axis=1)
     deviations = table - mean[:, None]
-    within = variance_formula(atoms.weight, mean, atoms.score, samples) + np.mean(
-        [variance_formula(atoms.weight, x, atoms.score, samples) for x in deviations.T]
-    ) / batch
+    within = (
+        variance_formula(atoms.weight, mean, atoms.score, samples)
+        + np.mean([variance_formula(atoms.weight, x, atoms.score, samples) for x in deviations.T]) / batch
+    )
     between = (alpha_gradient(atoms, deviations) ** 2).sum(axis=(1, 2)).mean() / batch
     return float(within + between)
 

@@ -247,5 +247,3 @@ def variance_bound(case: ZerothCase, batch_size: int, per_example: bool, sigma2_
     bound = variance_bound_per_example if per_example else variance_bound_shared
     right = bound(case.problem.d, slope2, sigma2_z, case.mu, case.problem.L_z, 1, batch_size)
     return Inequality(left, right, f"{case.name}, B = {batch_size}")
-
-

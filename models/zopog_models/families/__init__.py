@@ -1,14 +1,14 @@
 """The architectures this package can run, one file each: what config.json says, and which tensors there must be."""
 
-from ..quoting import quoted
-from .albert import ALBERT
-from .bert import BERT
-from .distilbert import DISTILBERT
-from .electra import ELECTRA
-from .family import Architecture, CheckpointError, Config, Family
-from .gpt2 import GPT2
-from .llama import LLAMA, QWEN2
-from .roberta import ROBERTA
+from zopog_models.families.albert import ALBERT
+from zopog_models.families.bert import BERT
+from zopog_models.families.distilbert import DISTILBERT
+from zopog_models.families.electra import ELECTRA
+from zopog_models.families.family import Architecture, CheckpointError, Config, Family
+from zopog_models.families.gpt2 import GPT2
+from zopog_models.families.llama import LLAMA, QWEN2
+from zopog_models.families.roberta import ROBERTA
+from zopog_models.files.quoting import quoted
 
 __all__ = ["FAMILIES", "Architecture", "CheckpointError", "Config", "Family", "family_of"]
 

@@ -7,9 +7,9 @@ Groups stand in order: layer i of L belongs to group ⌊i · groups / L⌋.
 
 from dataclasses import replace
 
-from .bert import Bert, bert_embeddings
-from .encoder import EmbeddingNames, EncoderArchitecture, HeadNames, LayerNames, check_layers
-from .family import Config
+from zopog_models.families.bert import Bert, bert_embeddings
+from zopog_models.families.encoder import EmbeddingNames, EncoderArchitecture, HeadNames, LayerNames, check_layers
+from zopog_models.families.family import Config
 
 
 class Albert(Bert):

@@ -4,7 +4,7 @@ Word, position and type embeddings are summed and normalised; every layer normal
 for masked tokens is W x + b, the activation, a normalisation, and the word embeddings with a bias for every word.
 """
 
-from .encoder import (
+from zopog_models.families.encoder import (
     ACTIVATIONS,
     BERT_NUMBERS,
     EmbeddingNames,
@@ -15,7 +15,7 @@ from .encoder import (
     common_numbers,
     refuse_other_attention,
 )
-from .family import Config
+from zopog_models.families.family import Config
 
 BERT_TOKENS = {"mask": "[MASK]", "pad": "[PAD]", "cls": "[CLS]", "sep": "[SEP]"}
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from .family import Architecture, CheckpointError, Config, Family
+from zopog_models.families.family import Architecture, CheckpointError, Config, Family
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,8 @@ BERT's layers, half as many, without type embeddings and without a pooler; its c
 of their own, and ε is 1e-12 in every normalisation.
 """
 
-from .bert import BERT_TOKENS
-from .encoder import (
+from zopog_models.families.bert import BERT_TOKENS
+from zopog_models.families.encoder import (
     ACTIVATIONS,
     EmbeddingNames,
     EncoderArchitecture,
@@ -14,7 +14,7 @@ from .encoder import (
     LayerNames,
     common_numbers,
 )
-from .family import Config
+from zopog_models.families.family import Config
 
 
 class DistilBert(EncoderFamily):

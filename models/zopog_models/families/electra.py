@@ -7,9 +7,9 @@ gelu. The discriminator, which tells real tokens from replaced ones, scores no w
 
 from dataclasses import replace
 
-from .bert import Bert, bert_embeddings
-from .encoder import EmbeddingNames, EncoderArchitecture, HeadNames
-from .family import Config
+from zopog_models.families.bert import Bert, bert_embeddings
+from zopog_models.families.encoder import EmbeddingNames, EncoderArchitecture, HeadNames
+from zopog_models.families.family import Config
 
 
 class Electra(Bert):

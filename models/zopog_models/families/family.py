@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..quoting import quoted
+from zopog_models.files.quoting import quoted
 
 
 class CheckpointError(ValueError):

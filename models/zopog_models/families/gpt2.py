@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
-from .decoder import DecoderArchitecture, DecoderFamily, layers_of
-from .family import CheckpointError, Config
+from zopog_models.families.decoder import DecoderArchitecture, DecoderFamily, layers_of
+from zopog_models.families.family import CheckpointError, Config
 
 
 class GPT2Family(DecoderFamily):

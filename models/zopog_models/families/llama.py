@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..quoting import quoted
-from .decoder import DecoderArchitecture, DecoderFamily, Rotary, layers_of
-from .family import CheckpointError, Config
+from zopog_models.families.decoder import DecoderArchitecture, DecoderFamily, Rotary, layers_of
+from zopog_models.families.family import CheckpointError, Config
+from zopog_models.files.quoting import quoted
 
 
 class LlamaFamily(DecoderFamily):

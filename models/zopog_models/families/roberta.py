@@ -6,9 +6,9 @@ padding_idx + 1, there is one token type, and the head's activation is gelu what
 
 from dataclasses import replace
 
-from .bert import Bert
-from .encoder import EncoderArchitecture, HeadNames
-from .family import CheckpointError, Config
+from zopog_models.families.bert import Bert
+from zopog_models.families.encoder import EncoderArchitecture, HeadNames
+from zopog_models.families.family import CheckpointError, Config
 
 
 class Roberta(Bert):

@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..json_file import read_object, read_value
-from ..quoting import quoted, quoted_names
-from .encoder import EncoderArchitecture
-from .family import Architecture, CheckpointError
+from zopog_models.families.encoder import EncoderArchitecture
+from zopog_models.families.family import Architecture, CheckpointError
+from zopog_models.files.json_file import read_object, read_value
+from zopog_models.files.quoting import quoted, quoted_names
 
 POOLINGS = ("mean", "cls")
 _FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from ..checkpoint import Checkpoint
-from ..families.decoder import DecoderArchitecture
-from . import decoder, encoder
-from .builder import PRECISIONS, GraphBuilder
-from .decoder import build_prefix
-from .projection import build_projection
+from zopog_models.checkpoints.checkpoint import Checkpoint
+from zopog_models.families.decoder import DecoderArchitecture
+from zopog_models.graph import decoder, encoder
+from zopog_models.graph.builder import PRECISIONS, GraphBuilder
+from zopog_models.graph.decoder import build_prefix
+from zopog_models.graph.projection import build_projection
 
 __all__ = ["INJECTIONS", "PRECISIONS", "GraphBuilder", "build", "build_prefix", "build_projection"]
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import onnx_format
-from .inlined import Inlined
+from zopog_models.graph import onnx_format
+from zopog_models.graph.inlined import Inlined
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ..tensor_file import in_place
-from . import onnx_format
-from .onnx_format import Attribute
-from .quantized import quantize
+from zopog_models.files.tensor_file import in_place
+from zopog_models.graph import onnx_format
+from zopog_models.graph.onnx_format import Attribute
+from zopog_models.graph.quantized import quantize
 
 OPSET = 23  # the first with Attention as a standard operator
 PRECISIONS = {"fp32": np.float32, "fp16": np.float16, "int8": np.float32}  # what is not a linear map's weight, and sums

@@ -16,9 +16,9 @@ from dataclasses import asdict
 
 import numpy as np
 
-from ..checkpoint import Checkpoint
-from ..families.decoder import DecoderArchitecture
-from .builder import GraphBuilder
+from zopog_models.checkpoints.checkpoint import Checkpoint
+from zopog_models.families.decoder import DecoderArchitecture
+from zopog_models.graph.builder import GraphBuilder
 
 
 class DecoderLayers(ABC):
@@ -80,8 +80,8 @@ class DecoderLayers(ABC):
 
 def layers_of(graph: GraphBuilder, checkpoint: Checkpoint) -> DecoderLayers:
     """The layers of the checkpoint's family."""
-    from .gpt2 import GPT2Layers
-    from .llama import LlamaLayers
+    from zopog_models.graph.gpt2 import GPT2Layers
+    from zopog_models.graph.llama import LlamaLayers
 
     return (GPT2Layers if checkpoint.architecture.family == "gpt2" else LlamaLayers)(graph, checkpoint)
 

@@ -20,11 +20,11 @@ from dataclasses import asdict
 
 import numpy as np
 
-from ..checkpoint import Checkpoint
-from ..families.encoder import EmbeddingNames, EncoderArchitecture, EncoderFamily, HeadNames
-from . import onnx_format
-from .builder import GraphBuilder
-from .layers import Layers
+from zopog_models.checkpoints.checkpoint import Checkpoint
+from zopog_models.families.encoder import EmbeddingNames, EncoderArchitecture, EncoderFamily, HeadNames
+from zopog_models.graph import onnx_format
+from zopog_models.graph.builder import GraphBuilder
+from zopog_models.graph.layers import Layers
 
 INJECTIONS = ("post_layernorm", "word_embedding")
 

@@ -11,9 +11,9 @@ matrix.
 
 import numpy as np
 
-from ..checkpoint import Checkpoint
-from .builder import GraphBuilder
-from .decoder import DecoderLayers
+from zopog_models.checkpoints.checkpoint import Checkpoint
+from zopog_models.graph.builder import GraphBuilder
+from zopog_models.graph.decoder import DecoderLayers
 
 
 class GPT2Layers(DecoderLayers):

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from . import onnx_format
-from .builder import OPSET, GraphBuilder
-from .onnx_format import Attribute, Parts
+from zopog_models.graph import onnx_format
+from zopog_models.graph.builder import OPSET, GraphBuilder
+from zopog_models.graph.onnx_format import Attribute, Parts
 
 
 class Inlined(GraphBuilder):

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..families.encoder import EncoderArchitecture, LayerNames
-from .builder import GraphBuilder
+from zopog_models.families.encoder import EncoderArchitecture, LayerNames
+from zopog_models.graph.builder import GraphBuilder
 
 
 class Layers:

@@ -13,9 +13,9 @@ import math
 
 import numpy as np
 
-from ..families.decoder import Rotary
-from . import onnx_format
-from .decoder import DecoderLayers
+from zopog_models.families.decoder import Rotary
+from zopog_models.graph import onnx_format
+from zopog_models.graph.decoder import DecoderLayers
 
 
 def frequencies(rotary: Rotary, head_width: int) -> np.ndarray:

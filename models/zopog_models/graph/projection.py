@@ -5,7 +5,7 @@ NumPy's BLAS would bring its own threads, which keep spinning for a while after 
 
 import numpy as np
 
-from .builder import GraphBuilder
+from zopog_models.graph.builder import GraphBuilder
 
 
 def build_projection(projection: np.ndarray) -> tuple[bytes, dict[str, np.ndarray]]:

@@ -9,9 +9,9 @@
 import json
 from pathlib import Path
 
-from ..export import export
-from ..runtime import load_model
-from ..tensor_file import write_atomically
+from zopog_models.files.tensor_file import write_atomically
+from zopog_models.frozen.model import load_model
+from zopog_models.prompts.export import export
 
 __all__ = ["write_mlserver_folder"]
 

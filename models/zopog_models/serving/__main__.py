@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import write_mlserver_folder
+from zopog_models.serving import write_mlserver_folder
 
 parser = argparse.ArgumentParser(prog="python -m zopog_models.serving", description=__doc__)
 parser.add_argument("model", help="embedded, a Hugging Face folder, or org/name[@revision] on the hub")

@@ -1,0 +1,122 @@
+"""A Hugging Face folder (config.json, *.safetensors, tokenizer.json) as plain arrays with canonical names.
+
+Published checkpoints differ in harmless ways: a tied output matrix that is stored or not, pooler and next-sentence
+heads, LayerNorm parameters called gamma and beta. All that is settled here, once, with what `families` says of each
+architecture; whoever reads a `Checkpoint` finds exactly the tensors that the architecture needs, with the shapes that
+config.json promises.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zopog_models.checkpoints.weights import WEIGHTS, WEIGHTS_INDEX, read_weights, weights_sha256
+from zopog_models.families import Architecture, CheckpointError, Config, Family, family_of
+from zopog_models.families.sentence import as_published
+from zopog_models.files.json_file import read_object
+
+__all__ = ["Architecture", "Checkpoint", "CheckpointError", "load_checkpoint"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors by their canonical names (`Family.shapes`), float32 or float16, views into the file."""
+
+    family: Family
+    config: dict[str, Any]
+    tensors: dict[str, np.ndarray] = field(repr=False)
+    folder: Path
+    architecture: Architecture
+
+    @property
+    def word_embeddings(self) -> np.ndarray:
+        """The word embedding table (V, E)."""
+        return self.tensors[self.family.word_embeddings(self.architecture)]
+
+    @property
+    def pooling(self) -> str:
+        """Of a sentence-embedding model; "" for a model with a head."""
+        return getattr(self.architecture, "pooling", "")
+
+    @property
+    def tokenizer_path(self) -> Path:
+        return self.folder / "tokenizer.json"
+
+    @cached_property
+    def model_sha256(self) -> str:
+        """What `sha256sum model.safetensors` prints (of shards: see `weights.weights_sha256`)."""
+        return weights_sha256(self.folder)
+
+    @cached_property
+    def tokenizer_sha256(self) -> str:
+        """What `sha256sum tokenizer.json` prints."""
+        return _sha256(self.tokenizer_path)
+
+
+def load_checkpoint(folder: str | Path, pooling: str | None = None) -> Checkpoint:
+    """Open a model folder and check it against its own config.json.
+
+    pooling, "mean" or "cls", makes an encoder a sentence-embedding model; None: what the folder's modules.json says
+    (see `families.sentence`), and without one it is a model with a head.
+    Raises CheckpointError (no folder, a missing file, an unsupported architecture, tensors that are missing, unknown
+    or of the wrong shape) and TensorFileError (damaged weights).
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"model {str(folder)!r} is not a folder; give 'embedded' or a folder with config.json, "
+            "model.safetensors and tokenizer.json"
+        )
+    for name in ("config.json", WEIGHTS, "tokenizer.json"):
+        if not (folder / name).is_file() and not (name == WEIGHTS and (folder / WEIGHTS_INDEX).is_file()):
+            raise CheckpointError(
+                f"{folder} has no {name}; a model folder needs config.json, model.safetensors and "
+                "tokenizer.json (the files that Hugging Face's save_pretrained writes)"
+            )
+    config = Config(folder / "config.json", read_object(folder / "config.json"))
+    family = family_of(config)
+    architecture = as_published(family.read(config), folder, pooling)
+    tensors = _canonical_tensors(folder, family, architecture)
+    return Checkpoint(family, dict(config.values), tensors, folder, architecture)
+
+
+def _canonical_tensors(folder: Path, family: Family, architecture: Architecture) -> dict[str, np.ndarray]:
+    path = folder / (WEIGHTS if (folder / WEIGHTS).is_file() else WEIGHTS_INDEX)  # for messages
+    shapes = family.shapes(architecture)
+    tensors: dict[str, np.ndarray] = {}
+    surplus: list[str] = []
+    for stored, array in read_weights(folder).items():
+        name = family.canonical(stored, architecture)
+        if name is None:
+            continue
+        if name not in shapes:
+            surplus.append(stored)
+        elif name in tensors and not np.array_equal(tensors[name], array):
+            raise CheckpointError(f"{path}: {name} is stored twice with different values")
+        else:
+            tensors[name] = array
+    if missing := [name for name in shapes if name not in tensors]:
+        raise CheckpointError(f"{path}: missing tensors: {_listed(missing)}{family.missing_hint(missing)}")
+    if surplus:
+        raise CheckpointError(
+            f"{path}: tensors that a {family.name} with this config.json does not have: {_listed(surplus)}"
+        )
+    for name, shape in shapes.items():
+        if tensors[name].shape != shape:
+            raise CheckpointError(f"{path}: {name} has shape {tensors[name].shape}, config.json says {shape}")
+        if tensors[name].dtype not in (np.float32, np.float16):
+            raise CheckpointError(f"{path}: {name} has dtype {tensors[name].dtype}, expected float32, float16 or BF16")
+    return tensors
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,122 @@
+"""A model folder's tokenizer, and the ids that have a role."""
+
+from typing import Any, NamedTuple
+
+from zopog_models.checkpoints.checked_tokenizer import CheckedTokenizer, check_description
+from zopog_models.checkpoints.checkpoint import Checkpoint, CheckpointError
+from zopog_models.families.decoder import DecoderArchitecture
+from zopog_models.files.json_file import read_object
+from zopog_models.files.quoting import quoted
+from zopog_models.runners.session import ProviderError
+
+__all__ = ["SpecialIds", "beginning_id", "open_tokenizer", "special_ids", "word_space"]
+
+
+def open_tokenizer(checkpoint: Checkpoint) -> CheckedTokenizer:
+    """tokenizer.json without truncation and padding, special tokens in a text read as plain text.
+
+    Raises ProviderError (the package is missing) and CheckpointError (a file that is no tokenizer, or whose ids the
+    model does not know).
+    """
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise ProviderError(
+            f"the package tokenizers is missing ({error}); install it with: pip install 'zopog-ref[cpu]' "
+            "(or 'zopog-ref[gpu]')"
+        ) from error
+    check_description(checkpoint.tokenizer_path)
+    try:
+        tokenizer = Tokenizer.from_file(str(checkpoint.tokenizer_path))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True  # "[MASK]" inside a user's text is text
+        for text in ("", "a text"):  # some contradictions are only met on the first text
+            tokenizer.encode(text, add_special_tokens=True)
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # the library raises bare Exception, and panics that are no Exception
+        raise CheckpointError(f"{checkpoint.tokenizer_path} is not a tokenizer: {str(error)[:300]}") from None
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    if largest >= checkpoint.architecture.vocab_size:
+        raise CheckpointError(
+            f"{checkpoint.tokenizer_path} has token ids up to {largest}, config.json says "
+            f"vocab_size {checkpoint.architecture.vocab_size}"
+        )
+    return CheckedTokenizer(tokenizer, checkpoint.tokenizer_path)
+
+
+class SpecialIds(NamedTuple):
+    """Token ids by role, and all of them together with any other special token's.
+
+    A decoder has no mask and no separator, and as cls what stands before a text: a BOS token, or nothing (None). A
+    sentence-embedding model has no mask.
+    """
+
+    mask: int | None
+    pad: int
+    cls: int | None
+    sep: int | None
+    every: frozenset[int]
+
+
+def special_ids(checkpoint: Checkpoint, tokenizer: CheckedTokenizer) -> SpecialIds:
+    """The ids of the family's special tokens. Raises CheckpointError when the tokenizer lacks one."""
+    # Special by the file's own list, or by name: some tokenizer files list only part of them.
+    listed = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    unknown = {i for i in map(tokenizer.token_to_id, ("[UNK]", "<unk>")) if i is not None}
+    if isinstance(checkpoint.architecture, DecoderArchitecture):
+        beginning = beginning_id(checkpoint, tokenizer)
+        ends: list[Any] = [beginning, checkpoint.config.get("bos_token_id"), checkpoint.config.get("eos_token_id")]
+        # Any id does for padding: nobody looks at it.
+        named = {i for i in ends if type(i) is int}
+        return SpecialIds(None, beginning or 0, beginning, None, frozenset(listed | unknown | named))
+    tokens = checkpoint.family.special_tokens
+    ids: dict[str, int] = {}
+    for role, token in tokens.items():
+        if role == "mask" and checkpoint.pooling:
+            continue
+        token_id = tokenizer.token_to_id(token)
+        if token_id is None:
+            raise CheckpointError(
+                f"{checkpoint.tokenizer_path} has no {role} token {token!r}, which a {checkpoint.family.name} needs"
+            )
+        ids[role] = token_id
+    every = frozenset(listed | unknown | set(ids.values()))
+    return SpecialIds(ids.get("mask"), ids["pad"], ids["cls"], ids["sep"], every)
+
+
+def beginning_id(checkpoint: Checkpoint, tokenizer: CheckedTokenizer) -> int | None:
+    """The BOS token that a decoder's texts begin with, or None where they begin at once (GPT-2, Qwen2).
+
+    As transformers has it: `add_bos_token` in tokenizer_config.json decides; where it is silent, tokenizer.json, by
+    what it puts before an empty text. Raises CheckpointError (a damaged tokenizer_config.json, a BOS token that is
+    asked for and not there).
+    """
+    path = checkpoint.folder / "tokenizer_config.json"
+    settings: Any = {}
+    if path.is_file():
+        settings = read_object(path)
+    asked = settings.get("add_bos_token")
+    if asked is None:
+        encoding = tokenizer.encode("", add_special_tokens=True)
+        return encoding.ids[0] if encoding.ids and encoding.special_tokens_mask[0] else None
+    if asked is False:
+        return None
+    token = settings.get("bos_token")
+    token = token.get("content") if isinstance(token, dict) else token
+    found = tokenizer.token_to_id(token) if isinstance(token, str) else checkpoint.config.get("bos_token_id")
+    if type(found) is not int or not 0 <= found < checkpoint.architecture.vocab_size:
+        shown = quoted(token)
+        raise CheckpointError(f"{path} asks for a BOS token before every text, but there is none: bos_token {shown}")
+    return found
+
+
+def word_space(tokenizer: CheckedTokenizer) -> str:
+    """What to write before a word so that it is read as after a space: a space, or nothing where the tokenizer adds it.
+
+    A byte-level tokenizer reads "a" and " a" as two tokens; WordPiece knows no spaces; SentencePiece's put one before
+    every text by themselves.
+    """
+    alone, twice = (tokenizer.encode(text, add_special_tokens=False).ids for text in ("a", "a a"))
+    return "" if twice == alone + alone else " "

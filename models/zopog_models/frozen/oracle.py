@@ -1,0 +1,148 @@
+"""The black box that a prompt-learning method sees: (tokens, z, examples) -> label-word logits."""
+
+import copy
+
+import numpy as np
+
+from zopog_models.frozen.model import FrozenModel
+from zopog_models.tasks.encoding import Encoded
+
+__all__ = ["FrozenModelOracle", "rows_at_once"]
+
+# Offsets that may be in memory at once. Per-example directions need one (n, E) offset for every row.
+_OFFSET_BYTES = 64 * 2**20
+
+
+def rows_at_once(width: int, chunk_rows: int) -> int:
+    """Rows whose offsets, `width` float32 numbers each, are in memory at once: whole chunks, one at least."""
+    return max(1, _OFFSET_BYTES // max(1, 4 * width * chunk_rows)) * chunk_rows
+
+
+class FrozenModelOracle:
+    """A frozen model on the rows of one split, addressed by candidate indices and points of the subspace.
+
+    encoded: the rows; label_ids: as in `FrozenModel.logits`; candidates (N,): the token id of every candidate index;
+    projection: A (n·E, d), float32. reduced: the model in fewer bits (`FrozenModel.reduced`), which reads prompts that
+    share one z; prompts that differ in z, as those of a two-point difference do, it reads only with differences=True:
+    at a small radius its rounding can be larger than the difference. Attributes: n_positions (n), n_candidates (N), dim
+    (d), n_classes (C), lengths (rows,): tokens of each row, the prompt included; hidden_units (layers, F). Nothing here
+    counts calls: that is the caller's ledger.
+    """
+
+    def __init__(
+        self,
+        model: FrozenModel,
+        encoded: Encoded,
+        label_ids: np.ndarray,
+        candidates: np.ndarray,
+        projection: np.ndarray,
+        n_positions: int,
+        *,
+        reduced: FrozenModel | None = None,
+        differences: bool = False,
+    ) -> None:
+        width = n_positions * model.embedding_size
+        if projection.ndim != 2 or projection.shape[0] != width:
+            raise ValueError(
+                f"projection must have shape ({width}, d), n·E rows for n = {n_positions} and "
+                f"E = {model.embedding_size}, got {projection.shape}"
+            )
+        self.n_positions = n_positions
+        self.n_candidates = len(candidates)
+        self.dim = projection.shape[1]
+        self.n_classes = len(label_ids)
+        self.lengths = encoded.lengths + n_positions
+        self.hidden_units = model.hidden_units
+        self._model = model
+        self._reduced = reduced
+        self._differences = differences
+        self._encoded = encoded
+        self._label_ids = label_ids
+        self._candidates = np.asarray(candidates, np.int64)
+        self._project = model.projector(projection)
+
+    def logits(self, tokens: np.ndarray, z: np.ndarray, examples: np.ndarray) -> np.ndarray:
+        """Scores (K, B, C), float32, of K prompts on B rows.
+
+        tokens (K, n): candidate indices; z (K, d), or (K, B, d) for another point on every row; examples (B,): rows of
+        the split. Equal prompts are evaluated once. Raises ValueError for shapes and indices that do not fit.
+        """
+        tokens, z, examples = np.asarray(tokens), np.asarray(z), np.asarray(examples)
+        self._check(tokens, z, examples)
+        if z.ndim == 3:
+            return self._per_example(tokens, z, examples)
+        count, size = len(tokens), len(examples)
+        # Distinct z first: the prompts of a policy step all share one.
+        points, point = np.unique(z, axis=0, return_inverse=True)  # (U, d), (K,)
+        model = self._reader(len(points) == 1)
+        pairs = np.concatenate([tokens, point.reshape(-1, 1)], axis=1)  # (K, n + 1)
+        pairs, prompt = np.unique(pairs, axis=0, return_inverse=True)  # (P, n + 1), (K,)
+        offsets = self._offsets(points)[pairs[:, -1]]  # (P, n, E)
+        rows = np.tile(examples, len(pairs))
+        index = np.repeat(np.arange(len(pairs)), size)
+        logits = self._run(model, rows, pairs[:, :-1], offsets, index)  # (P·B, C)
+        return logits.reshape(len(pairs), size, self.n_classes)[prompt.reshape(count)]
+
+    def thinned(self, unit_mask: np.ndarray) -> "FrozenModelOracle":
+        """The same rows, read by `FrozenModel.thinned(unit_mask)`; unit_mask (layers, F)."""
+        oracle = copy.copy(self)
+        oracle._model, oracle._reduced = self._model.thinned(unit_mask), None
+        return oracle
+
+    def _per_example(self, tokens: np.ndarray, z: np.ndarray, examples: np.ndarray) -> np.ndarray:
+        count, size = len(tokens), len(examples)
+        rows = np.tile(examples, count)  # (K·B,)
+        owner = np.repeat(np.arange(count), size)
+        z = z.reshape(count * size, self.dim)
+        result = np.empty((count * size, self.n_classes), np.float32)
+        # Slices are cut along the lengths, so that rows of like length still meet in a chunk.
+        order = np.argsort(self.lengths[rows], kind="stable")
+        model = self._reader(one_point=False)
+        at_once = rows_at_once(self._project.rows, model.chunk_rows)
+        for start in range(0, len(order), at_once):
+            part = order[start : start + at_once]
+            offsets = self._offsets(z[part])
+            result[part] = self._run(model, rows[part], tokens[owner[part]], offsets, np.arange(len(part)))
+        return result.reshape(count, size, self.n_classes)
+
+    def _offsets(self, z: np.ndarray) -> np.ndarray:
+        """A z as (U, n, E)."""
+        return self._project(z).reshape(len(z), self.n_positions, self._model.embedding_size)
+
+    def _reader(self, one_point: bool) -> FrozenModel:
+        """The model that reads these prompts: the reduced one, where there is one and it may."""
+        if self._reduced is None or not (one_point or self._differences):
+            return self._model
+        return self._reduced
+
+    def _run(
+        self, model: FrozenModel, rows: np.ndarray, tokens: np.ndarray, offsets: np.ndarray, index: np.ndarray
+    ) -> np.ndarray:
+        return model.logits(
+            [self._encoded.ids[row] for row in rows],
+            self._encoded.answer_position[rows],
+            self._candidates[tokens],
+            offsets,
+            index,
+            self._label_ids,
+        )
+
+    def _check(self, tokens: np.ndarray, z: np.ndarray, examples: np.ndarray) -> None:
+        self._check_shapes(tokens, z, examples)
+        self._check_range("tokens", tokens, self.n_candidates)
+        self._check_range("examples", examples, len(self._encoded.ids))
+
+    def _check_shapes(self, tokens: np.ndarray, z: np.ndarray, examples: np.ndarray) -> None:
+        if tokens.ndim != 2 or tokens.shape[1] != self.n_positions:
+            raise ValueError(f"tokens must have shape (K, {self.n_positions}), got {tokens.shape}")
+        if examples.ndim != 1:
+            raise ValueError(f"examples must have shape (B,), got {examples.shape}")
+        allowed = ((len(tokens), self.dim), (len(tokens), len(examples), self.dim))
+        if z.shape not in allowed:
+            raise ValueError(f"z must have shape {allowed[0]} or {allowed[1]}, got {z.shape}")
+
+    def _check_range(self, name: str, array: np.ndarray, limit: int) -> None:
+        if array.dtype.kind not in "iu":
+            raise ValueError(f"{name} must be whole numbers, got dtype {array.dtype}")
+        if array.size and not 0 <= array.min() <= array.max() < limit:
+            raise ValueError(f"{name} must lie between 0 and {limit - 1}, got {array.min()} to {array.max()}")

@@ -1,0 +1,238 @@
+"""A model, its tuned prompts and their label words as one ONNX file: token ids in, label probabilities out.
+
+Inputs  input_ids, attention_mask (R, L), int64: rows without the prompt, padded on the right
+Outputs probabilities (R, C); for M > 1 prompts also entropy (R,), in nats, and per_prompt (R, M, C); float32
+
+Weights are inside the file, or, of models that a single ONNX file cannot hold, in FILE.onnx.data beside it. What makes
+a row of a text is in the file's metadata, `row`; see `encoding.row_recipe`. A file is compared with `predict` before it
+takes its name.
+"""
+
+import json
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zopog_models.families.decoder import DecoderArchitecture
+from zopog_models.files.tensor_file import write_atomically
+from zopog_models.frozen.model import FrozenModel
+from zopog_models.graph import build, build_prefix
+from zopog_models.graph.answers import RowMarks, answer_position, every_row_with_every_prompt, probabilities
+from zopog_models.graph.inlined import Inlined
+from zopog_models.prompts.bundle import Prompt, check_match, predict
+from zopog_models.prompts.export import write_weights
+from zopog_models.runners.session import Session, require_device
+from zopog_models.tasks.encoding import row_recipe
+from zopog_models.tasks.template import make_task
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from zopog_models.checkpoints.checked_tokenizer import CheckedTokenizer
+
+__all__ = ["BakeError", "Baked", "bake", "row_ids"]
+
+FORMAT = 1
+TOLERANCE = 1e-6
+INSIDE_BYTES = 2_000_000_000  # of weights; an ONNX file cannot hold more than 2^31 bytes, graph included
+_TEXTS = (
+    "a small animal",
+    "The food was terrible, the people were great!",
+    "",
+    "zürich & 東京 [MASK] <mask> 12.5% of 'everything' …",
+    "a person who works in a large city near the sea and likes to sleep until noon on most days of the week",
+)
+
+
+class BakeError(ValueError):
+    """What cannot be baked, or a baked file that does not answer as `predict` does."""
+
+
+@dataclass(frozen=True)
+class Baked:
+    """What was written, and what a caller must know. All but the paths and the check is in the file's metadata too.
+
+    path; data: the weights' file, if there is one beside; size: of both, in bytes; row: see `encoding.row_recipe`;
+    labels: in the order of the probabilities; max_length: the longest row, in tokens; pad_id: any id will do where the
+    attention mask is 0; prompts: M; difference: the largest from `predict`, over `checked` rows.
+    """
+
+    path: Path
+    data: Path | None
+    size: int
+    template: str
+    row: list[int | str]
+    labels: list[str]
+    max_length: int
+    pad_id: int
+    prompts: int
+    predict: str
+    model: str
+    model_sha256: str
+    tokenizer_sha256: str
+    injection: str
+    checked: int = 0
+    difference: float = float("nan")
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """metadata_props: strings as they are, all else as JSON."""
+        left_out = ("path", "data", "size", "checked", "difference")
+        entries = {name: value for name, value in asdict(self).items() if name not in left_out}
+        entries = {"zopog_baked": FORMAT} | entries
+        return {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in entries.items()}
+
+
+def bake(model: FrozenModel, prompt: Prompt, out: str | Path, *, tolerance: float = TOLERANCE) -> Baked:
+    """Write the file and compare it with `predict`.
+
+    Whole, compared and under its name, or not there: an older file keeps its name until then. Raises PromptMismatch
+    (another model than the prompt's), TaskError, BakeError (a name that does not end in .onnx; answers that differ by
+    more than tolerance in a probability), OSError.
+    """
+    out = Path(out)
+    if out.suffix != ".onnx":
+        raise BakeError(f"the file must end in .onnx, got {str(out)!r}")
+    check_match(model, prompt)
+    recipe = row_recipe(make_task(prompt.template, prompt.labels), model)
+    graph = _graph(model, prompt, recipe, f"{out.name}.data")
+    inside = sum(array.nbytes for array in graph.initializers.values()) <= INSIDE_BYTES
+    baked = Baked(
+        path=out,
+        data=None if inside else out.with_name(f"{out.name}.data"),
+        size=0,
+        template=prompt.template,
+        row=recipe,
+        labels=list(prompt.labels),
+        max_length=model.max_positions - prompt.n_positions,
+        pad_id=model.pad_id,
+        prompts=len(prompt.ids),
+        predict=prompt.predict,
+        model=prompt.model,
+        model_sha256=prompt.model_sha256,
+        tokenizer_sha256=prompt.tokenizer_sha256,
+        injection=prompt.injection,
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".part", dir=out.parent) as unfinished:
+        file = Path(unfinished) / out.name
+        if baked.data is not None:
+            write_weights(file.with_name(baked.data.name), graph)
+        write_atomically(file, graph.model_parts(f"baked_{model.family}", baked.metadata, inside=inside))
+        texts = _texts(model, prompt)
+        difference = largest_difference(file, model, prompt, texts, recipe)
+        if not difference <= tolerance:
+            raise BakeError(
+                f"the baked file's probabilities differ from predict's by up to {difference:.1e}, more than "
+                f"{tolerance:g}: nothing was written; a tolerance that allows it can be given"
+            )
+        files = list(Path(unfinished).iterdir())
+        size = sum(path.stat().st_size for path in files)
+        for path in sorted(files, key=lambda path: path == file):  # the weights first, the model last
+            path.replace(out.with_name(path.name))
+    return Baked(**{**vars(baked), "size": size, "checked": len(texts), "difference": difference})
+
+
+def row_ids(
+    recipe: Sequence[int | str], texts: tuple[str, ...], tokenizer: "Tokenizer | CheckedTokenizer"
+) -> list[int]:
+    """A row by its recipe, uncut: what a caller without this package does. texts: as in `predict`."""
+    slots = ("text",) if len(texts) == 1 else ("text_a", "text_b")
+    filling = {slot: text.strip() for slot, text in zip(slots, texts)}
+    ids: list[int] = []
+    for piece in recipe:
+        if isinstance(piece, str):
+            filled = re.sub(r"\{(text|text_a|text_b)\}", lambda slot: filling[slot[1]], piece)
+            ids += tokenizer.encode(filled, add_special_tokens=False).ids
+        else:
+            ids.append(piece)
+    return ids
+
+
+def largest_difference(
+    path: Path, model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]], recipe: Sequence[int | str]
+) -> float:
+    """Between probabilities of the file, run by ONNX Runtime alone, and of `predict`; rows together and one by one."""
+    ort = require_device("cpu")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = model.threads
+    options.log_severity_level = 4
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    expected = predict(model, prompt, texts)
+    rows = [row_ids(recipe, text, model.tokenizer) for text in texts]
+    differences = []
+    for batch in (list(range(len(rows))), [0], [len(rows) - 1]):
+        longest = max(len(rows[i]) for i in batch)
+        ids = np.full((len(batch), longest), model.pad_id, np.int64)
+        mask = np.zeros_like(ids)
+        for line, i in enumerate(batch):
+            ids[line, : len(rows[i])], mask[line, : len(rows[i])] = rows[i], 1
+        found = session.run(None, {"input_ids": ids, "attention_mask": mask})
+        differences.append(np.abs(found[0] - expected.probabilities[batch]).max())
+        if len(found) > 1:
+            differences.append(np.abs(found[2] - expected.per_prompt.transpose(1, 0, 2)[batch]).max())
+    return float(np.max(differences))  # NaN, where there is one
+
+
+def _texts(model: FrozenModel, prompt: Prompt) -> list[tuple[str, ...]]:
+    """Rows to compare on: of several lengths and characters, those that fit uncut."""
+    task = make_task(prompt.template, prompt.labels)
+    recipe = row_recipe(task, model)
+    room = model.max_positions - prompt.n_positions
+    words = [word for label in prompt.labels.values() for word in (label, f"it is like {label} .")]
+    shift = len(task.slots) - 1  # a row of two texts has two of them
+    every = [*_TEXTS, *words[:20]]
+    rows: list[tuple[str, ...]]
+    rows = [(text,) if not shift else (text, every[i - 1]) for i, text in enumerate(every)]
+    fitting = [row for row in rows if 0 < len(row_ids(recipe, row, model.tokenizer)) <= room]
+    if not fitting:
+        raise BakeError(f"no text fits beside the template {prompt.template!r}: {room} positions are left for the row")
+    return fitting
+
+
+def _graph(model: FrozenModel, prompt: Prompt, recipe: Sequence[int | str], location: str) -> Inlined:
+    checkpoint = model._checkpoint
+    decoder = isinstance(checkpoint.architecture, DecoderArchitecture)
+    first = 0 if model.cls_id is None else 1
+    g = Inlined(location=location)
+    shape = ("batch", "length")
+    ids, mask = (g.outer_input(name, np.int64, shape) for name in ("input_ids", "attention_mask"))
+    position, sound = answer_position(g, ids, mask, RowMarks(model.cls_id, model.mask_id, model.sep_id))
+    rows = {"text_ids": ids, "attention_mask": mask, "answer_position": position}
+    rows, index = every_row_with_every_prompt(g, rows, len(prompt.ids))
+    prompt_ids, offsets = np.asarray(prompt.ids, np.int64), np.asarray(prompt.offsets, np.float32)
+    # What a decoder computes at the prompt's positions is the same for all rows: computed now, once. A row needs a
+    # token of its own after them, which the template gives.
+    reuse = decoder and prompt_ids.shape[1] > 0 and any(isinstance(p, str) and _has_words(p, model) for p in recipe)
+    if reuse:
+        prefix = Session(*build_prefix(checkpoint, model._weights), "cpu", prepack=False)
+        first_ids = np.full((len(prompt_ids), first), model.cls_id or 0, np.int64)
+        feeds: dict[str, np.ndarray] = {"first_ids": first_ids, "prompt_ids": prompt_ids, "prompt_offset": offsets}
+        g.values["prefix"] = g.weight("prompt_keys_values", prefix.run("prefix", feeds))
+        from_here, to_end, columns = g.integers(first), g.integers(2**62), g.integers(1)
+        for name in ("text_ids", "attention_mask"):
+            rows[name] = g.op("Slice", rows[name], from_here, to_end, columns)
+        rows["answer_position"] = g.op("Max", g.op("Sub", rows["answer_position"], g.scalar(first)), g.scalar(0))
+        prompt_ids, offsets = prompt_ids[:, :0], offsets[:, :0]
+    g.values |= rows | {"prompt_index": index}
+    g.values["prompt_ids"] = g.constant("prompt_ids", prompt_ids)
+    g.values["prompt_offset"] = g.weight("prompt_offset", offsets)
+    if model.pooling:
+        g.values["label_embeddings"] = g.weight("label_embeddings", np.asarray(prompt.label_ids, np.float32))
+    else:
+        g.values["label_ids"] = g.constant("label_ids", np.asarray(prompt.label_ids, np.int64))
+    build(checkpoint, prompt.injection, first=first, reuse=reuse, graph=g)
+    weights = np.asarray(prompt.weights, np.float64)
+    probabilities(g, g.results["logits"], sound, weights, len(prompt.labels), votes=prompt.predict == "votes")
+    g.leave_out_the_unread()
+    return g
+
+
+def _has_words(piece: str, model: FrozenModel) -> bool:
+    """Whether there is a token in a piece of the recipe whatever its texts are."""
+    return len(row_ids([re.sub(r"\{\w+\}", "{text}", piece)], ("",), model.tokenizer)) > 0

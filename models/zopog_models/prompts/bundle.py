@@ -1,0 +1,293 @@
+"""A tuned prompt on disk, and predicting with it: all that deployment needs besides the model folder.
+
+`prompt.safetensors` holds everything, numbers and settings, so it is replaced in one piece or not at all.
+`prompt.json` beside it repeats the settings for human eyes; it is never read back.
+
+The format has a whole number as its version. Within one version a file may gain settings and tensors that an older
+program does not know and can do without: it passes them over. What an older program would misread is a new version,
+and refused. A hash of the settings and of every tensor is part of the file, so that a damaged one is refused too.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from zopog_models.checkpoints.hub import is_hub_id
+from zopog_models.families.sentence import POOLINGS
+from zopog_models.files.quoting import quoted, quoted_names
+from zopog_models.files.tensor_file import TensorFileError, read_metadata, read_tensors, write_atomically, write_tensors
+from zopog_models.frozen.model import FrozenModel
+from zopog_models.graph import INJECTIONS
+from zopog_models.tasks.encoding import encode
+from zopog_models.tasks.template import TaskError, make_task, require_mask
+
+__all__ = ["Prediction", "Prompt", "PromptError", "PromptMismatch", "load_prompt", "predict", "save_prompt",
+           "shared_source"]  # fmt: skip
+
+SCHEMA = 1
+PREDICTIVES = ("mean", "votes")
+_TENSORS = ("ids", "offsets", "weights", "label_ids")
+_STRINGS = ("template", "injection", "model", "model_sha256", "tokenizer_sha256", "predict", "pooling", "source")
+_HASHED = "sha256"  # the setting `hash` of a file whose metadata hold the hash of its content
+_LABEL_EMBEDDINGS = "label_embeddings"  # in place of label_ids, in the file of a sentence-embedding model's prompt
+
+
+class PromptError(ValueError):
+    """A prompt folder that is damaged or incomplete."""
+
+
+class PromptMismatch(ValueError):
+    """A prompt used with another model, tokenizer or injection point than it was tuned for."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """M prompts of n positions with their weights; M = 1 unless the method learns a distribution over prompts.
+
+    ids (M, n): token ids; offsets (M, n, D), float32: A z, added to the prompt's embeddings; weights (M,), ≥ 0, with a
+    positive sum; label_ids (C,): token ids of the label words, or, of a sentence-embedding model, (C, D), float32: the
+    temperature times the unit embeddings of the label phrases; template and labels (label value -> label word) as in
+    `Task`; injection: where the offsets are added; the sha256 of the model's and the tokenizer's files; about: anything
+    else worth keeping (method, seed, scores), as JSON; predict: how several prompts answer together, "mean" of their
+    probabilities, or "votes" of their labels where a method saw nothing else (a file without it means "mean");
+    pooling: of a sentence-embedding model; source: what `load_model` finds the model by on any machine, "embedded" or
+    org/name@commit. Both are "" where there is none, and in files of before they were kept.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    weights: np.ndarray
+    label_ids: np.ndarray
+    template: str
+    labels: Mapping[str, str]
+    injection: str
+    model: str
+    model_sha256: str
+    tokenizer_sha256: str
+    about: Mapping[str, Any] = field(default_factory=dict)
+    predict: str = "mean"
+    pooling: str = ""
+    source: str = ""
+
+    @property
+    def n_positions(self) -> int:
+        return int(self.ids.shape[1])
+
+
+class Prediction(NamedTuple):
+    """probabilities (R, C): the weighted mean over the prompts; per_prompt (M, R, C): each prompt's own (of votes: 1 at
+    its label); truncated: how many rows were cut to fit the model."""
+
+    probabilities: np.ndarray
+    per_prompt: np.ndarray
+    truncated: int
+
+
+def shared_source(source: str) -> str:
+    """Of a model's `source` what finds it on any machine, "embedded" or org/name@commit; "" of a folder, an address."""
+    return source if source == "embedded" or (is_hub_id(source) and not Path(source).exists()) else ""
+
+
+def save_prompt(folder: str | Path, prompt: Prompt) -> None:
+    """Write prompt.safetensors and prompt.json. Raises PromptError for a prompt that contradicts itself, OSError."""
+    folder = Path(folder)
+    _check(prompt, str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "schema": SCHEMA,
+        "hash": _HASHED,
+        "template": prompt.template,
+        "labels": dict(prompt.labels),
+        "injection": prompt.injection,
+        "model": prompt.model,
+        "model_sha256": prompt.model_sha256,
+        "tokenizer_sha256": prompt.tokenizer_sha256,
+        "about": dict(prompt.about),
+    }
+    # Only where they say something: programs that do not know them can read all other files.
+    usual = {"predict": "mean", "pooling": "", "source": ""}
+    settings |= {name: getattr(prompt, name) for name, value in usual.items() if getattr(prompt, name) != value}
+    tensors: dict[str, np.ndarray] = {
+        "ids": np.asarray(prompt.ids, np.int64),
+        "offsets": np.asarray(prompt.offsets, np.float32),
+        "weights": np.asarray(prompt.weights, np.float64),
+    }
+    if np.asarray(prompt.label_ids).dtype.kind == "f":
+        tensors[_LABEL_EMBEDDINGS] = np.asarray(prompt.label_ids, np.float32)
+    else:
+        tensors["label_ids"] = np.asarray(prompt.label_ids, np.int64)
+    text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
+    write_tensors(folder / "prompt.safetensors", tensors, {"prompt": text, _HASHED: content_sha256(tensors, text)})
+    write_atomically(folder / "prompt.json", [text.encode()])
+
+
+def content_sha256(tensors: Mapping[str, np.ndarray], settings: str) -> str:
+    """Of the settings' text, then of each tensor in the order of their names: a line with name, dtype, shape; bytes."""
+    found = hashlib.sha256(settings.encode() + b"\n")
+    for name, array in sorted(tensors.items()):
+        found.update(f"{name} {array.dtype.str} {list(array.shape)}\n".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def load_prompt(folder: str | Path) -> Prompt:
+    """Read a saved prompt. Raises PromptError: no prompt there, a damaged file, an unknown version of the format.
+
+    Settings and tensors that this program does not know are passed over, see above. Files from before there was a
+    hash are read without one.
+    """
+    path = Path(folder) / "prompt.safetensors"
+    if not path.is_file():
+        raise PromptError(f"{folder} holds no tuned prompt (no prompt.safetensors)")
+    try:
+        # Copied out of the file: a prompt in use must not change when the file is replaced.
+        tensors = {name: np.array(array) for name, array in read_tensors(path).items()}
+        metadata = read_metadata(path)
+        settings = json.loads(metadata.get("prompt", "null"))
+    except TensorFileError as error:
+        raise PromptError(str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise PromptError(f"{path}: the settings are not JSON: {error}") from None
+    _check_version(settings, path)
+    kind, hashed = settings.get("hash"), metadata.get(_HASHED)
+    without = kind is None and hashed is None
+    if not without and (kind != _HASHED or hashed != content_sha256(tensors, metadata["prompt"])):
+        told = "its hash is missing" if hashed is None else f"its content has not the sha256 {hashed:.80}"
+        raise PromptError(f"{path} is damaged: {told}; copy it again from where it was tuned")
+    if _LABEL_EMBEDDINGS in tensors and "label_ids" not in tensors:
+        tensors["label_ids"] = tensors.pop(_LABEL_EMBEDDINGS)
+    if not set(_TENSORS) <= set(tensors):
+        raise PromptError(f"{path}: expected the tensors {', '.join(_TENSORS)}, got {quoted_names(tensors)}")
+    known = {item.name for item in fields(Prompt)}
+    values = {name: value for name, value in {**settings, **tensors}.items() if name in known}
+    try:
+        prompt = Prompt(**values)
+    except TypeError as error:
+        raise PromptError(f"{path}: {error}") from None
+    _check(prompt, str(path))
+    return prompt
+
+
+def _check_version(settings: Any, path: Path) -> None:
+    found = settings.get("schema") if isinstance(settings, dict) else None
+    if type(found) is not int or found != SCHEMA:
+        newer = type(found) is int and found > SCHEMA
+        advice = ": it was written by a newer program; pip install --upgrade zopog-ref" if newer else ""
+        raise PromptError(f"{path}: format version {found!r:.50}, this program reads version {SCHEMA}{advice}")
+
+
+def predict(model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]]) -> Prediction:
+    """Label probabilities: p(c | row) = Σ_m w_m p_m(c | row) / Σ_m w_m, p_m = softmax(logits_m(row)).
+
+    A prompt with predict="votes" has p_m(c | row) = 1 where logits_m(row)_c is largest (of equals the first), else 0.
+
+    texts: R tuples of one string, or two for a template with two texts. Raises PromptMismatch (another model,
+    tokenizer or injection point), TaskError (rows that do not fit the template), PromptError (scores that are not
+    finite: offsets that are too large).
+    """
+    check_match(model, prompt)
+    task = make_task(prompt.template, prompt.labels)
+    encoded = encode(texts, task, model, prompt.n_positions)
+    count, rows = len(prompt.ids), len(texts)
+    logits = model.logits(
+        encoded.ids * count,
+        np.tile(encoded.answer_position, count),
+        prompt.ids,
+        prompt.offsets,
+        np.repeat(np.arange(count), rows),
+        prompt.label_ids,
+    ).astype(np.float64)
+    if not np.isfinite(logits).all():
+        raise PromptError(
+            f"the scores of {model.name!r} with this prompt are not finite: its offsets, up to "
+            f"{np.abs(prompt.offsets).max(initial=0):.1e}, are too large, or the model is damaged"
+        )
+    logits = logits.reshape(count, rows, len(prompt.label_ids))  # (M, R, C)
+    if prompt.predict == "votes":
+        per_prompt = np.eye(logits.shape[-1])[logits.argmax(-1)]
+    else:
+        exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+        per_prompt = exponentials / exponentials.sum(-1, keepdims=True)
+    weights = np.asarray(prompt.weights, np.float64)
+    probabilities = np.einsum("m,mrc->rc", weights / weights.sum(), per_prompt)
+    return Prediction(probabilities, per_prompt, encoded.truncated)
+
+
+def check_match(model: FrozenModel, prompt: Prompt) -> None:
+    """Raises PromptMismatch unless the prompt was tuned for this model, tokenizer and injection point."""
+    for what, wanted, found in (
+        ("model", prompt.model_sha256, model.sha256),
+        ("tokenizer", prompt.tokenizer_sha256, model.tokenizer_sha256),
+    ):
+        if wanted != found:
+            raise PromptMismatch(
+                f"the prompt was tuned for {what} {quoted(prompt.model)} with sha256 {wanted:.80}, but "
+                f"{model.name!r} has sha256 {found}; load the {what} it was tuned for"
+            )
+    if (np.asarray(prompt.label_ids).ndim == 2) != bool(model.pooling):
+        kind, other = ("a sentence-embedding model", "a model with a head")[:: -1 if model.pooling else 1]
+        raise PromptMismatch(f"the prompt was tuned for {kind}, {model.name!r} was loaded as {other}: see pooling")
+    if prompt.pooling not in ("", model.pooling):
+        raise PromptMismatch(
+            f"the prompt was tuned with pooling {prompt.pooling!r}, {model.name!r} was loaded with {model.pooling!r}; "
+            f"load it with pooling={prompt.pooling!r}"
+        )
+    if prompt.injection != model.injection:
+        raise PromptMismatch(
+            f"the prompt was tuned with injection {prompt.injection!r}, the model was loaded with "
+            f"{model.injection!r}; load it with injection={prompt.injection!r}"
+        )
+    # A file can carry the right hashes and still not fit.
+    width, target = prompt.offsets.shape[2], model.hidden_size
+    if width != model.embedding_size or (prompt.label_ids.ndim == 2 and prompt.label_ids.shape[1] != target):
+        raise PromptMismatch(
+            f"the prompt's offsets are {width} wide and its labels {prompt.label_ids.shape}; {model.name!r} has "
+            f"embeddings of {model.embedding_size} and hidden states of {target}"
+        )
+    for name, ids in (("ids", prompt.ids), ("label_ids", prompt.label_ids)):
+        if ids.dtype.kind != "f" and ids.size and (ids.min() < 0 or ids.max() >= model.vocab_size):
+            raise PromptMismatch(
+                f"the prompt's {name} go from {ids.min()} to {ids.max()}, but {model.name!r} knows "
+                f"{model.vocab_size} tokens"
+            )
+
+
+def _check(prompt: Prompt, where: str) -> None:
+    for name in _STRINGS:
+        if not isinstance(getattr(prompt, name), str):
+            raise PromptError(f"{where}: {name} must be a string, got {getattr(prompt, name)!r:.100}")
+    if not isinstance(prompt.about, Mapping):
+        raise PromptError(f"{where}: about must be an object, got {prompt.about!r:.100}")
+    try:
+        make_task(prompt.template, prompt.labels)
+        if np.asarray(prompt.label_ids).ndim < 2:
+            require_mask(prompt.template)
+    except (TaskError, TypeError, AttributeError) as error:
+        raise PromptError(f"{where}: {error}") from None
+    if prompt.injection not in INJECTIONS:
+        raise PromptError(f"{where}: unknown injection {quoted(prompt.injection)}; known: {', '.join(INJECTIONS)}")
+    if prompt.predict not in PREDICTIVES:
+        raise PromptError(f"{where}: unknown predict {quoted(prompt.predict)}; known: {', '.join(PREDICTIVES)}")
+    ids, offsets, weights = (np.asarray(array) for array in (prompt.ids, prompt.offsets, prompt.weights))
+    label_ids = np.asarray(prompt.label_ids)
+    if ids.ndim != 2 or len(ids) < 1 or offsets.ndim != 3 or offsets.shape[:2] != ids.shape:
+        raise PromptError(f"{where}: ids must be (M, n) and offsets (M, n, D), got {ids.shape} and {offsets.shape}")
+    if weights.shape != (len(ids),) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.sum() > 0:
+        raise PromptError(f"{where}: weights must be {len(ids)} numbers ≥ 0 with a positive sum, got {weights}")
+    embedded = label_ids.dtype.kind == "f" and label_ids.ndim == 2
+    if prompt.pooling not in ("", *POOLINGS) or (prompt.pooling and not embedded):
+        raise PromptError(f"{where}: pooling {prompt.pooling!r:.50} with labels of shape {label_ids.shape}; known, of "
+                          f"labels that are embeddings: {', '.join(POOLINGS)}")  # fmt: skip
+    if label_ids.shape[:1] != (len(prompt.labels),) or not (embedded or label_ids.ndim == 1):
+        raise PromptError(f"{where}: {len(prompt.labels)} labels need as many label_ids, got shape {label_ids.shape}")
+    if embedded and not np.isfinite(label_ids).all():
+        raise PromptError(f"{where}: label embeddings hold values that are not finite")
+    if ids.dtype.kind not in "iu" or not (embedded or label_ids.dtype.kind in "iu"):
+        raise PromptError(f"{where}: ids and label_ids must be whole numbers, got {ids.dtype} and {label_ids.dtype}")
+    if not np.isfinite(offsets).all():
+        raise PromptError(f"{where}: offsets hold values that are not finite")

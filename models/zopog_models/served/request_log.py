@@ -1,0 +1,116 @@
+"""Every request to a served model, written down before it is sent, and its answer the moment it is there.
+
+A line per event, so that a killed process leaves an exact count, and no answer that was paid for is ever asked again:
+
+    {"sent": ID, "attempt": 1}            before the request leaves; attempt 2 is the first retry
+    {"failed": ID, "why": "HTTP 503"}     no usable answer
+    {"answered": ID, "shape": [64, 2], "scores": "..."}    float32, little endian, base64
+
+ID is the hash of what was asked. It holds no key, no address and no text.
+"""
+
+import base64
+import json
+import os
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from zopog_models.files.tensor_file import write_atomically
+
+__all__ = ["RequestLog"]
+
+_SYNC_EVERY = 5.0  # seconds: a disk may take longer to be sure of a line than a server to answer
+
+
+class RequestLog:
+    """Counts and answers, in memory, and after `keep(path)` on disk. Safe to use from several threads.
+
+    Attributes: sent (requests), retries (those of them that repeat an earlier one), failures: why -> how often.
+    """
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.retries = 0
+        self.failures: Counter[str] = Counter()
+        self._answers: dict[str, np.ndarray] = {}
+        self._lock = threading.Lock()
+        self._file: IO[str] | None = None
+        self._synced = time.monotonic()
+        self._unwritten: list[str] = []
+
+    def keep(self, path: Path) -> None:
+        """Go on in this file: what an earlier part of the run left there counts, and is not asked again.
+
+        A torn last line (a kill in the middle of a write) goes. Raises OSError, and ValueError for a damaged file.
+        """
+        with self._lock:
+            if path.exists():
+                *lines, torn = path.read_bytes().split(b"\n")
+                if torn:
+                    write_atomically(path, [line + b"\n" for line in lines])
+                for number, line in enumerate(lines, start=1):
+                    try:
+                        self._take(json.loads(line))
+                    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+                        raise ValueError(f"{path}, line {number} is no event of a request: {error!r:.200}") from None
+            self._file = path.open("a", encoding="utf-8")
+            for text in self._unwritten:
+                self._file.write(text)
+            self._unwritten.clear()
+            self._file.flush()
+
+    def answer(self, identity: str) -> np.ndarray | None:
+        """The answer to the same question, if there was one."""
+        with self._lock:
+            return self._answers.get(identity)
+
+    def sending(self, identity: str, attempt: int) -> None:
+        """Before a request leaves."""
+        self._add({"sent": identity, "attempt": attempt})
+
+    def failed(self, identity: str, why: str) -> None:
+        """No usable answer, and a word or two why."""
+        self._add({"failed": identity, "why": why})
+
+    def answered(self, identity: str, scores: np.ndarray) -> None:
+        """A usable answer; safe from a kill when this returns, and from a power cut within _SYNC_EVERY."""
+        content = base64.b64encode(np.ascontiguousarray(scores, "<f4").tobytes()).decode()
+        self._add({"answered": identity, "shape": list(scores.shape), "scores": content}, safe=True)
+
+    def close(self) -> None:
+        """Give the file back; counting goes on in memory."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+            self._file = None
+
+    def _add(self, event: dict[str, Any], safe: bool = False) -> None:
+        text = json.dumps(event) + "\n"
+        with self._lock:
+            self._take(event)
+            if self._file is None:
+                self._unwritten.append(text)
+                return
+            self._file.write(text)
+            self._file.flush()
+            if safe and time.monotonic() - self._synced > _SYNC_EVERY:
+                os.fsync(self._file.fileno())
+                self._synced = time.monotonic()
+
+    def _take(self, event: dict[str, Any]) -> None:
+        kinds = {"sent": str, "attempt": int, "failed": str, "why": str, "answered": str}
+        if wrong := [name for name, kind in kinds.items() if name in event and type(event[name]) is not kind]:
+            raise TypeError(f"{wrong[0]} of another kind")
+        if "sent" in event:
+            self.sent += 1
+            self.retries += event["attempt"] > 1
+        elif "failed" in event:
+            self.failures[event["why"]] += 1
+        else:
+            content = np.frombuffer(base64.b64decode(event["scores"], validate=True), "<f4")
+            self._answers[event["answered"]] = content.reshape(event["shape"]).astype(np.float32)

@@ -1,0 +1,257 @@
+"""Texts and label words as token ids, through a task's template."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from zopog_models.tasks.template import Task, TaskError, make_task, require_mask
+
+if TYPE_CHECKING:
+    from zopog_models.frozen.model import FrozenModel
+
+__all__ = ["Encoded", "encode", "label_ids", "label_targets", "row_recipe"]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows ready for the model, without the prompt: ids (R arrays), answer_position (R,), lengths (R,) in tokens.
+
+    truncated counts the rows whose texts had to be cut.
+    """
+
+    ids: list[np.ndarray]
+    answer_position: np.ndarray
+    truncated: int
+    lengths: np.ndarray
+
+
+class _Part(NamedTuple):
+    """A stretch of the template between special tokens: literal strings, with texts standing between them."""
+
+    literals: list[str]  # one more than slots
+    slots: list[int]  # indices into a row's texts
+
+
+def encode(texts: Sequence[tuple[str, ...]], task: Task, model: "FrozenModel", n_positions: int) -> Encoded:
+    """[first token] template with the texts filled in [separator], at most max_positions − n_positions tokens a row.
+
+    Of a decoder, a row ends where its answer comes: nothing may stand after {mask}, and answer_position is the last
+    token's place. Of a sentence-embedding model the whole row answers: the template has no {mask}, and answer_position
+    means nothing.
+
+    A row that is too long loses tokens from the end of its texts, the longest text first; template and mask are never
+    cut. Special tokens written out in a text are read as plain text.
+    Raises TaskError when the template alone does not fit the model's positions, when it is not one for this kind of
+    model, or a row has the wrong number of texts.
+    """
+    room = model.max_positions - n_positions
+    parts, specials = _split_template(task, model)
+    slots = len(task.slots)
+    for r, filling in enumerate(texts):
+        if len(filling) != slots:
+            raise TaskError(f"row {r} has {len(filling)} texts, the template {task.template!r} needs {slots}")
+    tokens: list[list[np.ndarray]] = []  # for each part, each row's ids
+    owners: list[list[np.ndarray]] = []  # and which text each id belongs to (-1: the template)
+    for part in parts:
+        part_tokens, part_owners = _encode_part(part, texts, model)
+        tokens.append(part_tokens)
+        owners.append(part_owners)
+    rows, positions, lengths = [], [], []
+    truncated = 0
+    head = [] if model.cls_id is None else [model.cls_id]
+    tail = [] if model.sep_id is None else [model.sep_id]
+    for r in range(len(texts)):
+        row = np.concatenate([head, *_alternate([t[r] for t in tokens], specials), tail]).astype(np.int64)
+        middle = _alternate([o[r] for o in owners], [-1] * len(specials))
+        owner = np.concatenate([[-1] * len(head), *middle, [-1] * len(tail)])
+        if len(row) > room:
+            keep = _kept(owner, len(row) - room, slots, room, task, n_positions)
+            row, owner = row[keep], owner[keep]
+            truncated += 1
+        if not len(row):
+            raise TaskError(f"row {r} is empty and so is the template: there is nothing after which to answer")
+        rows.append(row)
+        # Texts cannot hold a mask token (they are read as plain text), so there is exactly one.
+        positions.append(len(row) - 1 if model.mask_id is None else int(np.flatnonzero(row == model.mask_id)[0]))
+        lengths.append(len(row))
+    return Encoded(rows, np.array(positions, np.int64), truncated, np.array(lengths, np.int64))
+
+
+def row_recipe(task: Task, model: "FrozenModel") -> list[int | str]:
+    """How `encode` makes a row, for whoever has the tokenizer and not this package: token ids, and pieces of text.
+
+    A piece has its texts in place of {text}, {text_a} and {text_b}, each without white space at its ends, and is then
+    tokenised as one string, without special tokens; the ids of all follow one another. Rows that are too long are not
+    provided for. Raises TaskError as `encode`.
+    """
+    parts, specials = _split_template(task, model)
+    names = [f"{{{slot}}}" for slot in task.slots]
+    recipe: list[int | str] = [] if model.cls_id is None else [model.cls_id]
+    for i, part in enumerate(parts):
+        recipe += [specials[i - 1]] if i else []
+        slots = [names[slot] for slot in part.slots]
+        recipe.append("".join(a + b for a, b in zip(part.literals, [*slots, ""], strict=True)))
+    recipe += [] if model.sep_id is None else [model.sep_id]
+    return [piece for piece in recipe if piece != ""]
+
+
+def label_targets(task: Task, model: "FrozenModel") -> np.ndarray:
+    """What `FrozenModel.logits` scores as labels: `label_ids` (C,), or a sentence-embedding model's (C, D), float32.
+
+    The latter is temperature · ê of each label's phrase, ê the unit embedding, the phrase read without a prompt. Raises
+    TaskError as `label_ids` does, and for two labels with the same phrase.
+    """
+    if not model.pooling:
+        return label_ids(task, model)
+    phrases = [word.strip() for word in task.labels.values()]
+    if len(set(phrases)) < len(phrases):
+        raise TaskError(f"two labels have the same phrase: {', '.join(map(repr, phrases))}")
+    encoded = encode([(phrase,) for phrase in phrases], make_task("{text}", task.labels), model, 0)
+    return model.temperature * model.embeddings(encoded.ids)
+
+
+def label_ids(task: Task, model: "FrozenModel", *, first_piece: bool = False) -> np.ndarray:
+    """Token ids (C,) of the label words, as they stand after a space.
+
+    For a decoder, as they stand where the template has {mask}: without a space, where there is none before it.
+
+    A word of several tokens is an error that names its pieces, unless first_piece asks for the first of them.
+    Raises TaskError: several pieces, a word unknown to the tokenizer, two labels with the same token.
+    """
+    chosen: dict[int, str] = {}
+    for value, word in task.labels.items():
+        ids, pieces = _word_pieces(word.strip(), task, model)
+        if not ids or any(i in model.special_ids for i in ids):
+            raise TaskError(
+                f"label word {word!r} (label {value!r}) is not in the vocabulary of model {model.name!r}; "
+                "choose another word"
+            )
+        if len(ids) > 1 and not first_piece:
+            raise TaskError(
+                f"label word {word!r} (label {value!r}) is {len(ids)} tokens for model "
+                f"{model.name!r}: {' '.join(pieces)}; choose a word of one token, or ask for the "
+                "first piece"
+            )
+        token = ids[0]
+        if token in chosen:
+            raise TaskError(f"labels {chosen[token]!r} and {value!r} have the same first token {pieces[0]!r}")
+        chosen[token] = value
+    return np.array(list(chosen), np.int64)
+
+
+def _word_pieces(word: str, task: Task, model: "FrozenModel") -> tuple[list[int], list[str]]:
+    """Ids and texts of the word's tokens."""
+    before = task.template.split("{mask}")[0]
+    if model.mask_id is not None or before.endswith(" "):
+        encoding = model.tokenizer.encode(model.space + word, add_special_tokens=False)
+        return encoding.ids, encoding.tokens
+    # As it goes on from what stands before it, "a" standing for the text.
+    start = re.sub(r"\{\w+\}", "a", before)
+    context = model.tokenizer.encode(start, add_special_tokens=False).ids
+    encoding = model.tokenizer.encode(start + word, add_special_tokens=False)
+    if encoding.ids[: len(context)] != context:
+        raise TaskError(
+            f"label word {word!r} runs into what stands before {{mask}} in the template {task.template!r}: "
+            "put a space before {mask}"
+        )
+    return encoding.ids[len(context) :], encoding.tokens[len(context) :]
+
+
+def _split_template(task: Task, model: "FrozenModel") -> tuple[list[_Part], list[int]]:
+    """The parts between {mask} and {sep}, and those special tokens' ids (one fewer than parts)."""
+    if model.pooling and "{mask}" in task.template:
+        raise TaskError(
+            f"the template {task.template!r} has {{mask}}, but {model.name!r} is a sentence-embedding model, which "
+            'compares whole texts with the labels\' phrases: leave {mask} out, as in "{text}"'
+        )
+    if not model.pooling:
+        require_mask(task.template)
+    if model.sep_id is None:
+        return [_decoder_part(task, model)], []
+    specials = {"sep": model.sep_id} | ({} if model.mask_id is None else {"mask": model.mask_id})
+    found = [specials[name] for name in re.findall(r"\{(mask|sep)\}", task.template)]
+    parts = []
+    for i, piece in enumerate(re.split(r"\{(?:mask|sep)\}", task.template)):
+        # split keeps the slot names at the odd places
+        pieces = re.split(r"\{(\w+)\}", piece)
+        literals = pieces[0::2]
+        literals[-1] = literals[-1].rstrip()  # the space before a special token belongs to it
+        if i == 0:
+            literals[0] = literals[0].lstrip()
+        parts.append(_Part(literals, [task.slots.index(name) for name in pieces[1::2]]))
+    return parts, found
+
+
+def _decoder_part(task: Task, model: "FrozenModel") -> _Part:
+    """The whole of a decoder's template: what stands before {mask}."""
+    before, after = task.template.split("{mask}")
+    if after.strip():
+        example = f", as in {(before + '{mask}')!r}" if all(f"{{{slot}}}" in before for slot in task.slots) else ""
+        raise TaskError(
+            f"the template {task.template!r} goes on after {{mask}}, but {model.name!r} is a decoder ({model.family}), "
+            f"which answers at the end: let the template end with {{mask}}{example}"
+        )
+    if "{sep}" in before:
+        raise TaskError(f"the template {task.template!r} has {{sep}}, but a decoder ({model.family}) has no separator")
+    pieces = re.split(r"\{(\w+)\}", before)
+    literals = pieces[0::2]
+    literals[0] = literals[0].lstrip()
+    literals[-1] = literals[-1].rstrip(" ")  # the space before the answer belongs to it
+    return _Part(literals, [task.slots.index(name) for name in pieces[1::2]])
+
+
+def _encode_part(
+    part: _Part, texts: Sequence[tuple[str, ...]], model: "FrozenModel"
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Each row's tokens of this part, tokenised as one string, and which text each token belongs to (or -1)."""
+    if not part.slots:
+        ids = np.array(model.tokenizer.encode(part.literals[0], add_special_tokens=False).ids, np.int64)
+        return [ids] * len(texts), [np.full(len(ids), -1)] * len(texts)
+    strings, spans = [], []
+    for row in texts:
+        string, spots = part.literals[0], []
+        for slot, literal in zip(part.slots, part.literals[1:], strict=True):
+            text = row[slot].strip()
+            # The space before a text belongs to it: a byte-level tokenizer gives a rare word's space its own token.
+            spots.append((len(string.rstrip()), len(string) + len(text), slot))
+            string += text + literal
+        strings.append(string)
+        spans.append(spots)
+    all_ids, all_owners = [], []
+    for encoding, spots in zip(model.tokenizer.encode_batch(strings, add_special_tokens=False), spans, strict=True):
+        # A token belongs to what its last character is: a byte-level token may begin with the space before a word.
+        last = np.array([max(start, end - 1) for start, end in encoding.offsets], np.int64)
+        owner = np.full(len(last), -1)
+        for begin, end, slot in spots:
+            owner[(begin <= last) & (last < end)] = slot
+        all_ids.append(np.array(encoding.ids, np.int64))
+        all_owners.append(owner)
+    return all_ids, all_owners
+
+
+def _alternate(parts: Sequence[np.ndarray], between: Sequence[int]) -> list[np.ndarray]:
+    result = [parts[0]]
+    for value, part in zip(between, parts[1:], strict=True):
+        result += [np.array([value]), part]
+    return result
+
+
+def _kept(owner: np.ndarray, excess: int, slots: int, room: int, task: Task, n_positions: int) -> np.ndarray:
+    """Which tokens stay when `excess` must go: always the last token of whichever text is longest."""
+    sizes = [int((owner == slot).sum()) for slot in range(slots)]
+    if sum(sizes) < excess:
+        raise TaskError(
+            f"the template {task.template!r} alone does not fit: {n_positions} prompt positions leave "
+            f"{room} of the model's; use fewer prompt positions or a shorter template"
+        )
+    limits = list(sizes)
+    for _ in range(excess):
+        longest = max(range(slots), key=lambda slot: limits[slot])
+        limits[longest] -= 1
+    keep = np.ones(len(owner), bool)
+    for slot in range(slots):
+        keep[np.flatnonzero(owner == slot)[limits[slot] :]] = False
+    return keep

@@ -1,0 +1,229 @@
+"""Tasks from TOML files, and their files of labelled texts."""
+
+import csv
+import io
+import itertools
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from zopog_models.files.quoting import quoted, quoted_names
+from zopog_models.tasks.encoding import Encoded, encode, label_ids
+from zopog_models.tasks.template import Task, TaskError, is_text, make_task
+
+__all__ = [
+    "Encoded",
+    "Rows",
+    "Task",
+    "TaskError",
+    "embedded_tasks",
+    "encode",
+    "few_shot",
+    "label_ids",
+    "load_task",
+    "make_task",
+    "read_rows",
+]
+
+_PLACE = re.compile(r"#[1-9]\d*")  # a column of a file without a header
+_MAX_TASK_BYTES, _MAX_DATA_BYTES = 1_000_000, 2_000_000_000
+EMBEDDED_TASKS = Path(__file__).parents[1] / "embedded" / "tasks"
+
+
+class Rows(NamedTuple):
+    """Labelled texts: a tuple of one or two strings a row, and class indices (rows,)."""
+
+    texts: list[tuple[str, ...]]
+    labels: np.ndarray
+
+
+def load_task(source: str | Path) -> Task:
+    """A task by the name of an embedded one, or from a TOML file, whose data files are relative to its folder."""
+    path = Path(source)
+    if path.suffix != ".toml":
+        names = [task.stem for task in sorted(EMBEDDED_TASKS.glob("*.toml"))]
+        if str(source) not in names:
+            raise TaskError(f"unknown task {str(source)!r}; embedded tasks: {', '.join(names)}; or give a .toml file")
+        path = EMBEDDED_TASKS / f"{source}.toml"
+    try:
+        content = tomllib.loads(_read_text(path, _MAX_TASK_BYTES))
+    except TaskError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise TaskError(f"{path} is not TOML: {error}") from None
+    known = {"name", "description", "template", "labels", "train", "dev", "test", "metric", "text_columns"}
+    known |= {"label_column", "skip_labels"}
+    if unknown := sorted(content.keys() - known):
+        raise TaskError(f"{path}: unknown keys {quoted_names(unknown)}; known: {', '.join(sorted(known))}")
+    for key in ("template", "labels"):
+        if key not in content:
+            raise TaskError(f"{path}: {key!r} is missing")
+    for key, value in content.items():
+        wanted: type = {"labels": dict, "text_columns": list, "skip_labels": list}.get(key, str)
+        if not isinstance(value, wanted):
+            raise TaskError(f"{path}: {key!r} must be a {wanted.__name__}, got {quoted(value)}")
+    for key in content.keys() & {"train", "dev", "test"}:
+        content[key] = _beside(path, key, content[key])
+    name = content.setdefault("name", path.stem)
+    if not name.isprintable() or set(name) & set("/\\:") or name.startswith(".") or not 0 < len(name) <= 100:
+        raise TaskError(f"{path}: name {quoted(name)} cannot be the name of a folder, which a run gives it")
+    return make_task(**content)
+
+
+def _beside(path: Path, key: str, name: str) -> Path:
+    """A data file of a task: in the folder of its TOML, or below it. Raises TaskError for any other."""
+    file = path.parent / name
+    try:
+        inside = file.resolve().is_relative_to(path.parent.resolve())
+    except (OSError, ValueError, RuntimeError):  # a NUL, links in a circle
+        inside = False
+    if not inside or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise TaskError(
+            f"{path}: {key} {quoted(name)} is not in the task's folder; put the file there, or give it with --{key}, "
+            "--template and --labels instead of the TOML"
+        )
+    return file
+
+
+def embedded_tasks() -> list[Task]:
+    """The tasks that come with the package, by name."""
+    return [load_task(path) for path in sorted(EMBEDDED_TASKS.glob("*.toml"))]
+
+
+def read_rows(path: str | Path, task: Task) -> Rows:
+    """Read a .tsv or .txt (no quoting), .csv (quoted) or .jsonl file with the task's text columns and its labels.
+
+    Columns named #1, #2, ... are those of a file without a header. Raises TaskError naming the file and the line:
+    unreadable, empty, bad UTF-8, a missing column, an unknown label.
+    """
+    path = Path(path)
+    index = {value: i for i, value in enumerate(task.labels)}
+    texts: list[tuple[str, ...]] = []
+    labels: list[int] = []
+    for line, record in _records(path, (*task.text_columns, task.label_column)):
+        *row, label = record
+        if label in task.skip_labels:
+            continue
+        if label not in index:
+            known = quoted_names(index)
+            raise TaskError(f"{path}, line {line}: unknown label {quoted(label)}; the task's labels: {known}")
+        texts.append(tuple(row))
+        labels.append(index[label])
+    if not texts:
+        raise TaskError(f"{path} holds no rows")
+    return Rows(texts, np.array(labels, np.int64))
+
+
+def columns_of(path: Path, wanted: Sequence[str]) -> None:
+    """See that a file's first row has these columns. Raises TaskError as `read_rows`."""
+    next(_records(path, tuple(wanted)), None)
+
+
+def few_shot(labels: np.ndarray, shots: int, order: np.ndarray, *, names: Sequence[str] | None = None) -> np.ndarray:
+    """The first `shots` rows of every class along the permutation `order`: row indices, in that order.
+
+    names: the classes, so that one without any row is noticed too. Raises TaskError naming a class with fewer rows.
+    """
+    if shots < 1:
+        raise TaskError(f"shots must be at least 1, got {shots}")
+    classes = len(names) if names is not None else int(labels.max(initial=-1)) + 1
+    ordered = labels[order]
+    chosen = []
+    for c in range(classes):
+        places = np.flatnonzero(ordered == c)[:shots]
+        if len(places) < shots:
+            shown = repr(names[c]) if names is not None else str(c)
+            raise TaskError(
+                f"class {shown} has {len(places)} rows, but {shots} shots were asked for; lower the number "
+                "of shots or give more data"
+            )
+        chosen.append(places)
+    return order[np.sort(np.concatenate(chosen))]
+
+
+def _read_text(path: Path, most: int = _MAX_DATA_BYTES) -> str:
+    try:
+        if (size := path.stat().st_size) > most:
+            raise TaskError(f"{path}: {size} bytes, at most {most} are allowed")
+        content = path.read_bytes()
+    except TaskError:
+        raise
+    except OSError as error:
+        raise TaskError(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:  # a NUL in the name
+        raise TaskError(f"cannot read {quoted(str(path))}: {error}") from None
+    if not content.removeprefix(b"\xef\xbb\xbf").strip():
+        raise TaskError(f"{path} is empty")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise TaskError(f"{path}, line {line}: not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def _records(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
+    """(line number, the values of the columns) for each row."""
+    text = _read_text(path)
+    kind = path.suffix.lower()
+    if kind == ".jsonl":
+        # Split at \n only: U+2028 and its like are legal inside a JSON string.
+        for line, raw in enumerate(text.split("\n"), start=1):
+            if raw.strip():
+                yield line, _json_values(path, line, raw, columns)
+        return
+    fields: Iterator[tuple[int, list[str]]]
+    if kind in (".tsv", ".txt"):  # no quoting: every quote mark is text
+        fields = ((line, raw.rstrip("\r").split("\t")) for line, raw in enumerate(text.split("\n"), start=1))
+    elif kind == ".csv":
+        fields = _csv_fields(path, text)
+    else:
+        raise TaskError(f"{path}: unknown kind of file {kind!r}; give .tsv, .csv or .jsonl")
+    first = next(fields)
+    if all(_PLACE.fullmatch(column) for column in columns):
+        header = [f"#{place}" for place in range(1, len(first[1]) + 1)]
+        fields = itertools.chain([first], fields)
+    else:
+        header = first[1]
+    if missing := [column for column in columns if column not in header]:
+        raise TaskError(f"{path}: missing column {', '.join(missing)}; the header has: {quoted_names(header)}")
+    places = [header.index(column) for column in columns]
+    for line, values in fields:
+        if values in ([], [""]):  # an empty line
+            continue
+        if len(values) != len(header):
+            raise TaskError(f"{path}, line {line}: {len(values)} fields, the header has {len(header)}")
+        yield line, [values[place] for place in places]
+
+
+def _csv_fields(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for values in reader:
+            yield reader.line_num, values
+    except csv.Error as error:
+        raise TaskError(f"{path}, line {reader.line_num}: {error}") from None
+
+
+def _json_values(path: Path, line: int, raw: str, columns: tuple[str, ...]) -> list[str]:
+    try:
+        record = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise TaskError(f"{path}, line {line}: not JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise TaskError(f"{path}, line {line}: expected a JSON object, got {raw:.80}")
+    values = []
+    for column in columns:
+        value = record.get(column)
+        if column == columns[-1] and isinstance(value, (int, bool)):
+            value = str(value).lower() if isinstance(value, bool) else str(value)
+        if not isinstance(value, str):
+            raise TaskError(f"{path}, line {line}: column {column!r} must be a string, got {quoted(value)}")
+        if not is_text(value):
+            raise TaskError(f"{path}, line {line}: column {column!r} is no text: {quoted(value)}")
+        values.append(value)
+    return values

@@ -1,0 +1,287 @@
+"""The report and the statistics behind its marks: self-contained, escaped, well formed; ties are ties."""
+
+import copy
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnxruntime", reason="the command line needs onnxruntime (extra cpu)")
+pytest.importorskip("tokenizers", reason="the command line needs tokenizers (extra cpu)")
+
+from zopog_ref.app.compare.page import page
+from zopog_ref.app.compare.statistics import Scores, difference, statistics
+from zopog_ref.app.compare.table import table
+from zopog_ref.app.errors import InputError
+from zopog_ref.app.report.compare_plots import Axes, Line, padded, panel, ticks
+
+HOSTILE = "<script>alert(\"1\")</script> & 'quoted' </style>"
+VOID = {"meta", "br", "circle", "path", "rect"}
+
+# -- statistics ----------------------------------------------------------------------------------------------------
+
+
+def runs(*right: float, seeds: tuple[int, ...] = (1, 2, 3), rows: int = 400, noise: int = 0) -> dict[int, Scores]:
+    """Scores of a method with these accuracies by seed; which rows are right is drawn anew for each method."""
+    rng, found = np.random.default_rng(noise), {}
+    for seed, share in zip(seeds, right):
+        hits = np.zeros(rows)
+        hits[rng.permutation(rows)[: round(share * rows)]] = 1
+        found[seed] = Scores(np.arange(rows), {"accuracy": hits, "nll": 2 - hits, "brier": 1 - hits})
+    return found
+
+
+def test_ties_are_marked_and_losers_are_not() -> None:
+    scores = {
+        "high": runs(0.70, 0.71, 0.705, noise=1),
+        "near": runs(0.69, 0.70, 0.71, noise=2),
+        "low": runs(0.40, 0.41, 0.405, noise=3),
+        "manual": runs(0.5, 0.5, 0.5, noise=4),
+    }
+    found = statistics(scores, "manual")["metrics"]
+    for metric in ("accuracy", "nll", "brier"):
+        rows = found[metric]["methods"]
+        assert found[metric]["best"] == "high"
+        assert {name for name, row in rows.items() if row["among_best"]} == {"high", "near"}
+        assert "against_manual" not in rows["manual"]
+    gain = found["accuracy"]["methods"]["high"]["against_manual"]
+    assert (gain["low"] > 0, gain["p_holm"] < 0.05) == (True, True)
+    assert gain["mean"] == pytest.approx(0.705 - 0.5)
+    assert [(e["wins"] - e["losses"]) / 400 for e in gain["each_seed"]] == pytest.approx([0.2, 0.21, 0.205])
+    assert found["nll"]["methods"]["high"]["against_manual"]["mean"] == pytest.approx(0.5 - 0.705)
+    assert found["accuracy"]["methods"]["low"]["against_best"]["high"] < 0
+    assert found["accuracy"]["differences"][0][2]["mean"] == pytest.approx(0.705 - 0.405)
+
+
+def test_seeds_that_disagree_are_a_tie_however_many_rows_there_are() -> None:
+    """0.45, 0.60, 0.75 against 0.5: ten points higher on 20,000 rows, and still chance of the seeds."""
+    scores = {"wild": runs(0.45, 0.60, 0.75, rows=20_000, noise=1), "manual": runs(0.5, 0.5, 0.5, rows=20_000)}
+    found = statistics(scores, "manual")["metrics"]["accuracy"]["methods"]
+    assert found["manual"]["among_best"]
+    assert found["wild"]["against_manual"]["p"] > 0.1
+    assert found["wild"]["against_manual"]["these_runs"]["p"] < 1e-6  # of these runs alone it is sure
+    assert found["wild"]["high"] - found["wild"]["low"] > 0.3
+
+
+def test_a_seed_that_failed_is_left_out_of_its_pairs_alone() -> None:
+    a, b = runs(0.6, 0.7, seeds=(1, 2)), runs(0.5, 0.4, 0.9, seeds=(1, 2, 3))
+    found = difference(a, b, "accuracy", True)
+    assert found is not None
+    assert found.mean == pytest.approx(0.2)
+    assert difference(a, runs(0.5, seeds=(7,)), "accuracy", True) is None
+    assert (
+        statistics({"a": a, "c": runs(0.5, seeds=(7,))}, "manual")["metrics"]["accuracy"]["differences"][0][1] is None
+    )
+
+
+def test_runs_on_different_rows_are_not_paired() -> None:
+    a, b = runs(0.6, 0.7), runs(0.5, 0.6)
+    b[2] = Scores(b[2].rows + 1, b[2].of)
+    with pytest.raises(InputError, match="seed 2 were tested on different rows"):
+        difference(a, b, "accuracy", False)
+
+
+def test_seeds_with_rows_of_their_own_count_as_seeds() -> None:
+    scores = {
+        name: runs(*shares, noise=i)
+        for i, (name, shares) in enumerate({"a": (0.6, 0.7, 0.65), "b": (0.6, 0.6, 0.61)}.items())
+    }
+    for method in scores.values():
+        method[2] = Scores(method[2].rows + 1000, method[2].of)
+    found = statistics(scores, "manual")
+    assert not found["same_test_rows"]
+    assert found["metrics"]["accuracy"]["differences"][0][1]["freedom"] == 2
+
+
+# -- the page ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def found(small_task: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A real compare.json, of three runs; the written report is what page() makes of it."""
+    from zopog_ref.app.command_line import main
+
+    out = tmp_path_factory.mktemp("page")
+    given = ["--methods", "zo-pog,bdpl", "--seeds", "1,2", "--n-positions", "3", "--n-candidates", "12", "--dim", "8", "--batch-size", "4",
+             "--shots", "3", "--budget", "48", "--set", "zo-pog.policy_samples=4", "--set", "zo-pog.direction_pairs=2",
+             "--set", "bdpl.samples=8", "--executor", "serial"]  # fmt: skip
+    assert main(["compare", "--task", str(small_task), *given, "--out", str(out)]) == 0
+    document: dict[str, Any] = json.loads((out / "compare.json").read_text("utf-8"))
+    assert (out / "report.html").read_text("utf-8") == page(document)
+    return document
+
+
+class Strict(HTMLParser):
+    """Every tag closed in its place; collects tags, attributes and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len({name for name, _ in attrs}) == len(attrs)
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID or (tag in ("circle", "path") and "/>" not in self.get_starttag_text()[-2:]):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, tag
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def external(text: str) -> list[str]:
+    """Whatever would make a browser fetch or run something."""
+    found = re.findall(r"https?://|@import|url\(|javascript:|<script|<link|<iframe|<img|<object|<base", text)
+    tags = Strict(text).tags
+    return found + [
+        f"{tag} {name}"
+        for tag, attributes in tags
+        for name in attributes
+        if name in ("src", "href", "data") or name.startswith("on")
+    ]
+
+
+def test_the_page_is_well_formed_and_needs_nothing_else(found: dict[str, Any]) -> None:
+    text = page(found)
+    assert external(text) == []
+    tags = [tag for tag, _ in Strict(text).tags]
+    assert tags.count("h1") == 1
+    assert tags.count("svg") > 10
+    assert (
+        "nan"
+        not in " ".join(v or "" for _, attributes in Strict(text).tags for v in attributes.values()).lower().split()
+    )
+
+
+def test_the_check_finds_what_is_external() -> None:
+    assert external('<p><a href="x">x</a></p>') == ["a href"]
+    assert "<script" in external("<p><script></script></p>")
+    assert "https?://".replace("?", "") in external('<p title="https://x.org"></p>')
+    with pytest.raises(AssertionError):
+        Strict("<div><p></div>")
+
+
+def hostile(value: Any) -> Any:
+    """The document with every name, token, label and message replaced by something nasty of its own."""
+    if isinstance(value, str):
+        return value + HOSTILE
+    if isinstance(value, dict):
+        return {k: v if k in _STRUCTURE else hostile(v) for k, v in value.items()}
+    return [hostile(inner) for inner in value] if isinstance(value, list) else value
+
+
+_STRUCTURE = {"methods", "statistics"}  # the names that refer to one another are replaced below
+
+
+def test_text_from_data_is_escaped(found: dict[str, Any]) -> None:
+    bad = hostile(copy.deepcopy(found))
+    bad["failed"] = [{"task": HOSTILE, "method": HOSTILE, "seed": 1, "error": HOSTILE}]
+    renamed = {"zo-pog": "zo" + HOSTILE, "bdpl": "bdpl" + HOSTILE, "manual": "manual"}
+    bad["methods"] = [{k: v + HOSTILE if isinstance(v, str) else v for k, v in m.items()} for m in found["methods"]]
+    for task, clean in zip(bad["tasks"], found["tasks"]):
+        task["labels"] = {name + HOSTILE: word + HOSTILE for name, word in clean["labels"].items()}
+        task["methods"] = [hostile(method) | {"name": renamed[method["name"]]} for method in clean["methods"]]
+        task["statistics"]["methods"] = [renamed[name] for name in clean["statistics"]["methods"]]
+        for metric in task["statistics"]["metrics"].values():
+            metric["best"] = renamed[metric["best"]]
+            metric["methods"] = {renamed[name]: row for name, row in metric["methods"].items()}
+    text = page(bad)
+    assert external(text) == []
+    assert text.count("<script") == 0
+    assert text.count("&lt;script&gt;") > 40
+    assert HOSTILE in "".join(Strict(text).texts)
+    assert "<script>" in table(bad)  # a terminal needs no escapes
+
+
+def test_what_failed_is_on_the_page(found: dict[str, Any]) -> None:
+    part = copy.deepcopy(found)
+    part["failed"] = [{"task": "small", "method": "bdpl", "seed": 2, "error": "out of luck"}]
+    part["tasks"][0]["methods"][1]["cells"].pop()
+    text = page(part)
+    assert "out of luck" in text
+    assert "3 of 4" in text
+    nothing = copy.deepcopy(found)
+    nothing["tasks"][0] |= {"methods": [], "statistics": None}
+    assert external(page(nothing)) == []
+
+
+def test_without_test_rows_there_are_curves_and_prompts(found: dict[str, Any]) -> None:
+    bare = copy.deepcopy(found)
+    task = bare["tasks"][0]
+    task |= {
+        "statistics": None,
+        "rows": 0,
+        "majority": None,
+        "methods": [m for m in task["methods"] if m["name"] != "manual"],
+    }
+    for method in task["methods"]:
+        for name in (
+            "accuracy",
+            "macro_f1",
+            "matthews",
+            "confusion",
+            "ece",
+            "nll",
+            "brier",
+            "auroc_errors",
+            "rejection_area",
+            "entropy",
+        ):
+            method.pop(name)
+        for cell in method["cells"]:
+            del cell["test"], cell["uncertainty"]
+    text = page(bare)
+    assert "no test rows" in text
+    assert "How it learns" in text
+    assert "zo-pog" in table(bare)
+
+
+def test_several_tasks_have_an_overview(found: dict[str, Any]) -> None:
+    two = copy.deepcopy(found)
+    two["tasks"].append(copy.deepcopy(two["tasks"][0]) | {"name": "other"})
+    assert "Across tasks" in page(two)
+    assert "On other, " in page(two)
+    assert "Across tasks" not in page(found)
+
+
+def test_calls_of_different_sizes_are_said_to_be_so(found: dict[str, Any]) -> None:
+    other = copy.deepcopy(found)
+    other["methods"][1]["batch_size"] = 128
+    assert "A call is not the same for all" in page(other)
+    assert "A call is not the same for all" not in page(found)
+
+
+# -- panels --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 4000), (0.21, 0.38), (0, 1), (-3, 7), (0.4123, 0.4127), (0, 240)])
+def test_ticks_are_round_and_inside(low: float, high: float) -> None:
+    found = ticks(low, high, 5)
+    assert 2 <= len(found) <= 5
+    assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in found)
+    step = found[1] - found[0]
+    assert float(f"{step:.0e}"[0]) in (1, 2, 5)
+
+
+def test_curves_stay_inside_their_panel() -> None:
+    points = [(0.0, 0.31), (120.0, 0.42), (400.0, 0.47)]
+    axes = Axes((0, 400), padded([y for _, y in points]), "calls")
+    [path] = re.findall(r'class="curve main" d="M([^"]+)"', panel(axes, [Line(points, "main", steps=True)]))
+    places = [tuple(map(float, place.split())) for place in path.split("L")]
+    assert len(places) == 5  # a staircase: two corners for every further point
+    assert all(38 <= x <= 290 and 8 <= y <= 162 for x, y in places)

@@ -1,0 +1,186 @@
+"""A run folder from a stranger: going on with it, comparing it and reading its numbers, found by fuzzing. One error each."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnxruntime", reason="the command line needs onnxruntime (extra cpu)")
+pytest.importorskip("tokenizers", reason="the command line needs tokenizers (extra cpu)")
+pytest.importorskip("urllib3", reason="what is fuzzed beside it needs urllib3 (extra remote)")
+
+from tests.fuzz import comparisons
+from tests.fuzz.target import Target
+from zopog_models.files.tensor_file import write_tensors
+from zopog_ref.app.errors import InputError
+from zopog_ref.app.run.curve import read_record
+from zopog_ref.app.run.predictions import Predictions, load_predictions, save_predictions
+from zopog_ref.app.tune.served import remote_settings
+
+HUGE = 10**400
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Target]:
+    return {target.name: target for target in comparisons.comparisons(tmp_path_factory.mktemp("made"))}
+
+
+def written(target: Target, folder: Path, name: str, change: Callable[[Any], Any]) -> Path:
+    """The target's valid files, one JSON file changed."""
+    for file, content in target.files.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(json.dumps(change(json.loads(content))).encode() if file == name else content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "named"),
+    [
+        ("config.json", {"seed": -1}, "seed is -1"), ("config.json", {"seed": True}, "seed is True"),
+        ("config.json", {"shots": "many"}, "shots is 'many'"), ("config.json", {"preset": None}, "preset is None"),
+        ("config.json", {"method": "nothing"}, "unknown method"), ("config.json", {"candidates": [HUGE]}, "candidates is"),
+        ("config.json", {"task": {"template": 5, "labels": {}}}, "task is"), ("config.json", {"remote": []}, "remote is"),
+        ("config.json", {"remote": {"timeout": "x"}}, "timeout is 'x'"), ("config.json", {"temperature": "hot"}, "temperature is"),
+        ("config.json", {"model": None}, "model is None"), ("config.json", {"precision": 5}, "precision is 5"),
+        ("result.json", {"test_metrics": {"rows": 4}}, "test_metrics is"), ("result.json", {"dev_accuracy": 1.5}, "dev_accuracy is"),
+        ("result.json", {"calls": HUGE}, "calls is"), ("result.json", {"seconds": float("nan")}, "seconds is nan"),
+        ("result.json", {"prompt_tokens": [[5]]}, "prompt_tokens is"), ("result.json", {"method": "\ud800"}, "method is"),
+    ],
+)  # fmt: skip
+def test_what_a_run_does_not_write_is_named(
+    found: dict[str, Target], tmp_path: Path, file: str, changes: dict[str, Any], named: str
+) -> None:
+    target = found["going on with a run"]
+    target.read(written(target, tmp_path, "", lambda value: value))
+    with pytest.raises(InputError) as caught:
+        target.read(written(target, tmp_path, file, lambda value: value | changes))
+    assert named in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_long_name_of_a_loss_is_quoted_briefly(found: dict[str, Target], tmp_path: Path) -> None:
+    target = found["going on with a run"]
+    with pytest.raises(InputError, match="--loss is 'xxx") as caught:
+        target.read(
+            written(
+                target,
+                tmp_path,
+                "config.json",
+                lambda value: value | {"preset": value["preset"] | {"loss": "x" * 9000}},
+            )
+        )
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_run_without_a_test_is_shown(found: dict[str, Target], tmp_path: Path) -> None:
+    target = found["going on with a run"]
+    target.read(written(target, tmp_path, "result.json", lambda value: value | {"test_metrics": None}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [({"tau": "1"}, "tau is '1'"), ({"policy_samples": 2.5}, "policy_samples is 2.5"), ({"mu": HUGE}, "mu is"),
+     ({"x": 1}, "unexpected keyword argument"), ({"policy": 1}, "policy is 1"), ({"tau": -1.0}, "tau is -1.0")],
+)  # fmt: skip
+def test_settings_of_another_kind(
+    found: dict[str, Target], tmp_path: Path, settings: dict[str, Any], named: str
+) -> None:
+    target = found["going on with a run"]
+
+    def change(config: dict[str, Any]) -> dict[str, Any]:
+        config["preset"]["method"] |= settings
+        return config
+
+    with pytest.raises(InputError, match="holds no settings of a method") as caught:
+        target.read(written(target, tmp_path, "config.json", change))
+    assert named in str(caught.value)
+
+
+def test_a_run_folder_s_key_is_sent_only_when_the_user_says_so() -> None:
+    """The folder may be a stranger's, and so the address: a variable of the environment is not read on its word."""
+    saved = comparisons._REMOTE | {"key_variable": "MY_SECRET"}
+    with pytest.raises(InputError, match="sends the key in the variable 'MY_SECRET'"):
+        remote_settings({}, saved)
+    assert remote_settings({"key_variable": "MY_SECRET"}, saved)["key_variable"] == "MY_SECRET"
+    assert remote_settings({}, comparisons._REMOTE)["key_variable"] is None
+
+
+FIRST = "runs/mine/zo-pog/1"
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "named"),
+    [("result.json", {"prompt_tokens": [["nobody's"]]}, "tokens that are no candidates|no distribution"),
+     ("config.json", {"candidates": [0, 1]}, "no distribution"), ("config.json", {"preset": {"method": {}}}, "no distribution"),
+     ("config.json", {"model": "other"}, "was started with model 'other'")],
+)  # fmt: skip
+def test_a_run_that_cannot_be_compared(
+    found: dict[str, Target], tmp_path: Path, file: str, changes: dict[str, Any], named: str
+) -> None:
+    target = found["comparison"]
+    target.read(written(target, tmp_path, "", lambda value: value))
+    if "preset" in changes:  # the comparison looks at the settings first
+        (folder := tmp_path / FIRST).joinpath("checkpoint.safetensors").unlink()
+        write_tensors(folder / "checkpoint.safetensors", {"state.alpha": -np.ones((2, 5))})
+        file, changes = "config.json", {}
+        with pytest.raises(InputError, match=named):
+            target.read(tmp_path)
+        return
+    with pytest.raises(InputError, match=named):
+        target.read(written(target, tmp_path, f"{FIRST}/{file}", lambda value: value | changes))
+
+
+def predictions(**changes: Any) -> Predictions:
+    p = np.array([[0.75, 0.25], [0.5, 0.5]])
+    whole = {
+        "rows": np.arange(2),
+        "labels": np.array([0, 1]),
+        "per_prompt": p[None],
+        "weights": np.ones(1),
+        "manual": p,
+    }
+    return Predictions(**(whole | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [({"labels": np.array([0, 2])}, "labels go from 0 to 2 of 2"), ({"labels": np.array([-1, 0])}, "labels go from -1"),
+     ({"labels": np.ones(2)}, "labels must be whole"), ({"rows": np.ones(2)}, "rows must be whole"),
+     ({"manual": np.ones((2, 2))}, "manual must be probabilities"), ({"per_prompt": np.full((1, 2, 2), np.nan)}, "per_prompt must be"),
+     ({"weights": np.array([-1.0])}, "weights must be"), ({"weights": np.array([np.nan])}, "weights must be"),
+     ({"weights": np.array([1.5])}, "weights must be")],
+)  # fmt: skip
+def test_predictions_that_are_none(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
+    save_predictions(tmp_path, predictions())
+    load_predictions(tmp_path)
+    save_predictions(tmp_path, predictions(**changes))
+    with pytest.raises(InputError, match=named):
+        load_predictions(tmp_path)
+
+
+def test_predictions_of_another_name(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "predictions.safetensors", {"x" * 100_000: np.ones(1)})
+    with pytest.raises(InputError, match="unexpected keyword") as caught:
+        load_predictions(tmp_path)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"calls": HUGE},
+        {"dev_metric": float("nan")},
+        {"diagnostics": {"loss": float("inf")}},
+        {"x" * 100_000: 1},
+        {"step": 2},
+    ],
+)
+def test_a_step_of_the_curve_that_is_none(tmp_path: Path, changes: dict[str, Any]) -> None:
+    step = {"step": 1, "calls": 8, "sequences": 8, "tokens": 9, "dev_metric": 0.5, "dev_loss": None, "diagnostics": {}}
+    assert read_record(tmp_path, 1, json.dumps(step).encode()).calls == 8
+    with pytest.raises(InputError, match="line 1: not what was written") as caught:
+        read_record(tmp_path, 1, json.dumps(step | changes).encode())
+    assert len(str(caught.value)) < 1000

@@ -1,0 +1,161 @@
+"""The command: JSON alone on stdout, exit codes, the page, someone else's estimator."""
+
+import argparse
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.dom.minidom import parseString
+
+import pytest
+
+from zopog_ref.app.errors import InputError
+from zopog_ref.app.verify import command as verify
+from zopog_ref.app.verify import estimator as verify_estimator
+from zopog_ref.app.verify.formulas import FORMULAS
+from zopog_ref.app.verify.mathml import mathml
+from zopog_ref.convergence.bench import TINY
+from zopog_ref.convergence.lines_continuous import CONTINUOUS
+from zopog_ref.convergence.lines_discrete import DISCRETE
+from zopog_ref.convergence.lines_rates import RATES
+
+HERE = "tests.convergence.estimators:"
+
+
+def parse(*given: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    verify.add_arguments(parser)
+    return parser.parse_args(given)
+
+
+@pytest.fixture
+def tiny(monkeypatch) -> None:
+    for module in (verify, verify_estimator):
+        monkeypatch.setattr(module, "QUICK", replace(TINY, times=600, paper_times=600))
+
+
+def test_json_and_page(tiny, tmp_path: Path, capsys) -> None:
+    assert verify.run(parse("--quick", "--no-model", "--json", "--seed", "11", "--out", str(tmp_path / "new"))) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)  # nothing else on stdout
+    assert "VR-PGE" in err
+    assert found["summary"]["required"] == found["summary"]["required_holding"] >= 50
+    assert found["summary"]["skipped"]
+    failing = {row["key"] for row in found["rows"] if not row["holds"]}
+    assert {"V7-reported", "slope-I-reported"} <= failing <= {"V7-reported", "slope-I-reported", "A4-limit", "A4"}
+    assert {row["key"] for row in found["rows"]} == {line.key for line in DISCRETE + CONTINUOUS + RATES}
+    for row in found["rows"]:
+        for place in (row["function"], row["test"]):
+            path, number = place.split("#L")
+            text = (Path(__file__).parents[3] / path).read_text().splitlines()[int(number) - 1]
+            assert text.startswith("def "), place
+    assert json.loads((tmp_path / "new" / "verify.json").read_text())["rows"] == found["rows"]
+    check_page((tmp_path / "new" / "verify.html").read_text())
+
+
+def check_page(html: str) -> None:
+    class Collect(HTMLParser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tags: list[str] = []
+            self.places: list[str] = []
+
+        def handle_starttag(self, tag, attributes) -> None:
+            self.tags.append(tag)
+            self.places += [value for name, value in attributes if name in ("src", "href") and value]
+
+    page = Collect()
+    page.feed(html)
+    assert {"script", "link", "img", "iframe"}.isdisjoint(page.tags)  # one file, nothing fetched
+    assert not [place for place in page.places if re.match(r"[a-z]+:|//", place)]
+    assert page.tags.count("math") == page.tags.count("article") == len(DISCRETE + CONTINUOUS + RATES)
+    assert page.tags.count("svg") >= 7
+    assert "prefers-color-scheme:dark" in html
+    assert "nan" not in re.sub(r"<style>.*?</style>", "", html)
+
+
+def test_a_broken_line_fails_the_command(tiny, monkeypatch, capsys) -> None:
+    from tests.convergence.mutants import one_over_I
+
+    bench = verify.Bench
+    monkeypatch.setattr(verify, "Bench", lambda **given: bench(**given, policy=one_over_I))
+    monkeypatch.setattr(verify, "noise_modes", lambda bench: [])
+    monkeypatch.setattr(verify, "CONTINUOUS", ())
+    monkeypatch.setattr(verify, "RATES", ())
+    assert verify.run(parse("--quick", "--no-model")) == 1
+    assert "FAILS" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", FORMULAS)
+def test_formulas_are_well_formed(key: str) -> None:
+    parseString(mathml(FORMULAS[key]))
+
+
+def test_formula_errors_name_the_command() -> None:
+    with pytest.raises(ValueError, match="unheard"):
+        mathml(r"\unheard x")
+    with pytest.raises(ValueError, match="open brace"):
+        mathml(r"\frac{1")
+
+
+@pytest.mark.parametrize("name", ["official", "unnamed"])
+def test_the_official_formula_passes(tiny, name: str, capsys) -> None:
+    assert verify.run(parse("--quick", "--estimator", HERE + name, "--kind", "policy")) == 0
+    out = capsys.readouterr().out
+    assert "violates none" in out
+    assert "fresh noise" in out  # it takes one p only, and the answer says so
+
+
+def test_bdpl_is_told_its_factor(tiny, capsys) -> None:
+    assert verify.run(parse("--quick", "--json", "--estimator", HERE + "bdpl")) == 1
+    answer = json.loads(capsys.readouterr().out)
+    rows = {row["key"]: row for row in answer["rows"]}
+    assert {"V4", "V5"} <= set(answer["violated"])
+    assert "alpha = p: exactly 2 times the gradient" in rows["V4"]["explanation"]
+    assert rows["V5"]["cases"][0]["ratio"] == pytest.approx(4)  # the square of the factor
+
+
+def test_zeroth_order_estimators(capsys) -> None:
+    assert verify.run(parse("--quick", "--estimator", HERE + "sound")) == 0
+    assert verify.run(parse("--quick", "--estimator", HERE + "tripled")) == 1
+    out = capsys.readouterr().out
+    assert "exactly 3 times the gradient" in out
+    assert re.search(r"\[Z4\].*quadratic: 9", out)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nothing", "MODULE:FUNCTION"),
+        ("no_such_module:f", "no module"),
+        (HERE + "missing", "has no 'missing'"),
+        (HERE + "np", "not a function"),
+        (HERE + "unnamed", "--kind"),
+        (HERE + "broken", "raised RuntimeError"),
+    ],
+)
+def test_unusable_estimators(name: str, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        verify.run(parse("--quick", "--estimator", name))
+
+
+def test_unusable_options(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        verify.run(parse("--quick", "--out", str(tmp_path / "file")))
+    with pytest.raises(InputError, match="seed"):
+        verify.run(parse("--seed", "-1"))
+
+
+def test_kind_by_parameter_names() -> None:
+    from zopog_ref import policy_gradient, two_point_gradient
+
+    assert verify_estimator.kind_of(policy_gradient, "x") == "policy"
+    assert verify_estimator.kind_of(two_point_gradient, "x") == "zeroth"
+
+
+def test_symbols_replace_names_and_not_parts_of_words() -> None:
+    from zopog_ref.app.verify.page import _greek
+
+    assert _greek("all steps of mu at eps, alpha must") == "all steps of μ at ε, α must"

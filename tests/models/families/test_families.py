@@ -1,0 +1,190 @@
+"""families: each encoder family computes what its own float64 forward pass computes, and refuses what it is not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.models import numpy_bert
+from tests.models.checkpoints.test_checkpoint import reconfigure, rewrite
+from tests.models.graph.test_graph import case
+from tests.models.numpy_bert import Flaws
+from tests.models.numpy_encoders import FORWARD
+from tests.models.tiny_models import SENTENCES, write_model
+from zopog_models import CheckpointError, encode, label_ids, load_checkpoint, load_model, make_task
+from zopog_models.families import FAMILIES, family_of
+from zopog_models.graph import INJECTIONS
+
+TOLERANCE = 1e-5
+NEW = ("distilbert", "electra", "albert")
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("distilbert", {}),
+    ("distilbert", {"activation": "relu", "n_layers": 1}),
+    ("distilbert", {"tie_word_embeddings": False}),
+    ("electra", {}),
+    ("electra", {"embedding_size": 32}),
+    ("electra", {"hidden_act": "relu", "layer_norm_eps": 1e-3}),
+    ("albert", {}),
+    ("albert", {"num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2}),
+    ("albert", {"embedding_size": 32, "hidden_act": "relu", "num_hidden_layers": 1}),
+    ("roberta", {"num_hidden_layers": 6}),  # DistilRoBERTa
+]
+
+
+@pytest.fixture(scope="module", params=NEW)
+def family_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("families") / f"tiny-{request.param}", request.param)
+
+
+def family_case(folder: Path, n: int, prompts: int) -> dict[str, Any]:
+    """test_graph's rows, with an offset as wide as the family's embeddings."""
+    width = load_checkpoint(folder).architecture.embedding_size
+    inputs = case(n, prompts)
+    return inputs | {"prompt_offset": np.ascontiguousarray(inputs["prompt_offset"][..., :width])}
+
+
+def reference(folder: Path, inputs: dict[str, Any], injection: str, flaws: Flaws = numpy_bert.SOUND) -> np.ndarray:
+    checkpoint = load_checkpoint(folder)
+    forward = FORWARD[checkpoint.family.name]
+    return numpy_bert.label_logits(
+        checkpoint.config, checkpoint.tensors, **inputs, injection=injection, flaws=flaws, forward=forward
+    )
+
+
+@pytest.mark.parametrize("injection", INJECTIONS)
+@pytest.mark.parametrize(("family", "changes"), VARIANTS, ids=str)
+def test_parity_with_the_plain_forward_pass(
+    tmp_path: Path, family: str, changes: dict[str, Any], injection: str
+) -> None:
+    folder = write_model(tmp_path / "model", family, seed=2, **changes)
+    inputs = family_case(folder, 5, 3)
+    logits = load_model(folder, threads=1, injection=injection).logits(**inputs)
+    expected = reference(folder, inputs, injection)
+    largest = np.abs(logits - expected).max()
+    assert largest < TOLERANCE, f"largest difference {largest:.2e}"
+    assert np.ptp(expected) > 0.5
+
+
+@pytest.mark.parametrize(
+    "flaws",
+    [Flaws(epsilon=1e-2), Flaws(tanh_gelu=True), Flaws(drop_offset=True), Flaws(position_shift=1),
+     Flaws(see_padding=True), Flaws(answer_shift=-1), Flaws(unscaled_attention=True)],
+)  # fmt: skip
+def test_each_flaw_would_be_noticed(family_folder: Path, flaws: Flaws) -> None:
+    if flaws.tanh_gelu and family_folder.name == "tiny-albert":
+        pytest.skip("ALBERT's gelu is the tanh one")
+    inputs = family_case(family_folder, 5, 3)
+    inputs["text_ids"] = [ids[:12] for ids in inputs["text_ids"][:-1]]  # one chunk, so that padding is there to be seen
+    inputs["answer_position"], inputs["prompt_index"] = inputs["answer_position"][:-1], inputs["prompt_index"][:-1]
+    logits = load_model(family_folder, threads=1).logits(**inputs)
+    assert np.abs(logits - reference(family_folder, inputs, "post_layernorm")).max() < TOLERANCE
+    assert np.abs(logits - reference(family_folder, inputs, "post_layernorm", flaws)).max() > 3 * TOLERANCE
+
+
+def test_texts_and_label_words(family_folder: Path) -> None:
+    model = load_model(family_folder, threads=1)
+    task = make_task("{text} it was {mask} .", {"good": "great", "bad": "terrible"})
+    encoded = encode([(text,) for text in SENTENCES], task, model, 2)
+    for ids, position in zip(encoded.ids, encoded.answer_position):
+        assert (ids[0], ids[position], ids[-1]) == (model.cls_id, model.mask_id, model.sep_id)
+    words = [model.tokenizer.id_to_token(int(i)).lstrip("▁") for i in label_ids(task, model)]
+    assert words == ["great", "terrible"]
+
+
+def test_shared_layers_are_stored_once(tmp_path: Path) -> None:
+    few, many = (
+        write_model(tmp_path / str(layers), "albert", num_hidden_layers=layers, inner_group_num=1) for layers in (2, 9)
+    )
+    assert load_checkpoint(few).tensors.keys() == load_checkpoint(many).tensors.keys()
+    inputs = family_case(few, 2, 1)
+    one, other = (load_model(folder, threads=1).logits(**inputs) for folder in (few, many))
+    assert np.abs(one - other).max() > 1e-2  # and yet the numbers of layers differ
+
+
+def test_the_tensors_are_all_there_and_nothing_else(family_folder: Path) -> None:
+    checkpoint = load_checkpoint(family_folder)
+    shapes = checkpoint.family.shapes(checkpoint.architecture)
+    assert {name: array.shape for name, array in checkpoint.tensors.items()} == shapes
+    assert checkpoint.word_embeddings.shape == (
+        checkpoint.architecture.vocab_size,
+        checkpoint.architecture.embedding_size,
+    )
+
+
+UNUSED = {
+    "distilbert": ["distilbert.embeddings.position_ids", "vocab_projector.weight"],
+    "electra": ["electra.embeddings.position_ids", "generator_lm_head.weight", "discriminator_predictions.dense.bias"],
+    "albert": ["albert.pooler.weight", "predictions.decoder.weight", "sop_classifier.classifier.bias"],
+}
+
+
+@pytest.mark.parametrize("family", NEW)
+def test_published_parts_that_are_never_read(tmp_path: Path, family: str) -> None:
+    folder = write_model(tmp_path / "model", family)
+    before = load_checkpoint(folder).tensors
+    rewrite(folder, lambda tensors: tensors.update(dict.fromkeys(UNUSED[family], np.zeros((2, 2), np.float32))))
+    assert load_checkpoint(folder).tensors.keys() == before.keys()
+
+
+@pytest.mark.parametrize("family", NEW)
+def test_one_tensor_more_less_or_of_another_shape(tmp_path: Path, family: str) -> None:
+    folder = write_model(tmp_path / "model", family)
+    name = max(load_checkpoint(folder).tensors, key=lambda name: (name.endswith("weight"), len(name)))
+    rewrite(folder, lambda tensors: tensors.update({"some.other.weight": np.zeros(2, np.float32)}))
+    with pytest.raises(CheckpointError, match=rf"a {family} with this config.json does not have: some.other.weight"):
+        load_checkpoint(folder)
+    rewrite(folder, lambda tensors: (tensors.pop("some.other.weight"), tensors.update({name: tensors[name][1:]})))
+    with pytest.raises(CheckpointError, match=rf"{name} has shape \(.*\), config.json says \("):
+        load_checkpoint(folder)
+    rewrite(folder, lambda tensors: tensors.pop(name))
+    with pytest.raises(CheckpointError, match=f"missing tensors: {name}"):
+        load_checkpoint(folder)
+
+
+def test_a_discriminator_cannot_be_prompted(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", "electra")
+
+    def behead(tensors: dict[str, np.ndarray]) -> None:
+        for name in [name for name in tensors if name.startswith("generator")]:
+            del tensors[name]
+
+    rewrite(folder, behead)
+    with pytest.raises(CheckpointError, match="of ELECTRA only the generator has one"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "message"),
+    [
+        ("distilbert", {"dim": 0}, "dim must be a positive whole number, got 0"),
+        ("distilbert", {"n_heads": 5}, "dim 32 is not a multiple of n_heads 5"),
+        ("distilbert", {"activation": "swish"}, "activation 'swish' is not supported"),
+        ("electra", {"embedding_size": "16"}, "embedding_size must be a positive whole number, got '16'"),
+        ("distilbert", {"n_layers": 10**9}, "n_layers makes 1000000000 layers; more than 4096 are not supported"),
+        ("albert", {"inner_group_num": 10**9}, "inner_group_num makes 3000000000 layers; more than 4096"),
+        ("albert", {"num_hidden_groups": 0}, "num_hidden_groups must be a positive whole number, got 0"),
+        ("albert", {"num_hidden_groups": 2}, r"missing tensors: albert.encoder.albert_layer_groups.1.albert_layers.0"),
+    ],
+)
+def test_configurations_that_cannot_work(tmp_path: Path, family: str, changes: dict[str, Any], message: str) -> None:
+    folder = write_model(tmp_path / "model", family)
+    reconfigure(folder, **changes)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder)
+
+
+def test_every_encoder_family_has_its_own_forward_pass() -> None:
+    from zopog_models.families.encoder import EncoderFamily
+
+    assert {name for name, family in FAMILIES.items() if isinstance(family, EncoderFamily)} == FORWARD.keys()
+
+
+def test_an_unknown_architecture_is_named(tmp_path: Path) -> None:
+    from zopog_models.families import Config
+
+    with pytest.raises(CheckpointError, match=r"model_type 'mamba' is not supported; supported: .*albert"):
+        family_of(Config(tmp_path / "config.json", {"model_type": "mamba"}))
+    with pytest.raises(CheckpointError, match="model_type None is not supported"):
+        family_of(Config(tmp_path / "config.json", json.loads("{}")))

@@ -1,0 +1,115 @@
+"""Development only: GPT-2, Llama and Qwen2 in `transformers` give the same label logits. Skipped without PyTorch.
+
+The folders are written by transformers itself, in shards, so that what it calls things today is what is read.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.models.frozen.test_stories260k import FOLDER
+from tests.models.graph.test_decoder_graph import case
+from tests.models.tiny_decoders import LLAMA3_SCALING, tokenizer_for
+from zopog_models import load_model
+
+torch = pytest.importorskip("torch", reason="PyTorch is for development only")
+transformers = pytest.importorskip("transformers", reason="transformers is for development only")
+
+SIZE = {"hidden_size": 256, "intermediate_size": 700, "num_hidden_layers": 4, "num_attention_heads": 8}
+MODELS: list[tuple[str, dict[str, Any]]] = [
+    ("gpt2", {"n_embd": 256, "n_layer": 4, "n_head": 8, "n_positions": 128}),
+    ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 50, "activation_function": "relu"}),
+    ("llama", {**SIZE, "num_key_value_heads": 2, "rope_scaling": LLAMA3_SCALING, "rope_theta": 500000.0}),
+    ("llama", {**SIZE, "num_hidden_layers": 2, "head_dim": 16, "attention_bias": True, "mlp_bias": True}),
+    ("llama", {**SIZE, "num_hidden_layers": 1, "rope_scaling": {"rope_type": "linear", "factor": 4.0}}),
+    ("qwen2", {**SIZE, "num_key_value_heads": 4, "tie_word_embeddings": True}),
+]
+
+
+def write_peer(folder: Path, family: str, settings: dict[str, Any], dtype: str = "float32") -> Any:
+    """A random model as transformers makes and saves it; biases and normalisations are made to matter."""
+    tokenizer = tokenizer_for(family)
+    config = transformers.AutoConfig.for_model(family, vocab_size=tokenizer.get_vocab_size(), **settings)
+    torch.manual_seed(0)
+    network = transformers.AutoModelForCausalLM.from_config(config).eval().to(getattr(torch, dtype))
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if parameter.ndim == 1:
+                parameter += 0.1 * torch.randn_like(parameter)
+            elif "wte" not in name and "embed" not in name:
+                parameter *= 3
+    network.save_pretrained(folder, max_shard_size="1MB")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return network
+
+
+def peer_logits(network: Any, inputs: dict[str, Any], first: int) -> np.ndarray:
+    """The prompt inserted into the ids, the offset added to the word embeddings by a hook."""
+    n = inputs["prompt_ids"].shape[1]
+    lengths = [len(ids) + n for ids in inputs["text_ids"]]
+    ids = np.zeros((len(lengths), max(lengths)), np.int64)
+    offset = np.zeros((*ids.shape, inputs["prompt_offset"].shape[2]), np.float32)
+    for r, (text, p) in enumerate(zip(inputs["text_ids"], inputs["prompt_index"], strict=True)):
+        ids[r, : lengths[r]] = [*text[:first], *inputs["prompt_ids"][p], *text[first:]]
+        offset[r, first : n + first] = inputs["prompt_offset"][p]
+    where = network.get_input_embeddings()
+    hook = where.register_forward_hook(lambda module, args, output: output + torch.from_numpy(offset))
+    mask = torch.from_numpy((np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64))
+    try:
+        with torch.no_grad():
+            scores = network(input_ids=torch.from_numpy(ids), attention_mask=mask).logits  # (R, S, V)
+    finally:
+        hook.remove()
+    rows = np.arange(len(lengths))
+    return scores.numpy()[rows, inputs["answer_position"] + n][:, inputs["label_ids"]]
+
+
+def inputs_for(width: int, n: int = 20, prompts: int = 3) -> dict[str, Any]:
+    inputs = case(n, prompts)
+    offset = np.random.default_rng(2).normal(0, 0.05, (prompts, n, width)).astype(np.float32)
+    return inputs | {"prompt_offset": offset}
+
+
+@pytest.mark.parametrize(("family", "settings"), MODELS, ids=str)
+def test_the_same_label_logits(tmp_path: Path, family: str, settings: dict[str, Any]) -> None:
+    network = write_peer(tmp_path / "model", family, settings)
+    model = load_model(tmp_path / "model", threads=1)
+    for n in (0, 20):
+        inputs = inputs_for(model.hidden_size, n)
+        expected = peer_logits(network, inputs, first=0 if model.cls_id is None else 1)
+        largest = np.abs(model.logits(**inputs) - expected).max()
+        print(f"largest difference {largest:.2e}, logits up to {np.abs(expected).max():.1f}")
+        assert largest < 2e-5 * max(1, np.abs(expected).max())
+        assert np.ptp(expected) > 0.1
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_files(tmp_path: Path, dtype: str) -> None:
+    write_peer(tmp_path / "model", "llama", MODELS[2][1], dtype)
+    network = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32).eval()
+    model = load_model(tmp_path / "model", threads=1)
+    inputs = inputs_for(model.hidden_size)
+    assert np.abs(model.logits(**inputs) - peer_logits(network, inputs, 1)).max() < 2e-5
+
+
+def test_a_wrong_peer_is_noticed(tmp_path: Path) -> None:
+    """The twin: one weight changed in the peer alone."""
+    network = write_peer(tmp_path / "model", "gpt2", MODELS[0][1])
+    model = load_model(tmp_path / "model", threads=1)
+    inputs = inputs_for(model.hidden_size)
+    assert np.abs(model.logits(**inputs) - peer_logits(network, inputs, 0)).max() < 2e-5
+    with torch.no_grad():
+        network.transformer.h[0].mlp.c_proj.bias[0] += 0.1
+    assert np.abs(model.logits(**inputs) - peer_logits(network, inputs, 0)).max() > 1e-4
+
+
+@pytest.mark.skipif(not (FOLDER / "model.safetensors").is_file(), reason="stories260K is not here")
+def test_a_real_model() -> None:
+    model = load_model(FOLDER, threads=1)
+    inputs = inputs_for(model.hidden_size)
+    expected = peer_logits(transformers.AutoModelForCausalLM.from_pretrained(FOLDER).eval(), inputs, 1)
+    largest = np.abs(model.logits(**inputs) - expected).max()
+    print(f"largest difference {largest:.2e}, logits up to {np.abs(expected).max():.1f}")
+    assert largest < 2e-5 * np.abs(expected).max()

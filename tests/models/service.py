@@ -1,0 +1,253 @@
+"""Servers of our own for the tests, on loopback: the Open Inference Protocol and a completions endpoint, with faults.
+
+POST /v2/models/NAME/infer      our graph in ONNX Runtime; JSON, and the binary tensor extension where it is offered
+POST /v1/completions            a decoder of ours: log-probabilities of the next token over its whole vocabulary
+
+`faults` decides for each request, by its number, what goes wrong; see `FAULTS`.
+"""
+
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+
+from zopog_models import FrozenModel
+from zopog_models.served.inference_protocol import DATATYPES
+
+NUMPY = {name: np.dtype(kind) for name, kind in DATATYPES.items()}
+FAULTS = (
+    "drop",
+    "half",
+    "slow",
+    "500",
+    "503",
+    "429",
+    "400",
+    "nan",
+    "null",
+    "shape",
+    "short",
+    "name",
+    "id",
+    "html",
+    "drip",
+    "mute",
+)
+Faults = Callable[[int], str | None]
+
+
+def never(number: int) -> str | None:
+    return None
+
+
+@dataclass
+class Service:
+    """model; faults: number of the request (from 0) -> one of FAULTS or None; slow: seconds of a slow answer, and of 160
+    bytes that drip."""
+
+    model: FrozenModel
+    faults: Faults = never
+    binary: bool = False
+    slow: float = 0.4
+    extra: dict[str, Any] = field(default_factory=dict)  # of the model's metadata
+    top: int | None = None  # at most so many log-probabilities
+    chat: bool = False  # the list form of log-probabilities
+    retry_after: str = "1"
+    asked: int = 0
+    bodies: list[bytes] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    url: str = ""
+    lock: Any = field(default_factory=threading.Lock)
+
+    @property
+    def kserve(self) -> str:
+        return f"{self.url}/v2/models/frozen"
+
+    @property
+    def completions(self) -> str:
+        return f"{self.url}/v1#frozen"
+
+
+@contextmanager
+def serve(model: FrozenModel, **options: Any) -> Iterator[Service]:
+    """A running server on a port of this machine."""
+    service = Service(model, **options)
+    handler = type("Handler", (_Handler,), {"service": service})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    service.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield service
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    service: Service
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        service = self.service
+        if self.path == "/v2":
+            extensions = ["binary_tensor_data"] if service.binary else []
+            self._json(200, {"name": "test", "version": "1", "extensions": extensions})
+        elif self.path == "/v2/models/frozen/ready":
+            self._json(200, {})
+        elif self.path == "/v2/models/frozen":
+            self._json(200, metadata(service.model) | service.extra)
+        else:
+            self._json(404, {"error": "no such model"})
+
+    def do_POST(self) -> None:
+        service = self.service
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with service.lock:
+            number, service.asked = service.asked, service.asked + 1
+            service.bodies.append(body)
+            service.headers.append(dict(self.headers))
+        fault = service.faults(number)
+        if fault == "drop":
+            self.close_connection = True
+            return
+        if fault in ("500", "503", "400"):
+            self._json(int(fault), {"error": f"trouble with {self.headers.get('Authorization')}"})
+            return
+        if fault == "429":
+            self._json(429, {"error": "too many"}, {"Retry-After": service.retry_after})
+            return
+        if fault == "slow":
+            time.sleep(service.slow)
+        answer = completion(service, json.loads(body)) if self.path == "/v1/completions" else None
+        if fault == "mute" and answer is not None:
+            answer["choices"][0]["logprobs"] = None
+        if answer is not None:
+            self._json(200, answer, fault=fault)
+            return
+        length = self.headers.get("Inference-Header-Content-Length")
+        request, raw = (
+            (json.loads(body), b"") if length is None else (json.loads(body[: int(length)]), body[int(length) :])
+        )
+        logits = infer(service.model, request, raw)
+        content, raw, headers = _described(logits, request, fault)
+        self._send(200, content + raw, headers, fault)
+
+    def _json(self, status: int, value: Any, headers: dict[str, str] | None = None, fault: str | None = None) -> None:
+        self._send(status, json.dumps(value).encode(), headers or {}, fault)
+
+    def _send(self, status: int, content: bytes, headers: dict[str, str], fault: str | None = None) -> None:
+        if fault == "html":
+            content = b"<html>a proxy's page</html>"
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if fault == "half":
+            content, self.close_connection = content[: len(content) // 2], True
+        if fault == "drip":
+            for start in range(0, len(content), 16):
+                self.wfile.write(content[start : start + 16])
+                self.wfile.flush()
+                time.sleep(self.service.slow / 10)
+            return
+        self.wfile.write(content)
+
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except (BrokenPipeError, ConnectionResetError):  # the client gave up waiting
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+def metadata(model: FrozenModel) -> dict[str, Any]:
+    kinds = {
+        "text_ids": 2,
+        "attention_mask": 2,
+        "answer_position": 1,
+        "prompt_ids": 2,
+        "prompt_index": 1,
+        "label_ids": 1,
+    }
+    inputs = [{"name": name, "datatype": "INT64", "shape": [-1] * rank} for name, rank in kinds.items()]
+    inputs.append({"name": "prompt_offset", "datatype": "FP32", "shape": [-1, -1, model.embedding_size]})
+    about = {"sha256": model.sha256, "embedding_std": model.embedding_std, "injection": model.injection}
+    return {
+        "name": "frozen", "platform": "test", "versions": [], "parameters": about, "inputs": inputs,
+        "outputs": [{"name": "logits", "datatype": "FP32", "shape": [-1, -1]}],
+    }  # fmt: skip
+
+
+def infer(model: FrozenModel, request: dict[str, Any], raw: bytes) -> np.ndarray:
+    feeds, start = {}, 0
+    for tensor in request["inputs"]:
+        kind = NUMPY[tensor["datatype"]]
+        size = tensor.get("parameters", {}).get("binary_data_size")
+        if size is None:
+            values = np.array(tensor["data"], kind)
+        else:
+            values, start = np.frombuffer(raw[start : start + size], kind), start + size
+        feeds[tensor["name"]] = values.reshape(tensor["shape"])
+    if model._reuse is not None:
+        feeds["prefix"] = model._reuse.nothing(len(feeds["prompt_ids"]))
+    return model._session.run("logits", feeds)
+
+
+def _described(logits: np.ndarray, request: dict[str, Any], fault: str | None) -> tuple[bytes, bytes, dict[str, str]]:
+    if fault in ("nan", "null"):
+        logits = logits.copy()
+        logits[-1, 0] = np.nan
+    shape = [len(logits), logits.shape[1] + 1] if fault == "shape" else list(logits.shape)
+    values = logits.ravel()[:-1] if fault == "short" else logits.ravel()
+    entry: dict[str, Any] = {"name": "scores" if fault == "name" else "logits", "shape": shape, "datatype": "FP32"}
+    answer = {"model_name": "frozen", "id": "another" if fault == "id" else request["id"], "outputs": [entry]}
+    if request["outputs"][0].get("parameters", {}).get("binary_data"):
+        raw = values.astype("<f4").tobytes()
+        entry["parameters"] = {"binary_data_size": len(raw)}
+        content = json.dumps(answer).encode()
+        return content, raw, {"Inference-Header-Content-Length": str(len(content))}
+    entry["data"] = [None if fault == "null" and math.isnan(value) else value for value in values.tolist()]
+    return json.dumps(answer).encode(), b"", {}
+
+
+def completion(service: Service, request: dict[str, Any]) -> dict[str, Any]:
+    """What a completions endpoint answers: the most probable next tokens with their log-probabilities."""
+    model, prompts = service.model, request["prompt"]
+    prompts = [prompts] if isinstance(prompts, str) else prompts
+    choices: list[dict[str, Any]] = []
+    for index, text in enumerate(prompts):
+        scores = next_token(model, text)
+        k = min(request["logprobs"], service.top or len(scores))
+        best = np.argsort(-scores, kind="stable")[:k]
+        entries = [(model.tokenizer.id_to_token(int(i)) or "", float(scores[i])) for i in best]
+        if service.chat:
+            listed = [{"token": token, "logprob": value} for token, value in entries]
+            logprobs: dict[str, Any] = {"content": [{**listed[0], "top_logprobs": listed}]}
+        else:
+            logprobs = {"tokens": [entries[0][0]], "top_logprobs": [dict(entries)]}
+        choices.append({"index": index, "text": entries[0][0], "logprobs": logprobs, "finish_reason": "length"})
+    return {"object": "text_completion", "model": request["model"], "choices": choices[::-1]}
+
+
+def next_token(model: FrozenModel, text: str) -> np.ndarray:
+    """log p of every token after a text, float64."""
+    ids = model.tokenizer.encode(text, add_special_tokens=False).ids
+    row = np.array([*([] if model.cls_id is None else [model.cls_id]), *ids], np.int64)
+    nothing, zero = np.zeros((1, 0), np.int64), np.zeros(1, np.int64)
+    everything = np.arange(model.vocab_size)
+    logits = model.logits([row], np.array([len(row) - 1]), nothing, None, zero, everything)[0].astype(np.float64)
+    largest = logits.max()
+    return logits - (largest + np.log(np.exp(logits - largest).sum()))

@@ -1,0 +1,68 @@
+"""What a run folder keeps in lines and arrays, written and read back with every line checked."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zopog_models.files.tensor_file import write_atomically
+from zopog_ref.app.errors import InputError
+from zopog_ref.search import Arrays, Record
+
+
+def digest(arrays: Arrays) -> str:
+    """Over names, types, shapes and bytes: a flipped bit in a checkpoint is noticed."""
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name])
+        total.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+def as_line(record: Record) -> str:
+    """A step of the curve as JSON."""
+    return json.dumps(dataclasses.asdict(record), allow_nan=False)
+
+
+_NUMBERS = {"step": int, "calls": int, "sequences": int, "tokens": int, "dev_metric": float, "dev_loss": float}
+
+
+def read_record(path: Path, step: int, line: bytes) -> Record:
+    """A step of the curve. Errors: InputError for a line that is not what as_line wrote."""
+    try:
+        record = Record(**json.loads(line))
+        values = {name: getattr(record, name) for name in _NUMBERS}
+        right = all(type(v) in (int, _NUMBERS[k]) or (v is None and k.startswith("dev")) for k, v in values.items())
+        finite = all(value is None or abs(value) < 2**53 for value in values.values())  # not so of NaN
+        if not right or not finite or record.step != step or not isinstance(record.diagnostics, dict):
+            raise ValueError("not the numbers of a step")
+        as_line(record)  # NaN among its diagnostics could not be written again
+        return record
+    except (ValueError, TypeError, RecursionError) as error:
+        what = f"not what was written ({error!s:.200})"
+        raise InputError(f"{path}, line {step}: {what}: it was edited or damaged") from None
+
+
+def read_journal(path: Path) -> list[NDArray[np.float64]]:
+    """Losses of one step. A torn last line (a kill in the middle of a write) goes, so that appending can continue.
+
+    Errors: InputError for a whole line that is not what was written.
+    """
+    *lines, torn = path.read_bytes().split(b"\n")
+    if torn:
+        write_atomically(path, [line + b"\n" for line in lines])
+    return [_read_losses(path, number, line) for number, line in enumerate(lines, start=1)]
+
+
+def _read_losses(path: Path, number: int, line: bytes) -> NDArray[np.float64]:
+    try:
+        losses = np.asarray(json.loads(line), np.float64)
+        if losses.ndim != 2 or not np.isfinite(losses).all():
+            raise ValueError(f"losses of shape {losses.shape}")
+        return losses
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}, line {number}: no losses ({error!s:.200}): it was edited or damaged") from None

@@ -1,0 +1,253 @@
+"""From a run's configuration to the objects that run it: model, few-shot splits, candidates, oracle, method."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zopog_models.frozen.device_oracle import DeviceOracle
+from zopog_models.frozen.model import FrozenModel
+from zopog_models.frozen.oracle import FrozenModelOracle
+from zopog_models.prompts.bundle import Prompt, shared_source
+from zopog_models.runners.bound import DeviceMemory
+from zopog_models.tasks.encoding import Encoded, encode, label_targets
+from zopog_models.tasks.task_files import Rows, few_shot, read_rows
+from zopog_models.tasks.template import Task
+from zopog_models.tasks.vocabulary import pmi_candidates
+from zopog_ref.app.errors import InputError
+from zopog_ref.app.run.presets import Preset
+from zopog_ref.app.scores.metrics import classification_metrics
+from zopog_ref.backend import NUMPY
+from zopog_ref.method import Method, WeightedPrompt
+from zopog_ref.methods import method_class
+from zopog_ref.objective import Journal, Ledger, ModelObjective, cross_entropy
+from zopog_ref.randomness import Purpose, permutation
+from zopog_ref.search import DevScore
+from zopog_ref.zeroth_order import projection
+
+INT64 = NDArray[np.int64]
+HELD_OUT_ROWS = 2000  # at most, when a task has no test file and unused training rows stand in for it
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which rows of which file: enough to find the same texts again."""
+
+    file: str
+    sha256: str
+    rows: list[int]
+
+
+@dataclass
+class Experiment:
+    """Everything a run needs, built from its configuration alone."""
+
+    model: FrozenModel
+    task: Task
+    preset: Preset
+    seed: int
+    train: Rows
+    dev: Rows
+    test: Rows | None
+    splits: dict[str, Split]
+    candidates: INT64  # (N,) token ids
+    labels: INT64 | NDArray[np.float32]  # (C,) token ids of the label words, or (C, D) embeddings of phrases
+    truncated: dict[str, int]  # rows cut to the model's positions, for each split
+    _encoded: dict[str, Encoded]
+    _projection: NDArray[np.float32]  # A (n D, d)
+    reduced: FrozenModel | None = None  # the model in fewer bits, for what it may answer (see reduce)
+    differences: bool = False  # whether it may answer prompts that differ in z
+    backend: Any = NUMPY  # where the mathematics of its run happens
+    _oracles: dict[str, FrozenModelOracle] = field(default_factory=dict)
+
+    def method(self) -> Method:
+        """The method with its settings; a fresh state comes from its init()."""
+        return method_of(self.preset, self.seed)
+
+    def ledger(self) -> Ledger:
+        """An empty ledger of the preset's budget, a call being one prompt on one mini-batch."""
+        return Ledger(self.preset.budget, batch_size=self.preset.batch_size)
+
+    def objective(self, ledger: Ledger, journal: Journal | None = None) -> ModelObjective:
+        """The training loss, charged to the ledger: the preset's, or the one that the method must see."""
+        return ModelObjective(self._oracle("train"), self.train.labels, ledger, self.loss, journal)
+
+    @property
+    def loss(self) -> str:
+        """The training loss by name: the one that the method must see, or the preset's."""
+        return self.method().loss or self.preset.loss
+
+    def reduce(self, model: FrozenModel, differences: bool) -> None:
+        """Let a model in fewer bits answer: training prompts that share one z, dev scores, and, with differences, all
+        other training prompts as well. The final scores stay the full model's."""
+        self.reduced, self.differences = model, differences
+        self._oracles.clear()
+
+    def dev_score(self, prompts: Sequence[WeightedPrompt]) -> DevScore:
+        """The task's metric and the cross-entropy on the dev rows, of what would be deployed: mean or votes.
+
+        Votes may give the right class none: their cross-entropy is taken of (M p + 1) / (M + C), which is finite.
+        """
+        oracle, rows = self._oracle("dev"), np.arange(len(self.dev.labels))
+        tokens, z = np.stack([p.tokens for p in prompts]), np.stack([p.z for p in prompts])
+        logits = oracle.logits(tokens, z, rows).astype(np.float64)  # (M, rows, C)
+        weights = np.array([p.weight for p in prompts]) / sum(p.weight for p in prompts)
+        if self.method().predictive == "votes":
+            votes = np.eye(logits.shape[-1])[logits.argmax(axis=-1)]  # (M, rows, C)
+            count, classes = len(prompts), logits.shape[-1]
+            mixture = np.log((count * np.tensordot(weights, votes, axes=1) + 1) / (count + classes))  # (rows, C)
+        else:
+            log_softmax = logits - cross_entropy_normaliser(logits)
+            mixture = np.log(np.tensordot(weights, np.exp(log_softmax), axes=1))  # (rows, C)
+        loss = cross_entropy(mixture, self.dev.labels).mean()
+        metrics = classification_metrics(self.dev.labels, mixture.argmax(axis=-1), list(self.task.labels))
+        return DevScore(metrics[self.task.metric], float(loss))
+
+    def deployable(self, prompts: Sequence[WeightedPrompt]) -> Prompt:
+        """The prompts as token ids and finished embedding offsets A z: all that deployment needs."""
+        n, width = self.preset.n_positions, self.model.embedding_size
+        offsets = np.stack([(self._projection @ p.z.astype(np.float32)).reshape(n, width) for p in prompts])
+        ids = np.stack([self.candidates[p.tokens] for p in prompts])
+        return self._prompt(ids, offsets, np.array([p.weight for p in prompts]), self.method().predictive)
+
+    def manual(self) -> Prompt:
+        """The manual prompt: the template alone, no prompt tokens. The zero point of every comparison."""
+        width = self.model.embedding_size
+        return self._prompt(np.zeros((1, 0), np.int64), np.zeros((1, 0, width), np.float32), np.ones(1))
+
+    def _prompt(
+        self, ids: INT64, offsets: NDArray[np.float32], weights: NDArray[np.float64], predictive: str = "mean"
+    ) -> Prompt:
+        return Prompt(
+            ids=ids,
+            offsets=offsets,
+            weights=weights / weights.sum(),
+            label_ids=self.labels,
+            template=self.task.template,
+            labels=self.task.labels,
+            injection=self.model.injection,
+            model=self.model.name,
+            model_sha256=self.model.sha256,
+            tokenizer_sha256=self.model.tokenizer_sha256,
+            predict=predictive,
+            pooling=self.model.pooling,
+            source=shared_source(self.model.source),
+        )
+
+    def _oracle(self, split: str) -> FrozenModelOracle:
+        if split not in self._oracles:
+            self._oracles[split] = self.oracle_of(self.model, split, self.reduced)
+        return self._oracles[split]
+
+    def oracle_of(self, model: FrozenModel, split: str, reduced: FrozenModel | None = None) -> FrozenModelOracle:
+        """The rows of a split as another model of the same tokens reads them."""
+        return FrozenModelOracle(
+            model, self._encoded[split], self.labels, self.candidates, self._projection, self.preset.n_positions,
+            reduced=reduced, differences=self.differences,
+        )  # fmt: skip
+
+    def bound_oracle(self, memory: DeviceMemory) -> DeviceOracle:
+        """The training rows, read where the arrays of a device lie. Errors: ValueError when the model cannot."""
+        return DeviceOracle(
+            self.model, self._encoded["train"], self.labels, self.candidates, self._projection,
+            self.preset.n_positions, memory=memory, reduced=self.reduced, differences=self.differences,
+        )  # fmt: skip
+
+
+def method_of(preset: Preset, seed: int) -> Method:
+    """The preset's method. Errors: MissingPackage when it needs one that is not installed."""
+    p = preset
+    return method_class(p.method_name)(p.n_positions, p.n_candidates, p.dim, p.method, seed)
+
+
+def cross_entropy_normaliser(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """log sum_c exp(logit_c), with the class axis kept. (..., C) -> (..., 1)."""
+    largest = logits.max(axis=-1, keepdims=True)
+    return largest + np.log(np.exp(logits - largest).sum(axis=-1, keepdims=True))
+
+
+def prepare(model: FrozenModel, task: Task, preset: Preset, seed: int, shots: int) -> Experiment:
+    """Read the data, draw the few-shot splits, rank the candidates, encode.
+
+    train: `shots` rows a class of the train file; dev: `shots` a class of the dev file, or of the rest of the train
+    file when there is none; test: the test file, or up to 2,000 unused rows of the train file.
+    """
+    if task.train is None:
+        raise InputError(f"task {task.name!r} has no train file: give one with --train")
+    pool = read_rows(task.train, task)
+    names = list(task.labels)
+    order = permutation(seed, 0, Purpose.SPLIT, len(pool.labels))
+    train_rows = few_shot(pool.labels, shots, order, names=names)
+    rest = order[~np.isin(order, train_rows)]
+    splits = {"train": _split(task.train, train_rows)}
+    if task.dev is not None:
+        dev_pool, dev_path = read_rows(task.dev, task), task.dev
+        dev_order = permutation(seed, 1, Purpose.SPLIT, len(dev_pool.labels))
+        dev_rows = few_shot(dev_pool.labels, shots, dev_order, names=names)
+    else:
+        dev_pool, dev_path, dev_rows = pool, task.train, few_shot(pool.labels, shots, rest, names=names)
+        rest = rest[~np.isin(rest, dev_rows)]
+    splits["dev"] = _split(dev_path, dev_rows)
+    test = None
+    if task.test is not None:
+        test = read_rows(task.test, task)
+        splits["test"] = _split(task.test, np.arange(len(test.labels)))
+    elif len(rest):
+        held_out = np.sort(rest[:HELD_OUT_ROWS])
+        test = _take(pool, held_out)
+        splits["test"] = _split(task.train, held_out)
+    return assemble(
+        model,
+        task,
+        preset,
+        seed,
+        train=_take(pool, train_rows),
+        dev=_take(dev_pool, dev_rows),
+        test=test,
+        splits=splits,
+        texts=[" ".join(row) for row in pool.texts],
+    )
+
+
+def assemble(
+    model: FrozenModel, task: Task, preset: Preset, seed: int, *, train: Rows, dev: Rows, test: Rows | None,
+    splits: dict[str, Split], texts: Sequence[str],
+) -> Experiment:  # fmt: skip
+    """Rank the candidates of `texts`, encode the rows: an experiment on rows that are in memory already."""
+    if method_of(preset, seed).thins and not model.can_thin:
+        raise InputError(
+            f"{preset.method_name} reads thinned networks, which need an encoder; {model.name!r} is a decoder "
+            f"({model.family}): choose another method, or --p-clip 0"
+        )
+    encoded = {
+        name: encode(rows.texts, task, model, preset.n_positions) for name, rows in (("train", train), ("dev", dev))
+    }
+    n, width, std = preset.n_positions, model.embedding_size, model.embedding_std
+    a = projection(seed, n, width, preset.dim, scale=preset.scale, embedding_std=std)
+    return Experiment(
+        model=model,
+        task=task,
+        preset=preset,
+        seed=seed,
+        train=train,
+        dev=dev,
+        test=test,
+        splits=splits,
+        candidates=pmi_candidates(texts, model, preset.n_candidates),
+        labels=label_targets(task, model),
+        truncated={name: e.truncated for name, e in encoded.items()},
+        _encoded=encoded,
+        _projection=a,
+    )
+
+
+def _split(path: Path, rows: INT64) -> Split:
+    return Split(str(path), hashlib.sha256(path.read_bytes()).hexdigest(), rows.tolist())
+
+
+def _take(rows: Rows, which: INT64) -> Rows:
+    return Rows([rows.texts[i] for i in which], rows.labels[which])

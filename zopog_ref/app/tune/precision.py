@@ -1,0 +1,175 @@
+"""Before fewer bits may answer a run's questions: how far their answers go with the full model's, on its own rows.
+
+What a policy step reads is how the losses of its prompts differ on one mini-batch; what a zeroth-order step reads is
+L(z + mu u) - L(z - mu u). Each is asked of both models, and the correlation r is what counts: of the variance that the
+step then reads, about 1 - r^2 is rounding. Below THRESHOLD (a fifth of it is) the run is refused.
+
+The questions teach the run nothing: no prompt, no alpha and no z depends on the answers. So they are not charged to its
+budget; how many they were stands in config.json and result.json.
+"""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zopog_models.frozen.model import FrozenModel
+from zopog_models.runners.reduced import REDUCED
+from zopog_ref.app.errors import InputError
+from zopog_ref.app.run.experiment import Experiment
+from zopog_ref.app.run.folder import say
+from zopog_ref.objective import LOSSES
+
+PRECISIONS = ("fp32", *REDUCED)
+SCOPES = ("policy", "all")
+THRESHOLD = 0.9
+PROMPTS = 24  # compared on each batch
+PAIRS = 12  # of a zeroth-order difference
+BATCHES = 2
+FLOAT64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Fewer bits against fp32. policy: correlation of batch losses over prompts; zeroth_order: of what the method's
+    other steps read, None where they stay fp32's; labels: share of rows that both give the same label; calls: how many
+    were asked for it, both models together."""
+
+    precision: str
+    scope: str
+    policy: float
+    zeroth_order: float | None
+    labels: float
+    calls: int
+
+    @property
+    def least(self) -> float:
+        """The smaller correlation."""
+        return self.policy if self.zeroth_order is None else min(self.policy, self.zeroth_order)
+
+    def text(self) -> str:
+        """A line for people."""
+        second = "" if self.zeroth_order is None else f", {self.zeroth_order:.3f} in steps on z"
+        return (
+            f"{self.precision} against fp32 on this run's rows: correlation {self.policy:.3f} in policy steps{second}"
+            f", the same label on {self.labels:.1%} of rows ({self.calls} calls, not charged)"
+        )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--precision, --precision-scope, --precision-anyway."""
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="of the policy step and the dev scores, if it agrees with fp32 on this run's rows (default: fp32)",
+    )
+    parser.add_argument("--precision-scope", choices=SCOPES, help="all: of zeroth-order steps too (default: policy)")
+    parser.add_argument(
+        "--precision-anyway", action="store_true", default=None, help="use it even if it does not agree with fp32"
+    )
+
+
+def check_options(given: Mapping[str, Any]) -> str:
+    """The precision asked for ("fp32" by default), before the model is loaded; given: option -> value.
+
+    Errors: InputError.
+    """
+    precision, device = given["precision"] or "fp32", given["device"]
+    if precision == "fp32":
+        if given["precision_scope"] or given["precision_anyway"]:
+            raise InputError("--precision-scope and --precision-anyway say how --precision is used, which is fp32")
+    elif REDUCED[precision] != device:
+        fitting = ", ".join(name for name, where in REDUCED.items() if where == device)
+        raise InputError(
+            f"--precision {precision} is for --device {REDUCED[precision]}; on {device} there is: {fitting}"
+        )
+    return precision
+
+
+def use_precision(experiment: Experiment, precision: str, scope: str, anyway: bool) -> dict[str, Any]:
+    """Measure, then let the reduced model answer: what config.json keeps of it. Errors: InputError below THRESHOLD."""
+    reduced = experiment.model.reduced(precision)
+    agreement = measure(experiment, reduced, scope)
+    if agreement.least < THRESHOLD and not anyway:
+        raise InputError(
+            f"{agreement.text()}. Below {THRESHOLD} it is refused: take fp32"
+            + (", keep --precision-scope policy," if scope == "all" and agreement.policy >= THRESHOLD else "")
+            + " or use it all the same with --precision-anyway"
+        )
+    say(agreement.text())
+    experiment.reduce(reduced, scope == "all")
+    return asdict(agreement) | {"threshold": THRESHOLD, "anyway": anyway}
+
+
+def measure(experiment: Experiment, reduced: FrozenModel, scope: str) -> Agreement:
+    """Where a run begins: prompts drawn at random from the candidates, around z = 0, on mini-batches of its rows.
+
+    The same seed draws the same. Nothing of the run's own randomness is used up.
+    """
+    preset, rng = experiment.preset, np.random.default_rng([experiment.seed, 0x9EC])
+    full, fewer = (experiment.oracle_of(model, "train") for model in (experiment.model, reduced))
+    rows = len(experiment.train.labels)
+    size = min(preset.batch_size, rows)
+    losses: list[list[FLOAT64]] = [[], []]
+    others: list[list[FLOAT64]] = [[], []]
+    same, calls = [], 0
+    for _ in range(BATCHES):
+        examples = rng.permutation(rows)[:size]
+        tokens = rng.integers(0, full.n_candidates, (PROMPTS, preset.n_positions))
+        at_zero = np.zeros((PROMPTS, preset.dim))
+        logits = [oracle.logits(tokens, at_zero, examples) for oracle in (full, fewer)]  # (PROMPTS, B, C) each
+        for kept, found in zip(losses, logits):
+            kept.append(_centred(_row_losses(experiment, found, examples).mean(axis=1)))
+        same.append((logits[0].argmax(-1) == logits[1].argmax(-1)).mean())
+        calls += 2 * PROMPTS
+        if scope == "all":
+            tokens, points = _other_questions(experiment, tokens[:PAIRS], rng)
+            for kept, oracle in zip(others, (full, fewer)):
+                found = _row_losses(experiment, oracle.logits(tokens, points, examples), examples)
+                kept.append(_read(experiment, found))
+            calls += 2 * len(tokens)
+    second = None if scope == "policy" else correlation(np.concatenate(others[0]), np.concatenate(others[1]))
+    first = correlation(np.concatenate(losses[0]), np.concatenate(losses[1]))
+    return Agreement(reduced.precision, scope, first, second, float(np.mean(same)), calls)
+
+
+def _row_losses(experiment: Experiment, logits: NDArray[np.float32], examples: NDArray[np.int64]) -> FLOAT64:
+    """The run's own loss of each row: (K, B, C) -> (K, B)."""
+    return LOSSES[experiment.loss](logits, experiment.train.labels[examples])
+
+
+def _other_questions(
+    experiment: Experiment, tokens: NDArray[np.int64], rng: np.random.Generator
+) -> tuple[NDArray[np.int64], FLOAT64]:
+    """Prompts that differ in z: antithetic pairs for a method with a radius mu, else points as far apart as sigma."""
+    settings, dim = experiment.preset.method, experiment.preset.dim
+    if hasattr(settings, "mu"):
+        u = settings.mu * rng.standard_normal((len(tokens), dim))
+        return np.concatenate([tokens, tokens]), np.concatenate([u, -u])
+    return np.tile(tokens, (2, 1)), getattr(settings, "sigma", 1.0) * rng.standard_normal((2 * len(tokens), dim))
+
+
+def _read(experiment: Experiment, losses: FLOAT64) -> FLOAT64:
+    """What a step makes of (K, B) losses: the pairs' differences, each row's where it has a direction of its own, else
+    the batch's; without pairs, how batches differ from their mean."""
+    settings = experiment.preset.method
+    if getattr(settings, "directions", "shared") != "per_example":
+        losses = losses.mean(axis=1, keepdims=True)
+    if hasattr(settings, "mu"):
+        plus, minus = np.split(losses, 2)
+        return (plus - minus).ravel()
+    return _centred(losses.ravel())
+
+
+def _centred(values: FLOAT64) -> FLOAT64:
+    return values - values.mean()
+
+
+def correlation(a: FLOAT64, b: FLOAT64) -> float:
+    """Pearson's r; 0 where one of the two does not vary, so that a model that answers nothing earns nothing."""
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / norm if norm > 0 else 0.0

@@ -1,0 +1,81 @@
+"""A verification run as data: one dictionary a row for verify.json, and the table for the terminal."""
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from zopog_ref.convergence.comparison import FAMILY_ERROR, Comparison, Equality
+from zopog_ref.convergence.lines import Line, Result, sampled
+
+ROOT = Path(__file__).resolve().parents[3]  # the repository, where there is one
+
+
+def function_link(line: Line) -> str:
+    """path#Lline of the function, relative to the repository."""
+    path = Path(inspect.getfile(line.function)).resolve().relative_to(ROOT)
+    return f"{path.as_posix()}#L{inspect.getsourcelines(line.function)[1]}"
+
+
+def test_link(line: Line) -> str:
+    """path#Lline of the test, relative to the repository; without the line where the tests are not installed."""
+    file, name = line.test.split("::")
+    path = ROOT / "tests" / "convergence" / file
+    relative = f"tests/convergence/{file}"
+    if not path.exists():
+        return relative
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return f"{relative}#L{next((i for i, text in enumerate(lines, 1) if text.startswith(f'def {name}(')), 1)}"
+
+
+def row(result: Result) -> dict[str, Any]:
+    """A row for verify.json: the comparison furthest from holding, and all of them under "cases"."""
+    line = result.line
+    return {
+        "key": line.key, "label": line.label, "statement": line.statement, "status": line.status,
+        **_numbers(result.shown), "threshold": result.threshold, "holds": result.holds, "required": line.required,
+        "function": function_link(line), "test": test_link(line), "cases": [_numbers(c) for c in result.comparisons],
+    }  # fmt: skip
+
+
+def _numbers(c: Comparison) -> dict[str, Any]:
+    common = {"left": _finite(c.left), "right": _finite(c.right), "ratio": _finite(c.ratio), "case": c.case}
+    if isinstance(c, Equality):
+        return {"relation": "=", **common, "z": _finite(c.z), "uncertainty": float(c.uncertainty), "exact": c.exact}
+    return {"relation": "<=", **common}
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no nan and no infinity."""
+    return float(value) if abs(value) < float("inf") else None
+
+
+def summary(results: Sequence[Result], skipped: Sequence[str]) -> dict[str, Any]:
+    """Counts, and the family-wise error that goes with the z threshold."""
+    required = [r for r in results if r.line.required]
+    return {
+        "rows": len(results), "required": len(required), "required_holding": sum(r.holds for r in required),
+        "sampled_comparisons": sampled(c for r in results for c in r.comparisons),
+        "z_threshold": results[0].threshold if results else None, "family_wise_error": FAMILY_ERROR,
+        "skipped": list(skipped),
+    }  # fmt: skip
+
+
+def verdict(result: Result) -> str:
+    """holds, FAILS, or for a row that nothing rests on: does not hold."""
+    if result.holds:
+        return "holds"
+    return "FAILS" if result.line.required else "does not hold"
+
+
+def table(results: Sequence[Result]) -> str:
+    """The table for the terminal."""
+    out = [f"{'label':6}{'statement':54}{'status':20}{'left':>12}{'right':>12}  {'ratio or z':>14}  verdict"]
+    for r in results:
+        c = r.shown
+        measure = f"z = {c.z:9.2g}" if isinstance(c, Equality) else f"ratio {c.ratio:8.3g}"
+        out.append(
+            f"{r.line.label:6}{r.line.statement[:53]:54}{r.line.status:20}{c.left:12.5g}{c.right:12.5g}"
+            f"  {measure:>14}  {verdict(r)}"
+        )
+    return "\n".join(out)
