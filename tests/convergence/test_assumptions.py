@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from zopog_ref.convergence import assumptions
-from zopog_ref.convergence.bench import Bench
+from zopog_ref.convergence.cases import Bench
 from zopog_ref.convergence.problems import GaussianWells, TableQuadratic, exact_gradients
 
 BENCH = Bench(seed=4)

@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 import pytest
 
-from zopog_ref.convergence.bench import TINY, Bench
+from zopog_ref.convergence.cases import TINY, Bench
 from zopog_ref.convergence.comparison import Equality, Inequality, z_threshold
 from zopog_ref.convergence.lines import evaluate, sampled
 from zopog_ref.convergence.lines_continuous import CONTINUOUS

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.convergence import mutants
-from zopog_ref.convergence.bench import TINY, Bench
+from zopog_ref.convergence.cases import TINY, Bench
 from zopog_ref.convergence.comparison import Equality
 from zopog_ref.convergence.lines_continuous import CONTINUOUS
 from zopog_ref.convergence.lines_discrete import DISCRETE

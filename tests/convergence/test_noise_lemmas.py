@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zopog_ref.convergence import noise_lemmas
-from zopog_ref.convergence.bench import Bench
+from zopog_ref.convergence.cases import Bench
 from zopog_ref.convergence.exact import Noise, binary_noise, normal_nodes
 from zopog_ref.convergence.prompt_lemmas import exact_variance, unbiased
 from zopog_ref.distribution import probabilities

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zopog_ref.convergence import prompt_lemmas
-from zopog_ref.convergence.bench import Bench
+from zopog_ref.convergence.cases import Bench
 from zopog_ref.convergence.comparison import equal
 from zopog_ref.convergence.exact import Atoms, policy_moments
 from zopog_ref.convergence.prompt_lemmas import PolicyCase

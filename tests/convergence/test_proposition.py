@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from zopog_ref.convergence import proposition
-from zopog_ref.convergence.bench import Bench
+from zopog_ref.convergence.cases import Bench
 from zopog_ref.convergence.exact import prompt_atoms
 
 BENCH = Bench(seed=2)

@@ -5,7 +5,7 @@ import pytest
 
 from tests.convergence.mutants import one_over_I, two_point
 from zopog_ref.convergence import lines_rates, rates
-from zopog_ref.convergence.bench import TINY, Bench
+from zopog_ref.convergence.cases import TINY, Bench
 
 BENCH = Bench(seed=6, effort=TINY)
 

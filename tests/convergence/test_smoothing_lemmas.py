@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zopog_ref.convergence import smoothing_lemmas
-from zopog_ref.convergence.bench import Bench
+from zopog_ref.convergence.cases import Bench
 from zopog_ref.convergence.problems import TableQuadratic
 from zopog_ref.convergence.smoothing_lemmas import batches
 

@@ -8,7 +8,7 @@ import pytest
 from tests.convergence.mutants import ascent, climbing
 from zopog_ref.backend import NUMPY
 from zopog_ref.convergence import runs, theorem
-from zopog_ref.convergence.bench import TINY, Bench
+from zopog_ref.convergence.cases import TINY, Bench
 from zopog_ref.convergence.lines_continuous import descent_alpha, descent_z
 from zopog_ref.policy_gradient import policy_gradient
 from zopog_ref.zeroth_order import two_point_gradient

@@ -10,7 +10,7 @@ pytest.importorskip("tokenizers", reason="the extra cpu is not installed")
 
 from tests.convergence.mutants import one_over_I
 from zopog_ref.app.verify import model as verify_model
-from zopog_ref.convergence.bench import TINY, Bench
+from zopog_ref.convergence.cases import TINY, Bench
 from zopog_ref.convergence.comparison import Equality
 
 BENCH = Bench(seed=1, effort=TINY)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from zopog_ref.convergence.bench import Bench
+from zopog_ref.convergence.cases import Bench
 from zopog_ref.convergence.comparison import Comparison, Equality, z_threshold
 
 Status = Literal["proved", "reported", "reported, confirmed", "measured"]

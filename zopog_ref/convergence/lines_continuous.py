@@ -1,7 +1,7 @@
 """Rows on the assumptions [A1] to [A4], the continuous prompt [Z1] to [Z5b], descent [D1], [D2] and Theorem 1 [T1]."""
 
 from zopog_ref.convergence import assumptions, runs, smoothing_lemmas, theorem
-from zopog_ref.convergence.bench import Bench
+from zopog_ref.convergence.cases import Bench
 from zopog_ref.convergence.comparison import Equality, Inequality
 from zopog_ref.convergence.exact import prompt_atoms
 from zopog_ref.convergence.lines import Line

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from zopog_ref.convergence import noise_lemmas, prompt_lemmas, proposition
 from zopog_ref.convergence.assumptions import constants
-from zopog_ref.convergence.bench import Bench
+from zopog_ref.convergence.cases import Bench
 from zopog_ref.convergence.comparison import Comparison, Equality, Inequality
 from zopog_ref.convergence.exact import binary_noise, normal_nodes, prompt_atoms
 from zopog_ref.convergence.lines import Line

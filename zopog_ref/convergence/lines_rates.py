@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from zopog_ref.convergence import rates, runs, theorem
-from zopog_ref.convergence.bench import Bench
+from zopog_ref.convergence.cases import Bench
 from zopog_ref.convergence.comparison import Equality, Inequality
 from zopog_ref.convergence.exact import binary_noise
 from zopog_ref.convergence.lines import Line

@@ -15,7 +15,7 @@ from zopog_ref.app.verify import command as verify
 from zopog_ref.app.verify import estimator as verify_estimator
 from zopog_ref.app.verify.formulas import FORMULAS
 from zopog_ref.app.verify.mathml import mathml
-from zopog_ref.convergence.bench import TINY
+from zopog_ref.convergence.cases import TINY
 from zopog_ref.convergence.lines_continuous import CONTINUOUS
 from zopog_ref.convergence.lines_discrete import DISCRETE
 from zopog_ref.convergence.lines_rates import RATES

@@ -14,7 +14,7 @@ import numpy as np
 from zopog_ref import __version__
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.verify import listing as verify_report
-from zopog_ref.convergence.bench import FULL, QUICK, Bench
+from zopog_ref.convergence.cases import FULL, QUICK, Bench
 from zopog_ref.convergence.lines import Line, Result, evaluate
 from zopog_ref.convergence.lines_continuous import CONTINUOUS
 from zopog_ref.convergence.lines_discrete import DISCRETE

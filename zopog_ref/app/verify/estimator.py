@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.verify import listing as verify_report
-from zopog_ref.convergence.bench import FULL, QUICK, Bench
+from zopog_ref.convergence.cases import FULL, QUICK, Bench
 from zopog_ref.convergence.exact import policy_moments
 from zopog_ref.convergence.lines import Result, evaluate
 from zopog_ref.convergence.lines_continuous import CONTINUOUS

@@ -7,7 +7,7 @@ import numpy as np
 from zopog_ref.app.report.verify_plots import Series, chart
 from zopog_ref.convergence import lines_rates as measured
 from zopog_ref.convergence import rates
-from zopog_ref.convergence.bench import Bench
+from zopog_ref.convergence.cases import Bench
 from zopog_ref.convergence.lines_continuous import run_trace
 from zopog_ref.convergence.rates import Curve
 from zopog_ref.convergence.theorem import alpha_noise, progress, z_noise

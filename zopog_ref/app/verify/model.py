@@ -11,7 +11,7 @@ from zopog_models.frozen.model import load_model
 from zopog_models.tasks.task_files import load_task
 from zopog_ref.app.run.experiment import Experiment, prepare
 from zopog_ref.app.run.presets import PRESETS
-from zopog_ref.convergence.bench import Bench
+from zopog_ref.convergence.cases import Bench
 from zopog_ref.convergence.comparison import Equality, Inequality, estimated
 from zopog_ref.convergence.exact import all_prompts, prompt_atoms
 from zopog_ref.convergence.lines import Line
