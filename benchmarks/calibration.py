@@ -34,7 +34,7 @@ from zopog_models.tasks.task_files import load_task, read_rows
 from zopog_ref.app.command_line import main as zopog
 from zopog_ref.app.compare.paired import crossed, nested
 from zopog_ref.app.report.uncertainty_plots import rejection_plot, reliability_diagram
-from zopog_ref.app.run.config import preset_of
+from zopog_ref.app.run.config import read_run
 from zopog_ref.app.run.experiment import Experiment, prepare
 from zopog_ref.app.run.predictions import load_predictions
 from zopog_ref.app.scores.uncertainty import (
@@ -47,7 +47,6 @@ from zopog_ref.app.scores.uncertainty import (
     reliability,
     uncertainty_metrics,
 )
-from zopog_ref.app.tune.task import task_of
 from zopog_ref.app.verify import page as verify_page
 
 FLOAT64 = NDArray[np.float64]
@@ -109,13 +108,12 @@ def answers(chosen: argparse.Namespace, model: FrozenModel, method: str, seed: i
     """Of one run: the true classes, and the predictives on the test rows and on those outside."""
     folder = run_folder(chosen, method, seed)
     kept, prompt = load_predictions(folder), load_prompt(folder / "prompt")
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    task = task_of(config)
-    outside = outside_rows(chosen.outside, len(task.slots), chosen.outside_rows)
+    config, _ = read_run(folder)
+    outside = outside_rows(chosen.outside, len(config.task.slots), chosen.outside_rows)
     other = predict(model, prompt, outside).per_prompt
     found = {"labels": kept.labels, "mean": kept.mean, "outside": {"mean": predictive(other, prompt.weights)}}
     if method != chosen.baseline:
-        experiment = prepare(model, task, preset_of(config), seed, config["shots"])
+        experiment = prepare(model, config.task, config.preset, seed, config.shots or 1)
         member = best_one(experiment, prompt)
         found |= {"votes": predictive(kept.per_prompt, kept.weights, "votes"), "best one": kept.per_prompt[member]}
         found["outside"] |= {"votes": predictive(other, prompt.weights, "votes"), "best one": other[member]}

@@ -7,6 +7,7 @@ has the bytes of the answer at once.
 import io
 import json
 import tempfile
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -193,7 +194,8 @@ def _read_log(folder: Path) -> None:
     model = _model(RemoteModel, URL, "bert", encoding="json")
     _fresh(model, folder)
     try:
-        keep_requests(model, folder)
+        with ExitStack() as held:
+            keep_requests(model, folder, held)
         json.dumps(dict(model.log.failures), allow_nan=False)
         assert type(model.log.sent) is int
         assert model.log.sent >= model.log.retries >= 0

@@ -9,7 +9,7 @@ from zopog_models.frozen.model import load_model
 from zopog_models.prompts.baking import TOLERANCE, Baked, bake
 from zopog_models.prompts.triton import write_repository
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.predict import prompt_and_config
+from zopog_ref.app.predict import prompt_and_model
 from zopog_ref.app.tune.served import is_remote
 
 
@@ -30,12 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the file, compare it with predict, and say what a caller must know."""
-    prompt, tuned = prompt_and_config(arguments)
-    name, pooling, place = arguments.model or tuned["model"], tuned.get("pooling"), None
-    if is_remote(name):
-        raise InputError(f"{name} is an address; baking needs the model itself: give its folder with --model")
+    prompt, tuned = prompt_and_model(arguments.run, arguments.model)
+    place = None
+    if is_remote(tuned.source):
+        raise InputError(f"{tuned.source} is an address; baking needs the model itself: give its folder with --model")
     try:
-        model = load_model(name, threads=arguments.threads, pooling=pooling, injection=prompt.injection)
+        model = load_model(tuned.source, threads=arguments.threads, pooling=tuned.pooling, injection=prompt.injection)
         baked = bake(model, prompt, arguments.out, tolerance=arguments.tolerance)
         if arguments.triton is not None:
             place = write_repository(arguments.triton, arguments.name or arguments.out.stem, baked)

@@ -267,6 +267,9 @@ class FrozenModel:
         network._reuse = None if self._reuse is None else self._reuse.with_rows_read_by(network._session)
         return network
 
+    def close(self) -> None:
+        """Give back what is held for the model elsewhere: of one that computes here, nothing."""
+
     def projector(self, projection: np.ndarray) -> Projector:
         """z -> A z on this model's device and in its threads; projection is A (rows, d)."""
         return Projector(self, projection)

@@ -16,9 +16,10 @@ from tests.fuzz import comparisons
 from tests.fuzz.target import Target
 from zopog_models.files.tensor_file import write_tensors
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.run.config import Machine, Served
 from zopog_ref.app.run.curve import read_record
 from zopog_ref.app.run.predictions import Predictions, load_predictions, save_predictions
-from zopog_ref.app.tune.served import remote_settings
+from zopog_ref.app.tune.served import continued
 
 HUGE = 10**400
 
@@ -101,11 +102,11 @@ def test_settings_of_another_kind(
 
 def test_a_run_folder_s_key_is_sent_only_when_the_user_says_so() -> None:
     """The folder may be a stranger's, and so the address: a variable of the environment is not read on its word."""
-    saved = comparisons._REMOTE | {"key_variable": "MY_SECRET"}
+    saved = Served(**comparisons._REMOTE | {"key_variable": "MY_SECRET"})
     with pytest.raises(InputError, match="sends the key in the variable 'MY_SECRET'"):
-        remote_settings({}, saved)
-    assert remote_settings({"key_variable": "MY_SECRET"}, saved)["key_variable"] == "MY_SECRET"
-    assert remote_settings({}, comparisons._REMOTE)["key_variable"] is None
+        continued(saved, Machine())
+    assert continued(saved, Machine(key_variable="MY_SECRET")).key_variable == "MY_SECRET"
+    assert continued(Served(**comparisons._REMOTE), Machine()).key_variable is None
 
 
 FIRST = "runs/mine/zo-pog/1"

@@ -14,7 +14,7 @@ import pytest
 from tests.app.conftest import SMALL, Run, same_run, without_times
 from zopog_ref.app.errors import Interrupted
 from zopog_ref.app.report.progress import Progress
-from zopog_ref.app.tune import command as tune
+from zopog_ref.app.tune import learning as tune
 from zopog_ref.search import Record
 
 

@@ -17,6 +17,7 @@ import shlex
 import sys
 import tempfile
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import numpy as np
 
 from zopog_ref.app.bench.random_model import LABEL_WORDS, SHAPES, write_random_inputs, write_random_model
 from zopog_ref.app.bench.sides import Side, in_turn, machine, spread
-from zopog_ref.app.bench.worker import evaluation_flops, work
+from zopog_ref.app.bench.worker import Work, evaluation_flops, work
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import versions
 from zopog_ref.app.run.folder import say
@@ -62,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print; exit code 1 when two sides do not compute the same."""
     if arguments.worker is not None:
-        return work(arguments)
+        return work(Work(**{field.name: getattr(arguments, field.name) for field in fields(Work)}))
     arguments.rounds = arguments.rounds or (15 if arguments.what == "loss" else 5)
     if arguments.rounds < 2:
         raise InputError(f"--rounds is {arguments.rounds}; a spread needs at least 2")

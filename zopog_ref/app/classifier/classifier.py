@@ -32,7 +32,7 @@ from zopog_models.prompts.bundle import Prediction, Prompt, load_prompt, predict
 from zopog_models.tasks.template import make_task
 from zopog_ref import search
 from zopog_ref.app.classifier.data import (
-    Choices,
+    check_numbers,
     chosen_preset,
     experiment_of,
     fingerprint,
@@ -42,6 +42,7 @@ from zopog_ref.app.classifier.data import (
 )
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.report.progress import Progress
+from zopog_ref.app.run.config import Machine, RunConfig
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.folder import RunFolder
 from zopog_ref.app.scores.uncertainty import entropy, expected_entropy, mutual_information, predictive
@@ -127,9 +128,12 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(classes) < 2:
             raise ValueError(f"y has one class only, {classes[0]!r}; at least two classes are needed")
         words = label_words(classes, self.labels)
-        experiment, config = experiment_of(texts, labels.astype(np.int64), words, self.template, self._choices())
+        config = self._config(words)
+        check_numbers(config, self.validation_fraction)
+        machine, fraction = self._machine(), self.validation_fraction
+        experiment, saved = experiment_of(texts, labels.astype(np.int64), config, fraction, machine)
         _warn_of_cuts(sum(experiment.truncated.values()), experiment.model.max_positions)
-        result = self._run(experiment, config)
+        result = self._run(experiment, saved)
         self.classes_, self.n_features_in_, self.seed_ = classes, slots, experiment.seed
         self.prompt_: Prompt = experiment.deployable(result.prompts)
         to_token = experiment.model.tokenizer.id_to_token
@@ -141,24 +145,29 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             save_prompt(self.run_folder_ / "prompt", self._described())
         return self
 
-    def _choices(self) -> Choices:
+    def _config(self, words: Mapping[str, str]) -> RunConfig:
+        """What the parameters say of a run. Errors: ValueError; ImportError for a missing package."""
         model, drawn = str(self.model), self.random_state
         name, preset = chosen_preset(
             self.method, self.settings, model, self.budget, self.batch_size, self.method_options
         )
         if not isinstance(drawn, int | np.integer) or drawn < 0:
             drawn = check_random_state(drawn).randint(2**31 - 1)
-        return Choices(model, preset, name, int(drawn), self.shots, self.validation_fraction, self.device, self.threads)
+        shots = int(self.shots) if isinstance(self.shots, np.integer) else self.shots
+        return RunConfig(make_task(self.template, words, name="fit"), None, model, preset, name, int(drawn), shots)
 
-    def _run(self, experiment: Experiment, config: dict[str, Any]) -> search.SearchResult:
+    def _machine(self) -> Machine:
+        return Machine(self.device, self.threads)
+
+    def _run(self, experiment: Experiment, saved: dict[str, Any]) -> search.SearchResult:
         """The search, kept in a folder when there is one: repeated calls go on where the last one stopped."""
         folder: RunFolder | None = None
         self.run_folder_: Path | None = None
         try:
             if self.run_folder is not None:
-                self.run_folder_ = Path(self.run_folder) / fingerprint(config)
+                self.run_folder_ = Path(self.run_folder) / fingerprint(saved)
                 known = (self.run_folder_ / "config.json").exists()
-                folder = RunFolder.open(self.run_folder_)[0] if known else RunFolder.create(self.run_folder_, config)
+                folder = RunFolder.open(self.run_folder_)[0] if known else RunFolder.create(self.run_folder_, saved)
             method, preset, ledger = experiment.method(), experiment.preset, experiment.ledger()
             rows = len(experiment.train.labels)
             price = search.step_price(method, ledger, rows, preset.batch_size)
@@ -206,7 +215,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _answer(self, X: Any) -> Prediction:
         check_is_fitted(self)
         texts = texts_of(X, self.n_features_in_)
-        model = opened(str(self.model), self.device, self.threads)
+        model = opened(str(self.model), self._machine())
         starts = range(0, len(texts), ROWS_AT_ONCE)
         parts = [predict(model, self.prompt_, texts[start : start + ROWS_AT_ONCE]) for start in starts]
         cut = sum(part.truncated for part in parts)

@@ -19,7 +19,7 @@ from pathlib import Path
 from zopog_ref.app.compare.cells import STARTED, Cell, run_cell, start_worker
 from zopog_ref.app.compare.cluster import ray_tasks
 from zopog_ref.app.errors import Interrupted
-from zopog_ref.app.tune.command import stop_requests
+from zopog_ref.app.tune.learning import stop_requests
 
 _LOOK_EVERY = 0.5  # seconds between two looks at the cells
 _DEATHS = 2  # a worker that dies may have been killed for another's sake: once more, then it is the cell's fault

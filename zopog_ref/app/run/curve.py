@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from zopog_models.files.tensor_file import write_atomically
+from zopog_models.files.lines import whole_lines
 from zopog_ref.app.errors import InputError
 from zopog_ref.search import Arrays, Record
 
@@ -52,10 +52,7 @@ def read_journal(path: Path) -> list[NDArray[np.float64]]:
 
     Errors: InputError for a whole line that is not what was written.
     """
-    *lines, torn = path.read_bytes().split(b"\n")
-    if torn:
-        write_atomically(path, [line + b"\n" for line in lines])
-    return [_read_losses(path, number, line) for number, line in enumerate(lines, start=1)]
+    return [_read_losses(path, number, line) for number, line in enumerate(whole_lines(path), start=1)]
 
 
 def _read_losses(path: Path, number: int, line: bytes) -> NDArray[np.float64]:

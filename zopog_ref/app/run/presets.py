@@ -21,7 +21,7 @@ from zopog_ref.methods import (
 class Preset:
     """Settings of one method on one kind of model; everything the command line can change has a field here."""
 
-    about: str
+    about: str = field(compare=False)
     n_positions: int = 20  # n
     n_candidates: int = 100  # N
     dim: int = 500  # d
@@ -64,7 +64,6 @@ PRESETS = {
     ("bdpl", "embedded"): Preset(
         about="found on dev with the embedded model (docs/bdpl.md says how)",
         method=bdpl.Settings(),
-        method_name="bdpl",
     ),
     ("bdpl", "paper"): Preset(
         about="the official code's numbers for MRPC",
@@ -72,13 +71,11 @@ PRESETS = {
         n_candidates=200,
         batch_size=128,
         method=bdpl.Settings.paper(),
-        method_name="bdpl",
     ),
     ("bbt", "embedded"): Preset(
         about="found on dev with the embedded model (docs/bbt.md says how)",
         scale=1.0,
         method=bbt.Settings(),
-        method_name="bbt",
     ),
     ("bbt", "paper"): Preset(
         about="the official code's numbers, for RoBERTa-large",
@@ -86,36 +83,30 @@ PRESETS = {
         scale=1.0,
         budget=8000,
         method=bbt.Settings(),
-        method_name="bbt",
     ),
     ("catcma", "embedded"): Preset(
         about="found on dev with the embedded model (docs/catcma.md says how)",
         scale=1.0,
         method=catcma.Settings(),
-        method_name="catcma",
     ),
     ("catcma", "paper"): Preset(
         about="not published for prompts: the defaults, with BBT's published projection",
         scale=1.0,
         method=catcma.Settings(),
-        method_name="catcma",
     ),
     ("sspt", "embedded"): Preset(
         about="found on dev with the embedded model (docs/sspt.md says how)",
         method=sspt.Settings(keep=500, eta_z=0.35, decay=0.03),
-        method_name="sspt",
     ),
     ("sspt", "paper"): Preset(
         about="its k and step size were not found: ZO-PoG's published step and projection, k = 100",
         scale=100.0,
         method=sspt.Settings(mu=0.01, eta_z=0.01),
-        method_name="sspt",
     ),
     ("ensembles", "embedded"): Preset(
         about="from one run on dev with the embedded model (docs/gflf.md)",
         scale=1.0,
         method=gflf_ensembles.Settings(members=3),
-        method_name="ensembles",
     ),
     ("ensembles", "paper"): Preset(
         about="the official code's numbers, for RoBERTa-large, with the ten members of the paper",
@@ -123,13 +114,11 @@ PRESETS = {
         scale=1.0,
         budget=60000,
         method=gflf_ensembles.Settings.paper(),
-        method_name="ensembles",
     ),
     ("cma-elbo", "embedded"): Preset(
         about="chosen for the embedded model, not searched for (docs/gflf.md)",
         scale=1.0,
         method=gflf_cma_elbo.Settings(),
-        method_name="cma-elbo",
     ),
     ("cma-elbo", "paper"): Preset(
         about="the official code's numbers, for RoBERTa-large",
@@ -137,7 +126,6 @@ PRESETS = {
         scale=1.0,
         budget=60000,
         method=gflf_cma_elbo.Settings.paper(),
-        method_name="cma-elbo",
     ),
     ("abc-smc", "embedded"): Preset(
         about="found on dev with the embedded model (docs/gflf.md says how)",
@@ -146,7 +134,6 @@ PRESETS = {
         scale=1.0,
         loss="error",
         method=gflf_abc_smc.Settings(members=5, samples=10, weighted=False),
-        method_name="abc-smc",
     ),
     ("abc-smc", "paper"): Preset(
         about="the official code's numbers, for RoBERTa-large",
@@ -155,13 +142,11 @@ PRESETS = {
         budget=60000,
         loss="error",
         method=gflf_abc_smc.Settings.paper(),
-        method_name="abc-smc",
     ),
     ("clip-tuning", "embedded"): Preset(
         about="chosen for the embedded model, not searched for (docs/clip-tuning.md)",
         scale=1.0,
         method=clip_tuning.Settings(networks=2),
-        method_name="clip-tuning",
     ),
     ("clip-tuning", "paper"): Preset(
         about="BBT's published numbers for each of K networks; K and p_clip were not found",
@@ -169,21 +154,19 @@ PRESETS = {
         scale=1.0,
         budget=32000,
         method=clip_tuning.Settings(),
-        method_name="clip-tuning",
     ),
     ("random-search", "embedded"): Preset(
         about="a start on the embedded model (docs/random-search.md says why these)",
         scale=1.0,
         method=random_search.Settings(),
-        method_name="random-search",
     ),
     ("random-search", "paper"): Preset(
         about="no paper: the defaults, with ZO-PoG's published projection",
         scale=100.0,
         method=random_search.Settings(),
-        method_name="random-search",
     ),
 }
+PRESETS = {(method, name): replace(preset, method_name=method) for (method, name), preset in PRESETS.items()}
 SETTINGS_NAMES = tuple(dict.fromkeys(settings for _, settings in PRESETS))
 
 

@@ -8,10 +8,7 @@ The questions teach the run nothing: no prompt, no alpha and no z depends on the
 budget; how many they were stands in config.json and result.json.
 """
 
-import argparse
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +16,7 @@ from numpy.typing import NDArray
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.runners.reduced import REDUCED
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.run.config import Precision
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.folder import say
 from zopog_ref.objective import LOSSES
@@ -59,49 +57,19 @@ class Agreement:
         )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--precision, --precision-scope, --precision-anyway."""
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        help="of the policy step and the dev scores, if it agrees with fp32 on this run's rows (default: fp32)",
-    )
-    parser.add_argument("--precision-scope", choices=SCOPES, help="all: of zeroth-order steps too (default: policy)")
-    parser.add_argument(
-        "--precision-anyway", action="store_true", default=None, help="use it even if it does not agree with fp32"
-    )
-
-
-def check_options(given: Mapping[str, Any]) -> str:
-    """The precision asked for ("fp32" by default), before the model is loaded; given: option -> value.
-
-    Errors: InputError.
-    """
-    precision, device = given["precision"] or "fp32", given["device"]
-    if precision == "fp32":
-        if given["precision_scope"] or given["precision_anyway"]:
-            raise InputError("--precision-scope and --precision-anyway say how --precision is used, which is fp32")
-    elif REDUCED[precision] != device:
-        fitting = ", ".join(name for name, where in REDUCED.items() if where == device)
-        raise InputError(
-            f"--precision {precision} is for --device {REDUCED[precision]}; on {device} there is: {fitting}"
-        )
-    return precision
-
-
-def use_precision(experiment: Experiment, precision: str, scope: str, anyway: bool) -> dict[str, Any]:
+def use_precision(experiment: Experiment, asked: Precision) -> Precision:
     """Measure, then let the reduced model answer: what config.json keeps of it. Errors: InputError below THRESHOLD."""
-    reduced = experiment.model.reduced(precision)
-    agreement = measure(experiment, reduced, scope)
-    if agreement.least < THRESHOLD and not anyway:
+    reduced = experiment.model.reduced(asked.precision)
+    agreement = measure(experiment, reduced, asked.scope)
+    if agreement.least < THRESHOLD and not asked.anyway:
         raise InputError(
             f"{agreement.text()}. Below {THRESHOLD} it is refused: take fp32"
-            + (", keep --precision-scope policy," if scope == "all" and agreement.policy >= THRESHOLD else "")
+            + (", keep --precision-scope policy," if asked.scope == "all" and agreement.policy >= THRESHOLD else "")
             + " or use it all the same with --precision-anyway"
         )
     say(agreement.text())
-    experiment.reduce(reduced, scope == "all")
-    return asdict(agreement) | {"threshold": THRESHOLD, "anyway": anyway}
+    experiment.reduce(reduced, asked.scope == "all")
+    return replace(asked, **asdict(agreement), threshold=THRESHOLD)
 
 
 def measure(experiment: Experiment, reduced: FrozenModel, scope: str) -> Agreement:

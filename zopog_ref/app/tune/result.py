@@ -1,5 +1,6 @@
 """What a run is worth on the test rows beside the manual prompt: result.json and the table."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from zopog_models.frozen.model import FrozenModel
 from zopog_models.prompts.bundle import Prediction, Prompt, predict
 from zopog_models.tasks.task_files import Rows
 from zopog_models.tasks.template import Task
+from zopog_ref.app.run.config import RunConfig
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.folder import RunFolder
 from zopog_ref.app.run.predictions import Predictions, save_predictions
@@ -20,9 +22,9 @@ from zopog_ref.search import SearchResult
 
 
 def result_of(
-    experiment: Experiment, config: dict[str, Any], prompt: Prompt, result: SearchResult, ledger: Ledger,
-    folder: RunFolder,
-) -> dict[str, Any]:  # fmt: skip
+    experiment: Experiment, config: RunConfig, prompt: Prompt, result: SearchResult, ledger: Ledger, folder: RunFolder
+) -> dict[str, Any]:
+    """result.json; of a run with a test, its predictions are kept beside it."""
     preset, test, task, tuned, manual = experiment.preset, experiment.test, experiment.task, None, None
     if test is not None:
         answers, plain = (predict(experiment.model, p, test.texts) for p in (prompt, experiment.manual()))
@@ -31,10 +33,10 @@ def result_of(
         save_predictions(folder.path, kept)
         tuned, manual = scored(answers, task, test, prompt.weights), scored(plain, task, test)
     return {
-        "method": config["method"],
+        "method": config.method,
         "task": task.name,
-        "model": config["model"],
-        "settings": config["settings"],
+        "model": config.model,
+        "settings": config.settings,
         "seed": experiment.seed,
         "budget": preset.budget,
         "calls": ledger.calls,
@@ -49,7 +51,7 @@ def result_of(
         "test_accuracy": tuned and tuned["accuracy"],
         "test_metrics": tuned,
         "manual_metrics": manual,
-        **({"precision": config["precision"]} if "precision" in config else {}),
+        **({} if config.precision is None else {"precision": asdict(config.precision)}),
         **requests_of(experiment.model),
         "prompt_tokens": [[experiment.model.tokenizer.id_to_token(int(i)) for i in ids] for ids in prompt.ids],
         "n": preset.n_positions,

@@ -13,6 +13,7 @@ import numpy as np
 
 from zopog_ref import __version__
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.run.folder import say
 from zopog_ref.app.verify import listing as verify_report
 from zopog_ref.convergence.cases import FULL, QUICK, Bench
 from zopog_ref.convergence.lines import Line, Result, evaluate
@@ -89,12 +90,6 @@ def progress(total: int) -> Any:
         say(f"[{count[0]:2}/{total}] {line.label:4} {line.statement}")
 
     return tell
-
-
-def say(message: str) -> None:
-    """Progress, on stderr."""
-    sys.stderr.write(message + "\n")
-    sys.stderr.flush()
 
 
 def document(bench: Bench, results: list[Result], skipped: list[str]) -> dict[str, Any]:
