@@ -6,7 +6,7 @@ Importing this package imports NumPy and the standard library, nothing else.
 import importlib
 from typing import Any
 
-from zopog_ref.algorithm import Settings, ZOPoG, ZOPoGState
+from zopog_ref.algorithm import ZOPoG, ZOPoGState
 from zopog_ref.distribution import probabilities, sample, score
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.objective import (
@@ -24,6 +24,8 @@ from zopog_ref.search import DevScore, Record, SearchResult, run
 from zopog_ref.zeroth_order import perturb, projection, two_point_gradient
 
 __version__ = "0.1.0"
+
+Settings = ZOPoG.Settings  # of the algorithm that the package is about; any other method has its own
 
 __all__ = [
     "BudgetExhausted", "DevScore", "FunctionObjective", "Ledger", "Method", "ModelObjective", "Objective", "Oracle",

@@ -12,72 +12,16 @@ Reported (official code): the two estimates, their alternation, the clipping, th
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from zopog_ref.backend import NUMPY, Backend
+from zopog_ref.arrays import FLOAT64, INT64
+from zopog_ref.checks import NOT_NEGATIVE, POSITIVE, at_least, check, check_choices
 from zopog_ref.distribution import mode
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.objective import Objective
 from zopog_ref.randomness import Purpose
-
-FLOAT64 = NDArray[np.float64]
-INT64 = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of ZO-PoG: the symbols of docs/zo-pog.md. The defaults learn; paper() are the published ones."""
-
-    policy_samples: int = 20  # I_1, prompts a policy step
-    direction_pairs: int = 10  # I_2, antithetic pairs a zeroth-order step
-    tau: float = 1.0  # temperature
-    mu: float = 0.03  # smoothing radius
-    eta_alpha: float = 0.03  # step size of alpha
-    eta_z: float = 0.3  # step size of z
-    decay: float = 0.0  # step t uses eta / (1 + decay t), for both; 0: constant, as published
-    alpha_min: float = 1e-11  # Assumption 4's lower bound, enforced by clipping
-    gumbel: Literal["per_sample", "per_step", "none"] = "per_step"
-    directions: Literal["per_example", "shared"] = "per_example"
-    deploy: Literal["mode", "noisy_mode"] = "mode"  # argmax of alpha, or of the last noisy p
-    policy: bool = True  # False: the ablation without policy gradient, alpha stays at 1/N
-    zeroth_order: bool = True  # False: the ablation without zeroth-order steps, z stays 0
-
-    def __post_init__(self) -> None:
-        least = {"policy_samples": 2, "direction_pairs": 1}
-        for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {smallest}")
-        for name in ("tau", "mu", "eta_alpha", "eta_z", "alpha_min"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive and finite")
-        if not 0 <= self.decay < np.inf:
-            raise ValueError(f"decay is {self.decay}; it must be 0 or more, and finite")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
-        if not (self.policy or self.zeroth_order):
-            raise ValueError("policy and zeroth_order are both off: nothing would be learned")
-
-    @classmethod
-    def official(cls, **changes: object) -> "Settings":
-        """variant="official": the choices of the official code where the paper's text leaves room."""
-        official = cls(gumbel="per_step", directions="per_example", deploy="noisy_mode")
-        return replace(official, **changes)  # type: ignore[arg-type]
-
-    @classmethod
-    def paper(cls) -> "Settings":
-        """The published numbers, for RoBERTa-large (with scale a = 100 of the projection), in the official variant."""
-        return cls.official(mu=0.01, eta_alpha=1e-3, eta_z=1e-2)
-
-
-_CHOICES = {
-    "gumbel": ("per_sample", "per_step", "none"),
-    "directions": ("per_example", "shared"),
-    "deploy": ("mode", "noisy_mode"),
-}
 
 
 @dataclass(frozen=True)
@@ -102,19 +46,46 @@ class ZOPoG(Method):
     step and the objective gets, and should return, arrays that are there; a step itself waits for the device once.
     """
 
-    settings: Settings
+    @dataclass(frozen=True)
+    class Settings:
+        """Settings of ZO-PoG: the symbols of docs/zo-pog.md. The defaults learn; paper() are the published ones."""
 
-    def __init__(
-        self,
-        n_positions: int,
-        n_candidates: int,
-        dim: int,
-        settings: Settings | None = None,
-        seed: int = 0,
-        backend: Backend = NUMPY,
-    ) -> None:
-        super().__init__(n_positions, n_candidates, dim, settings, seed)
-        self.backend = backend
+        policy_samples: int = 20  # I_1, prompts a policy step
+        direction_pairs: int = 10  # I_2, antithetic pairs a zeroth-order step
+        tau: float = 1.0  # temperature
+        mu: float = 0.03  # smoothing radius
+        eta_alpha: float = 0.03  # step size of alpha
+        eta_z: float = 0.3  # step size of z
+        decay: float = 0.0  # step t uses eta / (1 + decay t), for both; 0: constant, as published
+        alpha_min: float = 1e-11  # Assumption 4's lower bound, enforced by clipping
+        gumbel: Literal["per_sample", "per_step", "none"] = "per_step"
+        directions: Literal["per_example", "shared"] = "per_example"
+        deploy: Literal["mode", "noisy_mode"] = "mode"  # argmax of alpha, or of the last noisy p
+        policy: bool = True  # False: the ablation without policy gradient, alpha stays at 1/N
+        zeroth_order: bool = True  # False: the ablation without zeroth-order steps, z stays 0
+
+        def __post_init__(self) -> None:
+            check(self, at_least(2), "policy_samples")
+            check(self, at_least(1), "direction_pairs")
+            check(self, POSITIVE, "tau", "mu", "eta_alpha", "eta_z", "alpha_min")
+            check(self, NOT_NEGATIVE, "decay")
+            check_choices(self)
+            if not (self.policy or self.zeroth_order):
+                raise ValueError("policy and zeroth_order are both off: nothing would be learned")
+
+        @classmethod
+        def official(cls, **changes: object) -> Self:
+            """variant="official": the choices of the official code where the paper's text leaves room."""
+            official = cls(gumbel="per_step", directions="per_example", deploy="noisy_mode")
+            return replace(official, **changes)  # type: ignore[arg-type]
+
+        @classmethod
+        def paper(cls) -> Self:
+            """The published numbers for RoBERTa-large, in the official variant; the scale a of its projection is 100."""
+            return cls.official(mu=0.01, eta_alpha=1e-3, eta_z=1e-2)
+
+    settings: Settings
+    has_kernels = True
 
     @property
     def calls_per_step(self) -> int:
@@ -196,6 +167,3 @@ class ZOPoG(Method):
         pairs = self.settings.direction_pairs
         shape = (pairs, self.dim) if self.settings.directions == "shared" else (pairs, batch, self.dim)
         return self.backend.normal(self.seed, step, Purpose.DIRECTIONS, shape)
-
-
-ZOPoG.Settings = Settings

@@ -8,10 +8,9 @@ computes it) and confirmed by differentiating; [S2] to [S5] are proved here.
 """
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-FLOAT64 = NDArray[np.float64]
-INT64 = NDArray[np.int64]
+from zopog_ref.arrays import FLOAT64, INT64
 
 
 def probabilities(alpha: ArrayLike, tau: float = 1.0, gumbel: ArrayLike | None = None) -> FLOAT64:

@@ -12,8 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-FLOAT64 = NDArray[np.float64]
-INT64 = NDArray[np.int64]
+from zopog_ref.arrays import FLOAT32, FLOAT64, INT64
 
 
 class Oracle(Protocol):
@@ -25,7 +24,7 @@ class Oracle(Protocol):
     n_classes: int  # C
     lengths: INT64  # (rows,) tokens of each row of the training split, the prompt's included
 
-    def logits(self, tokens: INT64, z: FLOAT64, examples: INT64) -> NDArray[np.float32]:
+    def logits(self, tokens: INT64, z: FLOAT64, examples: INT64) -> FLOAT32:
         """(K, B, C) for tokens (K, n) candidate indices; z (K, d) or (K, B, d); examples (B,) rows."""
         ...
 
@@ -105,12 +104,17 @@ class Journal(Protocol):
 Loss = Callable[[NDArray[np.floating], INT64], FLOAT64]
 
 
+def log_sum_exp(x: ArrayLike) -> FLOAT64:
+    """log sum_c exp(x_c) over the last axis, which cannot overflow. x (..., C). Returns (...)."""
+    x = np.asarray(x, np.float64)
+    largest = x.max(axis=-1)
+    return np.asarray(largest + np.log(np.exp(x - largest[..., None]).sum(axis=-1)))
+
+
 def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> FLOAT64:
     """f = log sum_c exp(logit_c) - logit_y, in nats. logits (..., B, C), labels (B,). Returns (..., B)."""
     logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
-    largest = logits.max(axis=-1)
-    normaliser = largest + np.log(np.exp(logits - largest[..., None]).sum(axis=-1))
-    return normaliser - logits[..., np.arange(len(labels)), labels]
+    return log_sum_exp(logits) - logits[..., np.arange(len(labels)), labels]
 
 
 def hinge(logits: ArrayLike, labels: ArrayLike, margin: float = 2.0) -> FLOAT64:

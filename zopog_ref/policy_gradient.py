@@ -12,11 +12,10 @@ it); [V2] and [V3] are proved here, in docs/theory.md.
 """
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from zopog_ref.arrays import FLOAT64, INT64
 from zopog_ref.distribution import score
-
-FLOAT64 = NDArray[np.float64]
 
 
 def policy_gradient(losses: ArrayLike, tokens: ArrayLike, alpha: ArrayLike, p: ArrayLike, tau: float = 1.0) -> FLOAT64:
@@ -73,7 +72,7 @@ def collapsed(losses: ArrayLike, tokens: ArrayLike, alpha: ArrayLike, p: ArrayLi
 
 def _checked(
     losses: ArrayLike, tokens: ArrayLike, alpha: ArrayLike, p: ArrayLike, tau: float
-) -> tuple[FLOAT64, NDArray[np.int64], FLOAT64, FLOAT64]:
+) -> tuple[FLOAT64, INT64, FLOAT64, FLOAT64]:
     losses, tokens = np.asarray(losses, np.float64), np.asarray(tokens)
     alpha, p = np.asarray(alpha, np.float64), np.asarray(p, np.float64)
     if losses.ndim != 1 or len(losses) < 2:

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zopog_ref.arrays import ARRAY, INT64
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.objective import BudgetExhausted, Ledger, Objective
 from zopog_ref.randomness import Purpose, permutation
 
-INT64 = NDArray[np.int64]
-Arrays = dict[str, NDArray[Any]]
+Arrays = dict[str, ARRAY]
 
 
 class DevScore(NamedTuple):
@@ -161,7 +160,7 @@ def _to_arrays(state: Any, best: DevScore | None, kept: _Kept | None) -> Arrays:
     return arrays
 
 
-def _on_host(value: Any) -> NDArray[Any]:
+def _on_host(value: Any) -> ARRAY:
     """A field of a state as NumPy's array: a device's array has `get` for this and refuses np.asarray."""
     return np.asarray(value.get() if hasattr(value, "get") else value)
 
@@ -187,7 +186,7 @@ def _restore(
     return state, curve, DevScore(*map(float, arrays["best.score"])), _Kept(int(arrays["best.step"]), prompts)
 
 
-def _state_fields(initial: Any, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+def _state_fields(initial: Any, arrays: Mapping[str, ARRAY]) -> dict[str, Any]:
     """The saved fields with the types the method's own initial state has."""
     restored: dict[str, Any] = {}
     for name, value in _fields(initial).items():

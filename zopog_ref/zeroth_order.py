@@ -10,11 +10,10 @@ with A (n D, d) fixed, and only z (d,) is learned, from values of the loss.
 """
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from zopog_ref.arrays import FLOAT32, FLOAT64
 from zopog_ref.randomness import Purpose, normal
-
-FLOAT64 = NDArray[np.float64]
 
 
 def perturb(z: ArrayLike, directions: ArrayLike, mu: float) -> tuple[FLOAT64, FLOAT64]:
@@ -54,7 +53,7 @@ def two_point_gradient(losses_plus: ArrayLike, losses_minus: ArrayLike, directio
 
 def projection(
     seed: int, n_positions: int, hidden: int, dim: int, *, scale: float, embedding_std: float, sigma: float = 1.0
-) -> NDArray[np.float32]:
+) -> FLOAT32:
     """The fixed Gaussian projection A, section 3.3: entries N(0, s^2), s = a std(E) / (sqrt(d) sigma).
 
     scale is a, embedding_std the standard deviation of the frozen model's word embeddings, sigma the deviation

@@ -130,6 +130,14 @@ class KernelBackend:
         """
         return self._policy(losses, tokens, alpha, p, tau, None)[0]
 
+    def free_gradient(self, losses: Any, tokens: Any, p: Any, kind: str = "unbiased") -> Any:
+        """The gradient of a p that is learned itself: [V1] at alpha = p, tau = 1, twice that for BDPL's official score.
+
+        losses (I,), tokens (I, n), p (n, N); kind "unbiased" or "official". Returns (n, N).
+        """
+        gradient = self.policy_gradient(losses, tokens, p, p)
+        return 2.0 * gradient if kind == "official" else gradient
+
     def policy_step(
         self, losses: Any, tokens: Any, alpha: Any, p: Any, tau: float, eta: float, alpha_min: float
     ) -> tuple[Any, Any]:

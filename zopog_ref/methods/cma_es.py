@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-FLOAT64 = NDArray[np.float64]
+from zopog_ref.arrays import FLOAT64
 
 _GLOBAL_RANDOM_STATE = threading.Lock()  # cma draws from numpy.random: one strategy at a time
 

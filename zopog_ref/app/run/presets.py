@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from zopog_ref.algorithm import Settings
+from zopog_ref import Settings
 from zopog_ref.methods import (
     bbt,
     bdpl,
@@ -63,7 +63,7 @@ PRESETS = {
     ),
     ("bdpl", "embedded"): Preset(
         about="found on dev with the embedded model (docs/bdpl.md says how)",
-        method=bdpl.Settings(),
+        method=bdpl.BDPL.Settings(),
         method_name="bdpl",
     ),
     ("bdpl", "paper"): Preset(
@@ -71,13 +71,13 @@ PRESETS = {
         n_positions=10,
         n_candidates=200,
         batch_size=128,
-        method=bdpl.Settings.paper(),
+        method=bdpl.BDPL.Settings.paper(),
         method_name="bdpl",
     ),
     ("bbt", "embedded"): Preset(
         about="found on dev with the embedded model (docs/bbt.md says how)",
         scale=1.0,
-        method=bbt.Settings(),
+        method=bbt.BBT.Settings(),
         method_name="bbt",
     ),
     ("bbt", "paper"): Preset(
@@ -85,36 +85,36 @@ PRESETS = {
         n_positions=50,
         scale=1.0,
         budget=8000,
-        method=bbt.Settings(),
+        method=bbt.BBT.Settings(),
         method_name="bbt",
     ),
     ("catcma", "embedded"): Preset(
         about="found on dev with the embedded model (docs/catcma.md says how)",
         scale=1.0,
-        method=catcma.Settings(),
+        method=catcma.CatCMA.Settings(),
         method_name="catcma",
     ),
     ("catcma", "paper"): Preset(
         about="not published for prompts: the defaults, with BBT's published projection",
         scale=1.0,
-        method=catcma.Settings(),
+        method=catcma.CatCMA.Settings(),
         method_name="catcma",
     ),
     ("sspt", "embedded"): Preset(
         about="found on dev with the embedded model (docs/sspt.md says how)",
-        method=sspt.Settings(keep=500, eta_z=0.35, decay=0.03),
+        method=sspt.SSPT.Settings(keep=500, eta_z=0.35, decay=0.03),
         method_name="sspt",
     ),
     ("sspt", "paper"): Preset(
         about="its k and step size were not found: ZO-PoG's published step and projection, k = 100",
         scale=100.0,
-        method=sspt.Settings(mu=0.01, eta_z=0.01),
+        method=sspt.SSPT.Settings(mu=0.01, eta_z=0.01),
         method_name="sspt",
     ),
     ("ensembles", "embedded"): Preset(
         about="from one run on dev with the embedded model (docs/gflf.md)",
         scale=1.0,
-        method=gflf_ensembles.Settings(members=3),
+        method=gflf_ensembles.Ensembles.Settings(members=3),
         method_name="ensembles",
     ),
     ("ensembles", "paper"): Preset(
@@ -122,13 +122,13 @@ PRESETS = {
         n_positions=50,
         scale=1.0,
         budget=60000,
-        method=gflf_ensembles.Settings.paper(),
+        method=gflf_ensembles.Ensembles.Settings.paper(),
         method_name="ensembles",
     ),
     ("cma-elbo", "embedded"): Preset(
         about="chosen for the embedded model, not searched for (docs/gflf.md)",
         scale=1.0,
-        method=gflf_cma_elbo.Settings(),
+        method=gflf_cma_elbo.CmaElbo.Settings(),
         method_name="cma-elbo",
     ),
     ("cma-elbo", "paper"): Preset(
@@ -136,7 +136,7 @@ PRESETS = {
         n_positions=50,
         scale=1.0,
         budget=60000,
-        method=gflf_cma_elbo.Settings.paper(),
+        method=gflf_cma_elbo.CmaElbo.Settings.paper(),
         method_name="cma-elbo",
     ),
     ("abc-smc", "embedded"): Preset(
@@ -145,7 +145,7 @@ PRESETS = {
         dim=50,
         scale=1.0,
         loss="error",
-        method=gflf_abc_smc.Settings(members=5, samples=10, weighted=False),
+        method=gflf_abc_smc.AbcSmc.Settings(members=5, samples=10, weighted=False),
         method_name="abc-smc",
     ),
     ("abc-smc", "paper"): Preset(
@@ -154,13 +154,13 @@ PRESETS = {
         scale=1.0,
         budget=60000,
         loss="error",
-        method=gflf_abc_smc.Settings.paper(),
+        method=gflf_abc_smc.AbcSmc.Settings.paper(),
         method_name="abc-smc",
     ),
     ("clip-tuning", "embedded"): Preset(
         about="chosen for the embedded model, not searched for (docs/clip-tuning.md)",
         scale=1.0,
-        method=clip_tuning.Settings(networks=2),
+        method=clip_tuning.ClipTuning.Settings(networks=2),
         method_name="clip-tuning",
     ),
     ("clip-tuning", "paper"): Preset(
@@ -168,19 +168,19 @@ PRESETS = {
         n_positions=50,
         scale=1.0,
         budget=32000,
-        method=clip_tuning.Settings(),
+        method=clip_tuning.ClipTuning.Settings(),
         method_name="clip-tuning",
     ),
     ("random-search", "embedded"): Preset(
         about="a start on the embedded model (docs/random-search.md says why these)",
         scale=1.0,
-        method=random_search.Settings(),
+        method=random_search.RandomSearch.Settings(),
         method_name="random-search",
     ),
     ("random-search", "paper"): Preset(
         about="no paper: the defaults, with ZO-PoG's published projection",
         scale=100.0,
-        method=random_search.Settings(),
+        method=random_search.RandomSearch.Settings(),
         method_name="random-search",
     ),
 }
