@@ -25,13 +25,13 @@ from zopog_ref.zeroth_order import perturb, projection, two_point_gradient
 
 __version__ = "0.1.0"
 
-Settings = ZOPoG.Settings  # of the algorithm that the package is about; any other method has its own
-
 __all__ = [
     "BudgetExhausted", "DevScore", "FunctionObjective", "Ledger", "Method", "ModelObjective", "Objective", "Oracle",
     "Record", "SearchResult", "Settings", "WeightedPrompt", "ZOPoG", "ZOPoGState", "cross_entropy", "hinge", "perturb",
     "policy_gradient", "probabilities", "projection", "run", "sample", "score", "two_point_gradient",
 ]  # fmt: skip
+
+Settings = ZOPoG.Settings  # of the algorithm that the package is about; every other method has its own
 
 
 def __getattr__(name: str) -> Any:

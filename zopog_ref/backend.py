@@ -12,6 +12,8 @@ import numpy as np
 from zopog_ref import categorical, distribution, policy_gradient, randomness, zeroth_order
 from zopog_ref.arrays import ARRAY, FLOAT64
 
+__all__ = ["NUMPY", "Backend", "NumPyBackend"]
+
 
 class Backend(Protocol):
     """The functions that a step of a method is made of."""

@@ -31,7 +31,7 @@ class Method(ABC):
     - n_positions: n, positions of the discrete prompt; at least 1.
     - n_candidates: N, candidate tokens at each position; at least 1.
     - dim: d, dimensions of the continuous prompt; at least 1.
-    - settings: an instance of the method's Settings. Default: Settings().
+    - settings: an instance of the method's Settings. Default: None, which is Settings().
     - seed: decides every draw; 0 to 2^64 - 1. Default: 0.
     - backend: where the mathematics runs. Default: NumPy. Another one needs a method with kernels (has_kernels).
 

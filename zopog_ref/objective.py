@@ -14,6 +14,23 @@ from numpy.typing import ArrayLike, NDArray
 
 from zopog_ref.arrays import FLOAT32, FLOAT64, INT64
 
+__all__ = [
+    "LOSSES",
+    "BudgetExhausted",
+    "FunctionObjective",
+    "Journal",
+    "Ledger",
+    "Loss",
+    "ModelObjective",
+    "Objective",
+    "Oracle",
+    "Thinnable",
+    "cross_entropy",
+    "error",
+    "hinge",
+    "log_sum_exp",
+]
+
 
 class Oracle(Protocol):
     """A frozen model with its task: prompts in, label-word logits out. Nothing else of the model is ever seen."""
@@ -59,10 +76,18 @@ class BudgetExhausted(Exception):
 
 @dataclass
 class Ledger:
-    """Counts what a run has spent. budget in calls; sequences and tokens for the record.
+    """Counts what a run has spent, and refuses what would pass the budget.
 
     A call is one prompt on at most batch_size rows, so a method that wants more rows at once pays for each mini-batch
-    they fill. Without a batch_size any number of rows is one call.
+    they fill.
+
+    Parameters:
+
+    - budget: calls that the run may spend.
+    - calls: calls spent so far. Default: 0.
+    - sequences: rows sent to the model so far, for the record. Default: 0.
+    - tokens: tokens sent to the model so far, for the record. Default: 0.
+    - batch_size: rows of a call at most. Default: None, any number of rows.
     """
 
     budget: int
@@ -140,8 +165,16 @@ LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "hinge": hinge, "erro
 class ModelObjective:
     """The loss of an oracle's training split: oracle + labels + loss + ledger.
 
-    labels (rows,) class of every row; loss a name of LOSSES. Errors: ValueError for an unknown loss or labels that
-    do not fit the oracle; FloatingPointError when the model answers with something that is not finite.
+    Parameters:
+
+    - oracle: the frozen model with its task.
+    - labels: (rows,), the class of every row of the training split, 0 to C - 1.
+    - ledger: pays for every query before the model is asked.
+    - loss: a name of LOSSES. Default: "cross_entropy".
+    - journal: keeps losses that are paid for but in no checkpoint yet. Default: None.
+
+    Errors: ValueError for an unknown loss or labels that do not fit the oracle; FloatingPointError when the model
+    answers with something that is not finite.
     """
 
     def __init__(
@@ -197,7 +230,13 @@ class ModelObjective:
 
 
 class FunctionObjective:
-    """Your own function as an objective: function(tokens (K, n), z, examples (B,)) -> losses (K, B)."""
+    """Your own function as an objective.
+
+    Parameters:
+
+    - function: (tokens (K, n), z (K, d) or (K, B, d), examples (B,)) -> losses (K, B), in any unit; lower is better.
+    - ledger: pays ledger.price(K, B) calls for every query, before the function is called.
+    """
 
     def __init__(self, function: Callable[[INT64, FLOAT64, INT64], ArrayLike], ledger: Ledger) -> None:
         self.function, self.ledger = function, ledger

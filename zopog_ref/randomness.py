@@ -20,6 +20,18 @@ import numpy as np
 
 from zopog_ref.arrays import FLOAT32, FLOAT64, INT64, UINT32
 
+__all__ = [
+    "Purpose",
+    "bits",
+    "cos_sin_turns",
+    "gumbel",
+    "log_float32",
+    "normal",
+    "permutation",
+    "philox4x32",
+    "uniform",
+]
+
 _MULTIPLIER_0 = np.uint64(0xD2511F53)
 _MULTIPLIER_1 = np.uint64(0xCD9E8D57)
 _WEYL_0 = 0x9E3779B9  # golden ratio

@@ -12,6 +12,8 @@ from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.objective import BudgetExhausted, Ledger, Objective
 from zopog_ref.randomness import Purpose, permutation
 
+__all__ = ["Arrays", "DevScore", "Record", "SearchResult", "Store", "mini_batch", "run", "step_price", "step_rows"]
+
 Arrays = dict[str, ARRAY]
 
 
@@ -89,10 +91,19 @@ def run(
 ) -> SearchResult:
     """Run a method until its budget is spent or it is finished, and return the prompts that were best on dev.
 
-    rows is the size of the training split. dev scores prompts without being charged, every `evaluate_every` steps
-    (default: once an epoch, which is every step of a full_batch method) and once more at the end; without it the last
-    prompts are returned. store makes the run resumable: saved after every step, continued bit for bit. should_stop is
-    asked between steps.
+    Parameters:
+
+    - method: what learns.
+    - objective: the training loss, with the ledger that holds the budget.
+    - rows: rows of the training split; at least 1.
+    - batch_size: rows of a mini-batch; at least 1. Default: 32.
+    - dev: scores prompts, and is not charged. Default: None, which returns the last prompts.
+    - evaluate_every: steps between two evaluations on dev; the last step is always evaluated. Default: None, once an
+      epoch, which is every step of a full_batch method.
+    - store: makes the run resumable: saved after every step, continued bit for bit. Default: None.
+    - on_step: called with the Record of every step. Default: None.
+    - should_stop: asked before every step; True ends the run. Default: never.
+
     Errors: BudgetExhausted when the budget is under one step; nothing is sent to the model then.
     """
     every = evaluate_every or (1 if method.full_batch else -(-rows // batch_size))

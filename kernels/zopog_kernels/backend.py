@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from zopog_kernels.device import CuPyDevice, Device
 from zopog_kernels.source import BLOCK
 
+__all__ = ["KernelBackend", "Stream", "cupy_backend", "rows_per_chunk"]
+
 _MOST_ROWS = 65535  # of a grid in y
 _PERTURB_THREADS = 1 << 21  # enough for several waves of the largest GPU; beyond, a thread takes several rows
 _GRADIENT_THREADS = 1 << 19  # bounds the partial sums to 16 MiB
@@ -49,7 +51,13 @@ class Stream:
 
 
 class KernelBackend:
-    """The functions of the NumPy hot path, on one device. points: the type of z + mu u, "float32" or "float16"."""
+    """The functions of the NumPy hot path, on one device.
+
+    Parameters:
+
+    - device: makes arrays and launches kernels.
+    - points: type of z + mu u, "float32" or "float16". Default: "float32".
+    """
 
     def __init__(self, device: Device, points: str = "float32") -> None:
         if points not in ("float32", "float16"):

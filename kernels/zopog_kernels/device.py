@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 
 from zopog_kernels.source import BLOCK, OPTIONS, kernels, module_source
 
+__all__ = ["BackendUnavailable", "CuPyDevice", "Device", "typed"]
+
 
 class BackendUnavailable(RuntimeError):
     """CuPy or a GPU is missing; the message says what to install."""
 
 
 class Device(Protocol):
-    """Arrays of one device and the kernels on it, in the order of one stream. A model's DeviceMemory as well.
+    """Arrays of one device and the kernels on it, in the order of one stream. It is a model's DeviceMemory, too.
 
     kind: "cuda", or "cpu" for arrays of NumPy; index: of the device.
     """

@@ -21,6 +21,8 @@ from zopog_ref.methods.simplex import project
 from zopog_ref.objective import Objective
 from zopog_ref.randomness import Purpose
 
+__all__ = ["BDPL", "BDPLState"]
+
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8  # Adam's, the defaults of its paper and of every library
 
 
@@ -39,8 +41,8 @@ class BDPLState:
 class BDPL(Method):
     """BDPL on mini-batches; the continuous part stays 0. A step costs I prompts.
 
-    backend: where prompts are drawn and the gradient is taken, as in ZOPoG. What follows, the optimiser and the
-    projection by sorting, is NumPy's: p is uploaded in every step, and gradient and mean loss come back in one copy.
+    The backend draws the prompts and takes the gradient. The optimiser and the projection run in NumPy: p is uploaded
+    in every step, and the gradient and the mean loss come back in one copy.
     """
 
     @dataclass(frozen=True)

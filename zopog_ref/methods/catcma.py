@@ -17,6 +17,8 @@ from zopog_ref.checks import POSITIVE, at_least, check
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.objective import Objective
 
+__all__ = ["CatCMA", "CatCMAState", "MixedSearch"]
+
 
 @dataclass(frozen=True)
 class CatCMAState:

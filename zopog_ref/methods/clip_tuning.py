@@ -19,6 +19,8 @@ from zopog_ref.methods import bbt
 from zopog_ref.objective import Objective, Thinnable
 from zopog_ref.randomness import Purpose, uniform
 
+__all__ = ["ClipTuning", "MixedRewards", "unit_mask"]
+
 
 def unit_mask(seed: int, network: int, p_clip: float, hidden_units: tuple[int, int]) -> FLOAT64:
     """The fixed mask of a network: 0 with probability p_clip, else 1/(1 - p_clip), so that its mean is 1.
@@ -30,7 +32,7 @@ def unit_mask(seed: int, network: int, p_clip: float, hidden_units: tuple[int, i
 
 
 class MixedRewards:
-    """The objective that Clip-Tuning minimises: K networks are asked, their mean losses on the rows are mixed."""
+    """The objective that Clip-Tuning minimises: it asks K networks and mixes their mean losses on the rows."""
 
     def __init__(self, networks: list[Objective], mixture: str) -> None:
         self.networks, self.mixture = networks, mixture
@@ -67,7 +69,7 @@ class ClipTuning(bbt.BBT):
 
     @property
     def thins(self) -> bool:
-        """Unless p_clip = 0."""
+        """True unless p_clip is 0."""
         return self.settings.p_clip > 0
 
     @property

@@ -25,6 +25,8 @@ from numpy.typing import ArrayLike
 
 from zopog_ref.arrays import FLOAT64
 
+__all__ = ["CmaEs", "standing_at"]
+
 _GLOBAL_RANDOM_STATE = threading.Lock()  # cma draws from numpy.random: one strategy at a time
 
 

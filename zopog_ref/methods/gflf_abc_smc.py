@@ -25,6 +25,8 @@ from zopog_ref.methods.fixed_tokens import fixed_tokens
 from zopog_ref.objective import Objective, log_sum_exp
 from zopog_ref.randomness import Purpose, normal, uniform
 
+__all__ = ["AbcSmc", "AbcSmcState", "right_answers"]
+
 
 @dataclass(frozen=True)
 class AbcSmcState:

@@ -21,6 +21,8 @@ from zopog_ref.methods.fixed_tokens import fixed_tokens
 from zopog_ref.objective import Objective
 from zopog_ref.randomness import Purpose, normal
 
+__all__ = ["SMALLEST_VARIANCE", "CmaElbo", "CmaElboState", "kl_to_prior"]
+
 SMALLEST_VARIANCE = 1e-12  # |v| = 0 has no logarithm
 
 
@@ -69,10 +71,8 @@ class CmaElbo(Method):
             check(self, at_least(1), "draws", "members")
             check(self, POSITIVE, "sigma", "prior_variance")
             check(self, NOT_NEGATIVE, "bound", "kl_weight")
-            above_the_start = Rule(
-                "be 0 (none) or above 1, where the variances start", lambda bound: not 0 < bound <= 1
-            )
-            check(self, above_the_start, "bound")
+            wide = Rule("be 0 (none) or above 1, where the variances start", lambda bound: bound == 0 or bound > 1)
+            check(self, wide, "bound")
 
         @classmethod
         def paper(cls) -> Self:

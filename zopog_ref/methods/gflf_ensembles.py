@@ -23,6 +23,8 @@ from zopog_ref.methods.cma_es import CmaEs, standing_at
 from zopog_ref.methods.fixed_tokens import fixed_tokens
 from zopog_ref.objective import Objective
 
+__all__ = ["Ensembles", "EnsemblesState"]
+
 
 @dataclass(frozen=True)
 class EnsemblesState:

@@ -15,6 +15,8 @@ from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.objective import Objective
 from zopog_ref.randomness import Purpose, normal, uniform
 
+__all__ = ["RandomSearch", "RandomSearchState"]
+
 
 @dataclass(frozen=True)
 class RandomSearchState:

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike
 
 from zopog_ref.arrays import FLOAT64
 
+__all__ = ["project"]
+
 
 def project(values: ArrayLike, floor: float = 0.0) -> FLOAT64:
     """The nearest point to each row of values (..., N) whose entries are >= floor and sum to 1. O(N log N) a row.

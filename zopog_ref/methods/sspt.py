@@ -20,6 +20,8 @@ from zopog_ref.objective import Objective
 from zopog_ref.randomness import Purpose, normal
 from zopog_ref.zeroth_order import perturb, two_point_gradient
 
+__all__ = ["SSPT", "SSPTState", "hard_threshold"]
+
 
 @dataclass(frozen=True)
 class SSPTState:
