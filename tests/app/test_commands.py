@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from tests.app.conftest import SMALL, Run
 from zopog_models import load_prompt, save_prompt
+from zopog_ref import __version__
 from zopog_ref.app.scores.metrics import classification_metrics
 
 
@@ -96,6 +99,13 @@ def test_unknown_words_are_refused(zopog: Run, arguments: list[str]) -> None:
 def test_help_answers(zopog: Run) -> None:
     assert zopog("--help")[0] == 0
     assert "--eta-alpha" in zopog("tune", "--help")[1]
+
+
+def test_python_m_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "zopog_ref", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"zopog-ref {__version__}\n"), done.stderr
+    wrong = subprocess.run([sys.executable, "-m", "zopog_ref", "no-such-command"], capture_output=True, text=True)
+    assert (wrong.returncode, "usage: zopog" in wrong.stderr) == (2, True)
 
 
 def test_missing_packages_name_the_extra(zopog: Run, monkeypatch: pytest.MonkeyPatch) -> None:
