@@ -117,7 +117,8 @@ def test_missing_packages_name_the_extra(zopog: Run, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(importlib, "import_module", missing)
     code, _, error = zopog("tasks")
     assert code == 2
-    assert "zopog-ref[cpu]" in error
+    assert "pip install onnxruntime;" in error
+    assert 'pip install ".[cpu]" in a clone, "zopog-ref[cpu]" elsewhere' in error
 
 
 def test_metrics_by_hand() -> None:
