@@ -1,4 +1,4 @@
-"""Estimators of your own, for `zopog verify --estimator`: it says which lines of the theory one violates, by what factor.
+"""Estimators of your own, for `zopog verify --estimator`: which lines of the theory one violates, and by what factor.
 
 cd examples && zopog verify --quick --estimator my_estimators:leave_one_out      # violates none
 cd examples && zopog verify --quick --estimator my_estimators:own_mean           # 1 - 1/K times the gradient

@@ -22,7 +22,8 @@ folder.mkdir(parents=True, exist_ok=True)
 # The command line from Python; in a shell: zopog tune --train rows.tsv --template ... --labels ...
 tuned = main(
     ["tune", "--train", str(folder / "rows.tsv"), "--template", "{text} . it is a kind of {mask} .",
-     "--labels", "0=animal,1=food", "--shots", "8", "--budget", budget, "--seed", "42", "--out", str(folder / "run")]
+     "--labels", "0=animal,1=food", "--shots", "8", "--n-candidates", "20", "--budget", budget,
+     "--seed", "42", "--out", str(folder / "run")]
 )  # fmt: skip
 assert tuned == 0
 answered = main(["predict", str(folder / "run"), "--text", "a thick soup of beans", "a young horse"])

@@ -2,7 +2,7 @@
 
 python examples/served_model.py kserve+http://HOST:PORT/v2/models/NAME TOKENIZER_FOLDER [RUN_FOLDER]
 
-TOKENIZER_FOLDER holds the model's config.json and tokenizer.json, no weights. docs/remote.md says how a model is served.
+TOKENIZER_FOLDER holds the model's config.json and tokenizer.json, no weights. docs/remote.md: how a model is served.
 """
 
 import json
