@@ -34,4 +34,4 @@ print("accuracy of each fold:", accuracy)
 
 pipeline.fit(texts, labels)
 for row in pipeline.predict_proba(["<i>a loaf of rye bread</i>", "<i>a bird of prey</i>"]):
-    print(dict(zip(pipeline.classes_, row.round(3))))
+    print(dict(zip(pipeline.classes_.tolist(), row.round(3).tolist())))
