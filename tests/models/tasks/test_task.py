@@ -152,7 +152,7 @@ def test_unknown_names_list_the_known() -> None:
     ):
         load_task("nope")
     assert [task.name for task in embedded_tasks()] == ["hyponym", "organism", "supersense"]
-    assert load_task("supersense").test == embedded_tasks()[1].test
+    assert load_task("supersense").test == embedded_tasks()[2].test
 
 
 def test_few_shot_takes_the_first_of_each_class() -> None:
