@@ -24,7 +24,7 @@ try:
     from sklearn.utils.validation import check_consistent_length, check_is_fitted
 except ImportError as error:
     raise ImportError(
-        f'PromptClassifier needs scikit-learn ({error}): pip install "zopog-ref[sklearn]"; without it, `zopog tune` '
+        f"PromptClassifier needs scikit-learn ({error}): pip install scikit-learn; without it, `zopog tune` "
         "does the same from the command line"
     ) from error
 
