@@ -30,4 +30,4 @@ input_ids = np.array([row + [0] * (length - len(row)) for row in rows], np.int64
 attention_mask = np.array([[1] * len(row) + [0] * (length - len(row)) for row in rows], np.int64)
 [probabilities] = session.run(["probabilities"], {"input_ids": input_ids, "attention_mask": attention_mask})
 for row in probabilities:
-    print(json.dumps(dict(zip(json.loads(about["labels"]), row.tolist()))))  # noqa: T201
+    print(json.dumps(dict(zip(json.loads(about["labels"]), row.tolist()))))

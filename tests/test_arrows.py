@@ -33,6 +33,8 @@ def room_of(path: Path) -> str:
     parts = path.relative_to(ROOT).parts
     if parts[0] in ("models", "kernels"):
         return parts[0]
+    if parts[1:] == ("__main__.py",):  # the command line's door
+        return "app"
     return parts[1] if parts[1] in ("app", "methods") else "core"
 
 

@@ -6,7 +6,7 @@ Importing this package imports NumPy and the standard library, nothing else.
 import importlib
 from typing import Any
 
-from zopog_ref.algorithm import Settings, ZOPoG, ZOPoGState
+from zopog_ref.algorithm import ZOPoG, ZOPoGState
 from zopog_ref.distribution import probabilities, sample, score
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.objective import (
@@ -23,13 +23,15 @@ from zopog_ref.policy_gradient import policy_gradient
 from zopog_ref.search import DevScore, Record, SearchResult, run
 from zopog_ref.zeroth_order import perturb, projection, two_point_gradient
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "BudgetExhausted", "DevScore", "FunctionObjective", "Ledger", "Method", "ModelObjective", "Objective", "Oracle",
     "Record", "SearchResult", "Settings", "WeightedPrompt", "ZOPoG", "ZOPoGState", "cross_entropy", "hinge", "perturb",
     "policy_gradient", "probabilities", "projection", "run", "sample", "score", "two_point_gradient",
 ]  # fmt: skip
+
+Settings = ZOPoG.Settings  # of the algorithm that the package is about; every other method has its own
 
 
 def __getattr__(name: str) -> Any:

@@ -12,72 +12,18 @@ Reported (official code): the two estimates, their alternation, the clipping, th
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from zopog_ref.backend import NUMPY, Backend
+from zopog_ref.arrays import FLOAT64, INT64
+from zopog_ref.checks import NOT_NEGATIVE, POSITIVE, at_least, check, check_choices
 from zopog_ref.distribution import mode
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.objective import Objective
 from zopog_ref.randomness import Purpose
 
-FLOAT64 = NDArray[np.float64]
-INT64 = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of ZO-PoG: the symbols of docs/zo-pog.md. The defaults learn; paper() are the published ones."""
-
-    policy_samples: int = 20  # I_1, prompts a policy step
-    direction_pairs: int = 10  # I_2, antithetic pairs a zeroth-order step
-    tau: float = 1.0  # temperature
-    mu: float = 0.03  # smoothing radius
-    eta_alpha: float = 0.03  # step size of alpha
-    eta_z: float = 0.3  # step size of z
-    decay: float = 0.0  # step t uses eta / (1 + decay t), for both; 0: constant, as published
-    alpha_min: float = 1e-11  # Assumption 4's lower bound, enforced by clipping
-    gumbel: Literal["per_sample", "per_step", "none"] = "per_step"
-    directions: Literal["per_example", "shared"] = "per_example"
-    deploy: Literal["mode", "noisy_mode"] = "mode"  # argmax of alpha, or of the last noisy p
-    policy: bool = True  # False: the ablation without policy gradient, alpha stays at 1/N
-    zeroth_order: bool = True  # False: the ablation without zeroth-order steps, z stays 0
-
-    def __post_init__(self) -> None:
-        least = {"policy_samples": 2, "direction_pairs": 1}
-        for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {smallest}")
-        for name in ("tau", "mu", "eta_alpha", "eta_z", "alpha_min"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive and finite")
-        if not 0 <= self.decay < np.inf:
-            raise ValueError(f"decay is {self.decay}; it must be 0 or more, and finite")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
-        if not (self.policy or self.zeroth_order):
-            raise ValueError("policy and zeroth_order are both off: nothing would be learned")
-
-    @classmethod
-    def official(cls, **changes: object) -> "Settings":
-        """variant="official": the choices of the official code where the paper's text leaves room."""
-        official = cls(gumbel="per_step", directions="per_example", deploy="noisy_mode")
-        return replace(official, **changes)  # type: ignore[arg-type]
-
-    @classmethod
-    def paper(cls) -> "Settings":
-        """The published numbers, for RoBERTa-large (with scale a = 100 of the projection), in the official variant."""
-        return cls.official(mu=0.01, eta_alpha=1e-3, eta_z=1e-2)
-
-
-_CHOICES = {
-    "gumbel": ("per_sample", "per_step", "none"),
-    "directions": ("per_example", "shared"),
-    "deploy": ("mode", "noisy_mode"),
-}
+__all__ = ["ZOPoG", "ZOPoGState"]
 
 
 @dataclass(frozen=True)
@@ -98,23 +44,79 @@ class ZOPoG(Method):
     A step costs I_1 + 2 I_2 calls (40 with 20 and 10). Every random number comes from (seed, step), so the state
     holds no generator and a resumed run repeats an uninterrupted one bit for bit.
 
-    backend: where the mathematics runs. On a GPU (zopog_kernels.cupy_backend()) alpha and z stay there from step to
-    step and the objective gets, and should return, arrays that are there; a step itself waits for the device once.
+    Parameters:
+
+    - n_positions: n, positions of the discrete prompt; at least 1.
+    - n_candidates: N, candidate tokens at each position; at least 1.
+    - dim: d, dimensions of the continuous prompt z; at least 1.
+    - settings: step sizes, samples, variants. Default: None, which is Settings().
+    - seed: decides every draw; 0 to 2^64 - 1. Default: 0.
+    - backend: where the mathematics runs. On a GPU (zopog_kernels.cupy_backend()) alpha and z stay there from step to
+      step, the objective gets arrays that are there and should return such; a step waits for the device once.
+      Default: NumPy.
+
+    Errors: ValueError when n, N, d or the seed is unusable.
     """
 
-    settings: Settings
+    @dataclass(frozen=True)
+    class Settings:
+        """Settings of ZO-PoG: the symbols of docs/zo-pog.md. The defaults learn; paper() are the published ones.
 
-    def __init__(
-        self,
-        n_positions: int,
-        n_candidates: int,
-        dim: int,
-        settings: Settings | None = None,
-        seed: int = 0,
-        backend: Backend = NUMPY,
-    ) -> None:
-        super().__init__(n_positions, n_candidates, dim, settings, seed)
-        self.backend = backend
+        Parameters:
+
+        - policy_samples: I_1, prompts of a policy step; at least 2. Default: 20.
+        - direction_pairs: I_2, antithetic pairs of a zeroth-order step; at least 1. Default: 10.
+        - tau: temperature. Default: 1.0.
+        - mu: smoothing radius, in the unit of z. Default: 0.03.
+        - eta_alpha: step size of alpha. Default: 0.03.
+        - eta_z: step size of z. Default: 0.3.
+        - decay: step t uses eta / (1 + decay t), for both; 0 is constant, as published. Default: 0.0.
+        - alpha_min: Assumption 4's lower bound on alpha, enforced by clipping. Default: 1e-11.
+        - gumbel: noise g for each sample ("per_sample"), for each step ("per_step"), or "none". Default: "per_step".
+        - directions: u for each example ("per_example") or one for all ("shared"). Default: "per_example".
+        - deploy: the argmax of alpha ("mode"), or of the last noisy p ("noisy_mode"). Default: "mode".
+        - policy: False is the ablation without policy gradient: alpha stays at 1/N. Default: True.
+        - zeroth_order: False is the ablation without zeroth-order steps: z stays 0. Default: True.
+
+        Errors: ValueError naming the setting that cannot be used.
+        """
+
+        policy_samples: int = 20  # I_1
+        direction_pairs: int = 10  # I_2
+        tau: float = 1.0
+        mu: float = 0.03
+        eta_alpha: float = 0.03
+        eta_z: float = 0.3
+        decay: float = 0.0
+        alpha_min: float = 1e-11
+        gumbel: Literal["per_sample", "per_step", "none"] = "per_step"
+        directions: Literal["per_example", "shared"] = "per_example"
+        deploy: Literal["mode", "noisy_mode"] = "mode"
+        policy: bool = True
+        zeroth_order: bool = True
+
+        def __post_init__(self) -> None:
+            check(self, at_least(2), "policy_samples")
+            check(self, at_least(1), "direction_pairs")
+            check(self, POSITIVE, "tau", "mu", "eta_alpha", "eta_z", "alpha_min")
+            check(self, NOT_NEGATIVE, "decay")
+            check_choices(self)
+            if not (self.policy or self.zeroth_order):
+                raise ValueError("policy and zeroth_order are both off: nothing would be learned")
+
+        @classmethod
+        def official(cls, **changes: object) -> Self:
+            """The choices of the official code where the paper's text leaves room, with these changes."""
+            official = cls(gumbel="per_step", directions="per_example", deploy="noisy_mode")
+            return replace(official, **changes)  # type: ignore[arg-type]
+
+        @classmethod
+        def paper(cls) -> Self:
+            """The published numbers for RoBERTa-large, in the official variant; its projection has scale a = 100."""
+            return cls.official(mu=0.01, eta_alpha=1e-3, eta_z=1e-2)
+
+    settings: Settings
+    has_kernels = True
 
     @property
     def calls_per_step(self) -> int:
@@ -196,6 +198,3 @@ class ZOPoG(Method):
         pairs = self.settings.direction_pairs
         shape = (pairs, self.dim) if self.settings.directions == "shared" else (pairs, batch, self.dim)
         return self.backend.normal(self.seed, step, Purpose.DIRECTIONS, shape)
-
-
-ZOPoG.Settings = Settings

@@ -8,17 +8,36 @@ computes it) and confirmed by differentiating; [S2] to [S5] are proved here.
 """
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-FLOAT64 = NDArray[np.float64]
-INT64 = NDArray[np.int64]
+from zopog_ref.arrays import FLOAT64, INT64
+
+__all__ = [
+    "expected_score",
+    "log_probability",
+    "mode",
+    "probabilities",
+    "sample",
+    "scale_derivative",
+    "score",
+    "score_norm_bound",
+    "score_second_moment",
+    "score_second_moment_bound",
+]
 
 
 def probabilities(alpha: ArrayLike, tau: float = 1.0, gumbel: ArrayLike | None = None) -> FLOAT64:
     """Token probabilities p, section 3.2: p_ij = softmax_j((log alpha_ij + g_ij) / tau).
 
-    alpha (n, N); gumbel (n, N), or (I, n, N) for fresh noise with each of I samples, or None for g = 0.
-    Returns p with the shape of alpha + gumbel. Errors: ValueError when an alpha is not positive or tau is not.
+    Parameters:
+
+    - alpha: (n, N) > 0, the parameters of the distribution.
+    - tau: > 0, the temperature. Default: 1.0.
+    - gumbel: (n, N), one noise g for all samples, or (I, n, N), fresh noise for each of I samples. Default: None, which
+      is g = 0.
+
+    Returns p with the shape of alpha + gumbel; its rows sum to 1.
+    Errors: ValueError when an alpha or tau is not positive.
     """
     alpha = np.asarray(alpha, np.float64)
     if not (alpha > 0).all():
@@ -35,8 +54,14 @@ def probabilities(alpha: ArrayLike, tau: float = 1.0, gumbel: ArrayLike | None =
 def sample(p: ArrayLike, uniforms: ArrayLike) -> INT64:
     """Prompts t ~ P by inverse cumulative distribution: t_i is the first j with sum_{m<=j} p_im > u_i.
 
-    p (n, N) shared by all samples, or (I, n, N); uniforms (I, n) in (0, 1). Returns (I, n) candidate indices.
     An entry of probability 0 is never drawn.
+
+    Parameters:
+
+    - p: (n, N), the probabilities of all samples, or (I, n, N), those of each.
+    - uniforms: (I, n) in (0, 1), one random number for each token.
+
+    Returns (I, n) candidate indices.
     """
     p, uniforms = np.asarray(p, np.float64), np.asarray(uniforms, np.float64)
     cumulative = np.cumsum(p, axis=-1)

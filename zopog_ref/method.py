@@ -3,13 +3,12 @@
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from zopog_ref.arrays import FLOAT64, INT64
+from zopog_ref.backend import NUMPY, Backend
+from zopog_ref.checks import at_least, check
 from zopog_ref.objective import Objective
 
-FLOAT64 = NDArray[np.float64]
-INT64 = NDArray[np.int64]
+__all__ = ["Method", "WeightedPrompt"]
 
 
 class WeightedPrompt(NamedTuple):
@@ -26,18 +25,47 @@ class Method(ABC):
     Settings is the method's frozen dataclass of floats, ints, bools and strings, checked when made. A State is a frozen
     dataclass of arrays, ints and floats, enough to go on bit for bit; its float fields go into the learning curve and
     are finite after a step. Every random number comes from (seed, step), or from replaying what the state keeps.
-    Errors: ValueError when n, N, d or a setting is unusable.
+
+    Parameters:
+
+    - n_positions: n, positions of the discrete prompt; at least 1.
+    - n_candidates: N, candidate tokens at each position; at least 1.
+    - dim: d, dimensions of the continuous prompt; at least 1.
+    - settings: an instance of the method's Settings. Default: None, which is Settings().
+    - seed: decides every draw; 0 to 2^64 - 1. Default: 0.
+    - backend: where the mathematics runs. Default: NumPy. Another one needs a method with kernels (has_kernels).
+
+    Errors: ValueError when n, N, d or the seed is unusable, or when a method without kernels gets a backend.
     """
 
     Settings: ClassVar[type[Any]]
     settings: Any
 
-    def __init__(self, n_positions: int, n_candidates: int, dim: int, settings: Any = None, seed: int = 0) -> None:
-        for name, value in (("n_positions", n_positions), ("n_candidates", n_candidates), ("dim", dim)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+    def __init__(
+        self,
+        n_positions: int,
+        n_candidates: int,
+        dim: int,
+        settings: Any = None,
+        seed: int = 0,
+        backend: Backend = NUMPY,
+    ) -> None:
         self.n_positions, self.n_candidates, self.dim, self.seed = n_positions, n_candidates, dim, seed
+        check(self, at_least(1), "n_positions", "n_candidates", "dim")
+        if backend is not NUMPY and not self.has_kernels:
+            raise ValueError(f"{type(self).__name__} runs in NumPy only: leave out backend")
         self.settings = self.Settings() if settings is None else settings
+        self.backend = backend
+        self.check_shape()
+
+    def check_shape(self) -> None:
+        """See that n, N, d and the settings go together. Errors: ValueError when they do not."""
+        return
+
+    @property
+    def has_kernels(self) -> bool:
+        """True when its mathematics runs on any backend; False when it runs in NumPy only."""
+        return False
 
     @property
     def full_batch(self) -> bool:

@@ -12,8 +12,24 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-FLOAT64 = NDArray[np.float64]
-INT64 = NDArray[np.int64]
+from zopog_ref.arrays import FLOAT32, FLOAT64, INT64
+
+__all__ = [
+    "LOSSES",
+    "BudgetExhausted",
+    "FunctionObjective",
+    "Journal",
+    "Ledger",
+    "Loss",
+    "ModelObjective",
+    "Objective",
+    "Oracle",
+    "Thinnable",
+    "cross_entropy",
+    "error",
+    "hinge",
+    "log_sum_exp",
+]
 
 
 class Oracle(Protocol):
@@ -25,7 +41,7 @@ class Oracle(Protocol):
     n_classes: int  # C
     lengths: INT64  # (rows,) tokens of each row of the training split, the prompt's included
 
-    def logits(self, tokens: INT64, z: FLOAT64, examples: INT64) -> NDArray[np.float32]:
+    def logits(self, tokens: INT64, z: FLOAT64, examples: INT64) -> FLOAT32:
         """(K, B, C) for tokens (K, n) candidate indices; z (K, d) or (K, B, d); examples (B,) rows."""
         ...
 
@@ -60,10 +76,18 @@ class BudgetExhausted(Exception):
 
 @dataclass
 class Ledger:
-    """Counts what a run has spent. budget in calls; sequences and tokens for the record.
+    """Counts what a run has spent, and refuses what would pass the budget.
 
     A call is one prompt on at most batch_size rows, so a method that wants more rows at once pays for each mini-batch
-    they fill. Without a batch_size any number of rows is one call.
+    they fill.
+
+    Parameters:
+
+    - budget: calls that the run may spend.
+    - calls: calls spent so far. Default: 0.
+    - sequences: rows sent to the model so far, for the record. Default: 0.
+    - tokens: tokens sent to the model so far, for the record. Default: 0.
+    - batch_size: rows of a call at most. Default: None, any number of rows.
     """
 
     budget: int
@@ -105,12 +129,17 @@ class Journal(Protocol):
 Loss = Callable[[NDArray[np.floating], INT64], FLOAT64]
 
 
+def log_sum_exp(x: ArrayLike) -> FLOAT64:
+    """log sum_c exp(x_c) over the last axis, which cannot overflow. x (..., C). Returns (...)."""
+    x = np.asarray(x, np.float64)
+    largest = x.max(axis=-1)
+    return np.asarray(largest + np.log(np.exp(x - largest[..., None]).sum(axis=-1)))
+
+
 def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> FLOAT64:
     """f = log sum_c exp(logit_c) - logit_y, in nats. logits (..., B, C), labels (B,). Returns (..., B)."""
     logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
-    largest = logits.max(axis=-1)
-    normaliser = largest + np.log(np.exp(logits - largest[..., None]).sum(axis=-1))
-    return normaliser - logits[..., np.arange(len(labels)), labels]
+    return log_sum_exp(logits) - logits[..., np.arange(len(labels)), labels]
 
 
 def hinge(logits: ArrayLike, labels: ArrayLike, margin: float = 2.0) -> FLOAT64:
@@ -136,8 +165,16 @@ LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "hinge": hinge, "erro
 class ModelObjective:
     """The loss of an oracle's training split: oracle + labels + loss + ledger.
 
-    labels (rows,) class of every row; loss a name of LOSSES. Errors: ValueError for an unknown loss or labels that
-    do not fit the oracle; FloatingPointError when the model answers with something that is not finite.
+    Parameters:
+
+    - oracle: the frozen model with its task.
+    - labels: (rows,), the class of every row of the training split, 0 to C - 1.
+    - ledger: pays for every query before the model is asked.
+    - loss: a name of LOSSES. Default: "cross_entropy".
+    - journal: keeps losses that are paid for but in no checkpoint yet. Default: None.
+
+    Errors: ValueError for an unknown loss or labels that do not fit the oracle; FloatingPointError when the model
+    answers with something that is not finite.
     """
 
     def __init__(
@@ -193,7 +230,13 @@ class ModelObjective:
 
 
 class FunctionObjective:
-    """Your own function as an objective: function(tokens (K, n), z, examples (B,)) -> losses (K, B)."""
+    """Your own function as an objective.
+
+    Parameters:
+
+    - function: (tokens (K, n), z (K, d) or (K, B, d), examples (B,)) -> losses (K, B), in any unit; lower is better.
+    - ledger: pays ledger.price(K, B) calls for every query, before the function is called.
+    """
 
     def __init__(self, function: Callable[[INT64, FLOAT64, INT64], ArrayLike], ledger: Ledger) -> None:
         self.function, self.ledger = function, ledger

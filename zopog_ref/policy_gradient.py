@@ -12,23 +12,30 @@ it); [V2] and [V3] are proved here, in docs/theory.md.
 """
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from zopog_ref.arrays import FLOAT64, INT64
 from zopog_ref.distribution import score
 
-FLOAT64 = NDArray[np.float64]
+__all__ = ["collapsed", "leave_one_out", "literal", "policy_gradient"]
 
 
 def policy_gradient(losses: ArrayLike, tokens: ArrayLike, alpha: ArrayLike, p: ArrayLike, tau: float = 1.0) -> FLOAT64:
     """Variance-reduced policy gradient [V1], section 3.2: g = 1/(I-1) sum_k (l_k - mean l) s^k.
 
-    losses (I,), one a prompt, in the unit of the loss; tokens (I, n) candidate indices drawn from p; alpha (n, N) > 0;
-    p (n, N) when all prompts share one Gumbel noise (or none), (I, n, N) when each has its own; tau the temperature.
-    Returns (n, N): an unbiased estimate [V4] of the gradient of E_t l with respect to alpha, given the noise.
+    Parameters:
 
-    With a shared p this is the collapsed form [V3]; with one p a prompt [V3] does not hold and the literal sum is
-    used. Errors: ValueError for fewer than 2 prompts, shapes that do not agree, a token outside 0..N-1, a loss that
-    is not finite, an alpha that is not positive.
+    - losses: (I,), I >= 2, the loss of each prompt, in the unit of the loss.
+    - tokens: (I, n) candidate indices, drawn from p.
+    - alpha: (n, N) > 0, the parameters of the distribution.
+    - p: (n, N) when all prompts share one Gumbel noise (or none), (I, n, N) when each has its own.
+    - tau: > 0, the temperature. Default: 1.0.
+
+    Returns (n, N): an unbiased estimate [V4] of the gradient of E_t l with respect to alpha, given the noise.
+    With a shared p it is computed in the collapsed form [V3]; with a p for each prompt [V3] does not hold, and the
+    literal sum is used.
+    Errors: ValueError for fewer than 2 prompts, shapes that do not agree, a token outside 0..N-1, a loss that is not
+    finite, an alpha or tau that is not positive.
     """
     losses, tokens, alpha, p = _checked(losses, tokens, alpha, p, tau)
     return (collapsed if p.ndim == 2 else literal)(losses, tokens, alpha, p, tau)
@@ -73,7 +80,7 @@ def collapsed(losses: ArrayLike, tokens: ArrayLike, alpha: ArrayLike, p: ArrayLi
 
 def _checked(
     losses: ArrayLike, tokens: ArrayLike, alpha: ArrayLike, p: ArrayLike, tau: float
-) -> tuple[FLOAT64, NDArray[np.int64], FLOAT64, FLOAT64]:
+) -> tuple[FLOAT64, INT64, FLOAT64, FLOAT64]:
     losses, tokens = np.asarray(losses, np.float64), np.asarray(tokens)
     alpha, p = np.asarray(alpha, np.float64), np.asarray(p, np.float64)
     if losses.ndim != 1 or len(losses) < 2:

@@ -17,7 +17,20 @@ does not contract them into fused multiply-adds computes the same bits.
 from enum import IntEnum
 
 import numpy as np
-from numpy.typing import NDArray
+
+from zopog_ref.arrays import FLOAT32, FLOAT64, INT64, UINT32
+
+__all__ = [
+    "Purpose",
+    "bits",
+    "cos_sin_turns",
+    "gumbel",
+    "log_float32",
+    "normal",
+    "permutation",
+    "philox4x32",
+    "uniform",
+]
 
 _MULTIPLIER_0 = np.uint64(0xD2511F53)
 _MULTIPLIER_1 = np.uint64(0xCD9E8D57)
@@ -26,10 +39,6 @@ _WEYL_1 = 0xBB67AE85  # sqrt(3) - 1
 _LOW_WORD = np.uint64(0xFFFFFFFF)
 _WORD = np.uint64(32)
 _BLOCKS_AT_ONCE = 1 << 14  # the working arrays of one slice stay in cache
-
-UINT32 = NDArray[np.uint32]
-FLOAT32 = NDArray[np.float32]
-FLOAT64 = NDArray[np.float64]
 
 
 class Purpose(IntEnum):
@@ -98,7 +107,7 @@ def gumbel(seed: int, step: int, purpose: int, shape: tuple[int, ...]) -> FLOAT6
     return -np.log(-np.log(uniform(seed, step, purpose, shape)))
 
 
-def permutation(seed: int, step: int, purpose: int, count: int) -> NDArray[np.int64]:
+def permutation(seed: int, step: int, purpose: int, count: int) -> INT64:
     """A random order of 0 .. count-1: the stable argsort of 64-bit keys."""
     words = bits(seed, step, purpose, 2 * count).astype(np.uint64).reshape(count, 2)
     return np.argsort((words[:, 0] << _WORD) | words[:, 1], kind="stable").astype(np.int64)

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zopog_ref.arrays import ARRAY, INT64
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.objective import BudgetExhausted, Ledger, Objective
 from zopog_ref.randomness import Purpose, permutation
 
-INT64 = NDArray[np.int64]
-Arrays = dict[str, NDArray[Any]]
+__all__ = ["Arrays", "DevScore", "Record", "SearchResult", "Store", "mini_batch", "run", "step_price", "step_rows"]
+
+Arrays = dict[str, ARRAY]
 
 
 class DevScore(NamedTuple):
@@ -90,10 +91,19 @@ def run(
 ) -> SearchResult:
     """Run a method until its budget is spent or it is finished, and return the prompts that were best on dev.
 
-    rows is the size of the training split. dev scores prompts without being charged, every `evaluate_every` steps
-    (default: once an epoch, which is every step of a full_batch method) and once more at the end; without it the last
-    prompts are returned. store makes the run resumable: saved after every step, continued bit for bit. should_stop is
-    asked between steps.
+    Parameters:
+
+    - method: what learns.
+    - objective: the training loss, with the ledger that holds the budget.
+    - rows: rows of the training split; at least 1.
+    - batch_size: rows of a mini-batch; at least 1. Default: 32.
+    - dev: scores prompts, and is not charged. Default: None, which returns the last prompts.
+    - evaluate_every: steps between two evaluations on dev; the last step is always evaluated. Default: None, once an
+      epoch, which is every step of a full_batch method.
+    - store: makes the run resumable: saved after every step, continued bit for bit. Default: None.
+    - on_step: called with the Record of every step. Default: None.
+    - should_stop: asked before every step; True ends the run. Default: never.
+
     Errors: BudgetExhausted when the budget is under one step; nothing is sent to the model then.
     """
     every = evaluate_every or (1 if method.full_batch else -(-rows // batch_size))
@@ -161,7 +171,7 @@ def _to_arrays(state: Any, best: DevScore | None, kept: _Kept | None) -> Arrays:
     return arrays
 
 
-def _on_host(value: Any) -> NDArray[Any]:
+def _on_host(value: Any) -> ARRAY:
     """A field of a state as NumPy's array: a device's array has `get` for this and refuses np.asarray."""
     return np.asarray(value.get() if hasattr(value, "get") else value)
 
@@ -187,7 +197,7 @@ def _restore(
     return state, curve, DevScore(*map(float, arrays["best.score"])), _Kept(int(arrays["best.step"]), prompts)
 
 
-def _state_fields(initial: Any, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+def _state_fields(initial: Any, arrays: Mapping[str, ARRAY]) -> dict[str, Any]:
     """The saved fields with the types the method's own initial state has."""
     restored: dict[str, Any] = {}
     for name, value in _fields(initial).items():

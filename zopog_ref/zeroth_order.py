@@ -10,15 +10,25 @@ with A (n D, d) fixed, and only z (d,) is learned, from values of the loss.
 """
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from zopog_ref.arrays import FLOAT32, FLOAT64
 from zopog_ref.randomness import Purpose, normal
 
-FLOAT64 = NDArray[np.float64]
+__all__ = ["perturb", "projection", "two_point_gradient"]
 
 
 def perturb(z: ArrayLike, directions: ArrayLike, mu: float) -> tuple[FLOAT64, FLOAT64]:
-    """The two points of each pair, section 3.3: z + mu u and z - mu u. z (d,); directions (K, d) or (K, B, d)."""
+    """The two points of each pair, section 3.3: z + mu u and z - mu u.
+
+    Parameters:
+
+    - z: (d,), the continuous prompt.
+    - directions: u, (K, d) shared by the examples or (K, B, d), one for each example.
+    - mu: > 0, the smoothing radius, in the unit of z.
+
+    Returns the points z + mu u and z - mu u, each with the shape of directions.
+    """
     step = mu * np.asarray(directions, np.float64)
     z = np.asarray(z, np.float64)
     return z + step, z - step
@@ -30,10 +40,17 @@ def two_point_gradient(losses_plus: ArrayLike, losses_minus: ArrayLike, directio
     [Z1]   g = (1/K)  sum_k  u_k  (l(z + mu u_k) - l(z - mu u_k)) / (2 mu)
     [Z1b]  g = (1/KB) sum_kb u_kb (f(z + mu u_kb; x_b) - f(z - mu u_kb; x_b)) / (2 mu)
 
-    losses_plus and losses_minus (K,) for [Z1], (K, B) for [Z1b], in the unit of the loss; directions (K, d) or
-    (K, B, d), drawn from N(0, I); mu > 0 the smoothing radius, in the unit of z. Returns (d,): an unbiased estimate
-    of the gradient of the smoothed loss E_u l(z + mu u) [Z2]. Both lines are reported; [Z1b] is what the official
-    code computes: B times as many directions for the same number of calls.
+    Both lines are reported; [Z1b] is what the official code computes: B times as many directions for the same number
+    of calls.
+
+    Parameters:
+
+    - losses_plus: losses at z + mu u, (K,) for [Z1] or (K, B) for [Z1b], in the unit of the loss.
+    - losses_minus: losses at z - mu u, of the same shape.
+    - directions: u, drawn from N(0, I), (K, d) for [Z1] or (K, B, d) for [Z1b].
+    - mu: > 0, the smoothing radius, in the unit of z.
+
+    Returns (d,): an unbiased estimate of the gradient of the smoothed loss E_u l(z + mu u) [Z2].
     Errors: ValueError when the shapes do not agree, mu is not positive, or a loss is not finite.
     """
     plus, minus = np.asarray(losses_plus, np.float64), np.asarray(losses_minus, np.float64)
@@ -54,12 +71,20 @@ def two_point_gradient(losses_plus: ArrayLike, losses_minus: ArrayLike, directio
 
 def projection(
     seed: int, n_positions: int, hidden: int, dim: int, *, scale: float, embedding_std: float, sigma: float = 1.0
-) -> NDArray[np.float32]:
+) -> FLOAT32:
     """The fixed Gaussian projection A, section 3.3: entries N(0, s^2), s = a std(E) / (sqrt(d) sigma).
 
-    scale is a, embedding_std the standard deviation of the frozen model's word embeddings, sigma the deviation
-    expected of z. Returns (n D, d) float32, the same for the same seed on every machine. Reported: a = 100 in the
-    ZO-PoG code, 1 in BBT's; sigma = 1 in both.
+    Parameters:
+
+    - seed: decides every entry; 0 to 2^64 - 1.
+    - n_positions: n, positions of the prompt.
+    - hidden: D, size of a word embedding.
+    - dim: d, dimensions of z.
+    - scale: a. Reported: 100 in the ZO-PoG code, 1 in BBT's.
+    - embedding_std: std(E), standard deviation of the frozen model's word embeddings.
+    - sigma: standard deviation expected of z; 1 in both codes. Default: 1.0.
+
+    Returns (n D, d) float32, the same for the same seed on every machine.
     """
     s = scale * embedding_std / (np.sqrt(dim) * sigma)
     return np.float32(s) * normal(seed, 0, Purpose.PROJECTION, (n_positions * hidden, dim))

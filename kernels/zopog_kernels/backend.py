@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from zopog_kernels.device import CuPyDevice, Device
 from zopog_kernels.source import BLOCK
 
+__all__ = ["KernelBackend", "Stream", "cupy_backend", "rows_per_chunk"]
+
 _MOST_ROWS = 65535  # of a grid in y
 _PERTURB_THREADS = 1 << 21  # enough for several waves of the largest GPU; beyond, a thread takes several rows
 _GRADIENT_THREADS = 1 << 19  # bounds the partial sums to 16 MiB
@@ -49,7 +51,13 @@ class Stream:
 
 
 class KernelBackend:
-    """The functions of the NumPy hot path, on one device. points: the type of z + mu u, "float32" or "float16"."""
+    """The functions of the NumPy hot path, on one device.
+
+    Parameters:
+
+    - device: makes arrays and launches kernels.
+    - points: type of z + mu u, "float32" or "float16". Default: "float32".
+    """
 
     def __init__(self, device: Device, points: str = "float32") -> None:
         if points not in ("float32", "float16"):
@@ -129,6 +137,14 @@ class KernelBackend:
         losses (I,), tokens (I, n), alpha (n, N), p (n, N) or (I, n, N). Returns (n, N), the same bits on every run.
         """
         return self._policy(losses, tokens, alpha, p, tau, None)[0]
+
+    def free_gradient(self, losses: Any, tokens: Any, p: Any, kind: str = "unbiased") -> Any:
+        """The gradient of a p that is learned itself: [V1] at alpha = p, tau = 1, twice that for BDPL's official score.
+
+        losses (I,), tokens (I, n), p (n, N); kind "unbiased" or "official". Returns (n, N).
+        """
+        gradient = self.policy_gradient(losses, tokens, p, p)
+        return 2.0 * gradient if kind == "official" else gradient
 
     def policy_step(
         self, losses: Any, tokens: Any, alpha: Any, p: Any, tau: float, eta: float, alpha_min: float

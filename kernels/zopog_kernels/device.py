@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 
 from zopog_kernels.source import BLOCK, OPTIONS, kernels, module_source
 
+__all__ = ["BackendUnavailable", "CuPyDevice", "Device", "typed"]
+
 
 class BackendUnavailable(RuntimeError):
     """CuPy or a GPU is missing; the message says what to install."""
 
 
 class Device(Protocol):
-    """Arrays of one device and the kernels on it, in the order of one stream. A model's DeviceMemory as well.
+    """Arrays of one device and the kernels on it, in the order of one stream. It is a model's DeviceMemory, too.
 
     kind: "cuda", or "cpu" for arrays of NumPy; index: of the device.
     """
@@ -105,7 +107,7 @@ def typed(argument: Any, kind: str) -> Any:
 
 def _require_cupy() -> ModuleType:
     advice = (
-        'install it with: pip install "zopog-ref[cupy]" (CUDA 13) or "zopog-ref[cupy-cu12]" (CUDA 12); '
+        'install it with: pip install "cupy-cuda13x>=13.6" (CUDA 13) or "cupy-cuda12x>=13.6" (CUDA 12); '
         "without a GPU, use the NumPy backend, which gives the same numbers"
     )
     try:

@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from zopog_kernels.backend import KernelBackend
 
+__all__ = ["LOSSES", "DeviceObjective", "HostObjective", "HostedObjective", "Ledger"]
+
 LOSSES = ("cross_entropy", "hinge")
 
 
@@ -30,11 +32,19 @@ class HostedObjective(Protocol):
 class DeviceObjective:
     """The loss of a model that takes and returns device arrays: nothing is copied to the host, nothing waits.
 
-    logits(tokens (K, n), z (K, d) or (K, B, d), examples (B,)) -> (K, B, C), on the backend's device and ordered after
-    what its stream holds: zopog_models.DeviceOracle's, or your own function. labels (rows,), on the host; lengths
-    (rows,), optional, tokens of each row for the ledger.
     A logit that is not finite is not noticed here: the step that used it raises when it reads its mean loss.
-    Errors: ValueError for an unknown loss; whatever the ledger raises, before the model is asked.
+
+    Parameters:
+
+    - logits: (tokens (K, n), z (K, d) or (K, B, d), examples (B,)) -> (K, B, C), on the backend's device and ordered
+      after what its stream holds: zopog_models.DeviceOracle's, or your own function.
+    - labels: (rows,), the class of each row, on the host.
+    - ledger: pays for every query before the model is asked.
+    - backend: holds the arrays and computes the loss.
+    - loss: "cross_entropy" or "hinge". Default: "cross_entropy".
+    - lengths: (rows,), tokens of each row, for the ledger. Default: None, they are not counted.
+
+    Errors: ValueError for an unknown loss; whatever the ledger raises.
     """
 
     def __init__(
@@ -66,13 +76,13 @@ class DeviceObjective:
 
 
 class HostObjective:
-    """An objective on the host for a method on a device: every query waits, copies its prompts over and losses back."""
+    """An objective on the host for a method on a device: every query waits, and copies prompts and losses."""
 
     def __init__(self, objective: HostedObjective, backend: KernelBackend) -> None:
         self.ledger = objective.ledger
         self._objective, self._backend = objective, backend
 
     def losses(self, tokens: Any, z: Any, examples: NDArray[np.int64]) -> Any:
-        """(K, B) losses, float64, on the device, for K calls."""
+        """(K, B) losses, float64, on the device, for ledger.price(K, B) calls."""
         host = self._backend.to_numpy
         return self._backend.asarray(self._objective.losses(host(tokens), host(z), examples))

@@ -4,6 +4,8 @@ import re
 from functools import cache
 from importlib.resources import files
 
+__all__ = ["BLOCK", "EXACT", "FILES", "OPTIONS", "kernels", "module_source"]
+
 FILES = ("streams.cu", "continuous.cu", "discrete.cu", "losses.cu")
 # Bits are promised: nothing contracted, division and square root correctly rounded, subnormal numbers kept.
 EXACT = ("--fmad=false", "--prec-div=true", "--prec-sqrt=true", "--ftz=false")

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from tests.app.conftest import SMALL, Run
 from zopog_models import load_prompt, save_prompt
+from zopog_ref import __version__
 from zopog_ref.app.scores.metrics import classification_metrics
 
 
@@ -98,6 +101,13 @@ def test_help_answers(zopog: Run) -> None:
     assert "--eta-alpha" in zopog("tune", "--help")[1]
 
 
+def test_python_m_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "zopog_ref", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"zopog-ref {__version__}\n"), done.stderr
+    wrong = subprocess.run([sys.executable, "-m", "zopog_ref", "no-such-command"], capture_output=True, text=True)
+    assert (wrong.returncode, "usage: zopog" in wrong.stderr) == (2, True)
+
+
 def test_missing_packages_name_the_extra(zopog: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib
 
@@ -107,7 +117,8 @@ def test_missing_packages_name_the_extra(zopog: Run, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(importlib, "import_module", missing)
     code, _, error = zopog("tasks")
     assert code == 2
-    assert "zopog-ref[cpu]" in error
+    assert "pip install onnxruntime;" in error
+    assert 'pip install ".[cpu]" in a clone, "zopog-ref[cpu]" elsewhere' in error
 
 
 def test_metrics_by_hand() -> None:

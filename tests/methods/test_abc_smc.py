@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from zopog_ref import FunctionObjective, Ledger, run
-from zopog_ref.methods.gflf_abc_smc import AbcSmc, Settings, log_sum_exp, right_answers
+from zopog_ref.methods.gflf_abc_smc import AbcSmc, right_answers
+from zopog_ref.objective import log_sum_exp
+
+Settings = AbcSmc.Settings
 
 V0, SEEN = 50.0, 8.0
 WIDTHS = np.array([12.0, 9.0, 6.0, 4.0, 2.5, 1.5])  # row b is answered rightly when |z_1 + z_2 - seen| <= WIDTHS[b]

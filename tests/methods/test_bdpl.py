@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 
 from zopog_ref import FunctionObjective, Ledger, run
+from zopog_ref.backend import NUMPY
+from zopog_ref.categorical import free_gradient, free_score
 from zopog_ref.convergence.exact import all_prompts
 from zopog_ref.convergence.problems import SeparableTable
 from zopog_ref.methods import bdpl
-from zopog_ref.methods.bdpl import BDPL, Settings, gradient
+from zopog_ref.methods.bdpl import BDPL
+
+Settings = BDPL.Settings
 
 N_POSITIONS, N_CANDIDATES = 2, 3
 PROMPTS = all_prompts(N_POSITIONS, N_CANDIDATES)  # (9, 2)
@@ -43,7 +47,7 @@ def conditional_losses(losses: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, f
 def test_the_expected_gradient_is_exact(samples: int, kind: str, factor: float) -> None:
     losses, p = problem()
     each, mean = conditional_losses(losses, p)
-    expected = expected_gradient(gradient, losses, p, samples, kind)
+    expected = expected_gradient(free_gradient, losses, p, samples, kind)
     np.testing.assert_allclose(expected, factor * (each - mean), rtol=0, atol=1e-13)
 
 
@@ -56,7 +60,7 @@ def test_the_unbiased_one_is_the_gradient_up_to_a_constant_in_a_row() -> None:
             moved = p.copy()
             moved[i, j] += sign * step
             slope[i, j] += sign * (moved[np.arange(N_POSITIONS), PROMPTS].prod(axis=1) @ losses) / (2 * step)
-    exact = expected_gradient(gradient, losses, p, 2, "unbiased")
+    exact = expected_gradient(free_gradient, losses, p, 2, "unbiased")
     difference = slope - exact
     np.testing.assert_allclose(difference, np.repeat(difference[:, :1], N_CANDIDATES, axis=1), rtol=0, atol=1e-9)
 
@@ -64,20 +68,20 @@ def test_the_unbiased_one_is_the_gradient_up_to_a_constant_in_a_row() -> None:
 def test_at_the_start_the_official_one_compares_with_the_plain_mean_over_candidates() -> None:
     losses, uniform = problem(2)[0], np.full((N_POSITIONS, N_CANDIDATES), 1 / N_CANDIDATES)
     each, _ = conditional_losses(losses, uniform)
-    expected = expected_gradient(gradient, losses, uniform, 2, "official")
+    expected = expected_gradient(free_gradient, losses, uniform, 2, "official")
     np.testing.assert_allclose(expected, 2 * (each - each.mean(axis=1, keepdims=True)), rtol=0, atol=1e-13)
 
 
 def biased_by_i(losses, tokens, p, kind):
-    return gradient(losses, tokens, p, kind) * (len(losses) - 1) / len(losses)
+    return free_gradient(losses, tokens, p, kind) * (len(losses) - 1) / len(losses)
 
 
 def without_baseline(losses, tokens, p, kind):
-    return np.tensordot(losses, bdpl.score(tokens, p, kind), axes=1) / (len(losses) - 1)
+    return np.tensordot(losses, free_score(tokens, p, kind), axes=1) / (len(losses) - 1)
 
 
 def sign_of_the_others_forgotten(losses, tokens, p, kind):
-    return gradient(losses, tokens, p, "unbiased")
+    return free_gradient(losses, tokens, p, "unbiased")
 
 
 @pytest.mark.parametrize("twin", [biased_by_i, without_baseline, sign_of_the_others_forgotten])
@@ -108,9 +112,9 @@ def steps(settings: Settings, count: int, seed: int = 0, table: SeparableTable =
 def drawn_gradients(settings: Settings, count: int, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     """The gradients that `count` steps computed, before clipping."""
     kept: list[np.ndarray] = []
-    real = bdpl.gradient
+    real = free_gradient
     with monkeypatch.context() as patch:
-        patch.setattr(bdpl, "gradient", lambda *given: kept.append(real(*given)) or kept[-1])
+        patch.setattr(NUMPY, "free_gradient", lambda *given: kept.append(real(*given)) or kept[-1])
         steps(settings, count)
     return kept
 

@@ -8,7 +8,9 @@ import pytest
 
 from zopog_ref import BudgetExhausted, FunctionObjective, Ledger
 from zopog_ref.methods.bbt import BBT
-from zopog_ref.methods.clip_tuning import ClipTuning, MixedRewards, Settings, unit_mask
+from zopog_ref.methods.clip_tuning import ClipTuning, MixedRewards, unit_mask
+
+Settings = ClipTuning.Settings
 
 SHAPE, ROWS, SEED, UNITS = (2, 4, 3), np.arange(5), 11, (3, 40)
 

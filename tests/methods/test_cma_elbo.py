@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from zopog_ref import FunctionObjective, Ledger
-from zopog_ref.methods.gflf_cma_elbo import CmaElbo, Settings, kl_to_prior
+from zopog_ref.methods.gflf_cma_elbo import CmaElbo, kl_to_prior
+
+Settings = CmaElbo.Settings
 
 RNG = np.random.default_rng(0)
 MEAN, VARIANCE, PRIOR = RNG.normal(0, 4, 6), RNG.uniform(0.2, 80, 6), 50.0

@@ -6,7 +6,9 @@ import pytest
 from zopog_ref import FunctionObjective, Ledger
 from zopog_ref.methods.bbt import BBT
 from zopog_ref.methods.cma_es import CmaEs
-from zopog_ref.methods.gflf_ensembles import Ensembles, Settings
+from zopog_ref.methods.gflf_ensembles import Ensembles
+
+Settings = Ensembles.Settings
 
 pytest.importorskip("cma", reason="the evolution strategy is in the methods extra")
 

@@ -56,7 +56,9 @@ def cma_directly(seed: int, generations: int, sigma: float, **options) -> tuple[
 
 @pytest.mark.parametrize("options", [{}, {"CMA_diagonal": True}, {"bounds": [-0.7, 0.7]}])
 def test_bbt_is_cma_called_directly(options: dict) -> None:
-    settings = bbt.Settings(popsize=8, sigma=0.5, diagonal="CMA_diagonal" in options, bound=0.7 * ("bounds" in options))
+    settings = bbt.BBT.Settings(
+        popsize=8, sigma=0.5, diagonal="CMA_diagonal" in options, bound=0.7 * ("bounds" in options)
+    )
     asked, told = cma_directly(42, 12, 0.5, popsize=8, **options)
     last = states(bbt.BBT(*SHAPE, settings, seed=42), 12)[-1]
     np.testing.assert_allclose(last.told, told, rtol=0, atol=1e-15)
@@ -80,7 +82,7 @@ def test_another_seed_step_size_or_order_would_be_noticed() -> None:
             self._live = real
             return super().step(state, objective, examples)
 
-    settings = bbt.Settings(popsize=8, sigma=0.5)
+    settings = bbt.BBT.Settings(popsize=8, sigma=0.5)
     assert differs(bbt.BBT(*SHAPE, settings, seed=43))
     assert differs(bbt.BBT(*SHAPE, dataclasses.replace(settings, sigma=0.6), seed=42))
     assert differs(Shuffled(*SHAPE, settings, seed=42))
@@ -89,7 +91,7 @@ def test_another_seed_step_size_or_order_would_be_noticed() -> None:
 
 def test_bbt_deploys_its_incumbent_and_learns() -> None:
     pytest.importorskip("cma", reason="BBT needs the package cma (extra methods)")
-    method = bbt.BBT(*SHAPE, bbt.Settings(popsize=10, sigma=0.5), seed=1)
+    method = bbt.BBT(*SHAPE, bbt.BBT.Settings(popsize=10, sigma=0.5), seed=1)
     found = states(method, 40)
     [prompt] = method.prompts(found[-1])
     assert np.array_equal(prompt.tokens, method.tokens)
@@ -101,7 +103,7 @@ def test_bbt_deploys_its_incumbent_and_learns() -> None:
 
 def test_bbt_told_again_by_another_instance_goes_on() -> None:
     pytest.importorskip("cma", reason="BBT needs the package cma (extra methods)")
-    settings = bbt.Settings(popsize=6)
+    settings = bbt.BBT.Settings(popsize=6)
     whole = states(bbt.BBT(*SHAPE, settings, seed=5), 9)
     fresh = bbt.BBT(*SHAPE, settings, seed=5)
     for k in (2, 7, 4):  # back and forth: nothing hangs on the instance
@@ -134,17 +136,17 @@ def test_catcma_is_cmaes_called_directly() -> None:
                 best = (value, tokens, z)
         told.append([value for _, value in solutions])
         strategy.tell(solutions)
-    last = states(catcma.CatCMA(*SHAPE, catcma.Settings(popsize=8, sigma=0.8), seed=42), 15)[-1]
+    last = states(catcma.CatCMA(*SHAPE, catcma.CatCMA.Settings(popsize=8, sigma=0.8), seed=42), 15)[-1]
     np.testing.assert_allclose(last.told, told, rtol=0, atol=1e-15)
     assert np.array_equal(last.tokens, best[1])
     assert np.array_equal(last.z, best[2])
-    other = states(catcma.CatCMA(*SHAPE, catcma.Settings(popsize=8, sigma=0.8), seed=43), 15)[-1]
+    other = states(catcma.CatCMA(*SHAPE, catcma.CatCMA.Settings(popsize=8, sigma=0.8), seed=43), 15)[-1]
     assert np.abs(other.told - told).max() > 1e-3
 
 
 def test_catcma_learns_both_parts() -> None:
     pytest.importorskip("cmaes", reason="CatCMA needs the package cmaes (extra methods)")
-    method = catcma.CatCMA(*SHAPE, catcma.Settings(popsize=16), seed=0)
+    method = catcma.CatCMA(*SHAPE, catcma.CatCMA.Settings(popsize=16), seed=0)
     [prompt] = method.prompts(states(method, 120)[-1])
     loss = toy.losses(prompt.tokens[None], prompt.z[None], ROWS).mean() - toy.SHIFT.mean()
     assert loss < toy.BEST + 0.05
@@ -189,10 +191,10 @@ def one_candidate(method: type[Method], settings: object) -> Method:
 @pytest.mark.parametrize("directions", ["per_example", "shared"])
 def test_sspt_without_its_threshold_is_zo_pog_s_zeroth_order_half(directions: str) -> None:
     numbers = {"direction_pairs": 3, "mu": 0.1, "eta_z": 0.2, "decay": 0.1, "directions": directions}
-    sparse = states(one_candidate(sspt.SSPT, sspt.Settings(keep=toy.DIM, **numbers)), 6)
+    sparse = states(one_candidate(sspt.SSPT, sspt.SSPT.Settings(keep=toy.DIM, **numbers)), 6)
     dense = states(one_candidate(ZOPoG, Settings(policy=False, **numbers)), 6)
     assert all(np.array_equal(a.z, b.z) and a.loss == b.loss for a, b in zip(sparse[1:], dense[1:]))
-    thresholded = states(one_candidate(sspt.SSPT, sspt.Settings(keep=1, **numbers)), 6)
+    thresholded = states(one_candidate(sspt.SSPT, sspt.SSPT.Settings(keep=1, **numbers)), 6)
     assert [(state.z != 0).sum() for state in thresholded[1:]] == [1] * 6
     assert np.array_equal(thresholded[1].z, sspt.hard_threshold(dense[1].z, 1))
 
@@ -208,7 +210,7 @@ def test_random_search_keeps_the_best_of_all_it_drew() -> None:
         drawn.extend(zip(values.mean(axis=1).tolist(), tokens, z))
         return values
 
-    method = random_search.RandomSearch(*SHAPE, random_search.Settings(samples=50, sigma=0.5), seed=2)
+    method = random_search.RandomSearch(*SHAPE, random_search.RandomSearch.Settings(samples=50, sigma=0.5), seed=2)
     last = states(method, 40, seen)[-1]
     loss, tokens, z = min(drawn, key=lambda one: one[0])
     assert (len(drawn), last.best_loss) == (2000, loss)
@@ -222,7 +224,7 @@ def test_random_search_keeps_the_best_of_all_it_drew() -> None:
 
 
 def test_random_search_for_tokens_alone() -> None:
-    method = random_search.RandomSearch(*SHAPE, random_search.Settings(sigma=0.0), seed=2)
+    method = random_search.RandomSearch(*SHAPE, random_search.RandomSearch.Settings(sigma=0.0), seed=2)
     [prompt] = method.prompts(states(method, 3)[-1])
     assert not prompt.z.any()
 
@@ -230,17 +232,17 @@ def test_random_search_for_tokens_alone() -> None:
 @pytest.mark.parametrize(
     ("settings", "change", "words"),
     [
-        (bbt.Settings, {"popsize": 1}, "popsize is 1"),
-        (bbt.Settings, {"sigma": 0.0}, "sigma is 0.0"),
-        (bbt.Settings, {"bound": -1.0}, "bound is -1.0"),
-        (catcma.Settings, {"popsize": 3}, "at least 4"),
-        (catcma.Settings, {"sigma": -1.0}, "sigma is -1.0"),
-        (sspt.Settings, {"keep": 0}, "keep is 0"),
-        (sspt.Settings, {"mu": 0.0}, "mu is 0.0"),
-        (sspt.Settings, {"decay": -1.0}, "decay is -1.0"),
-        (sspt.Settings, {"directions": "both"}, "per_example, shared"),
-        (random_search.Settings, {"samples": 0}, "samples is 0"),
-        (random_search.Settings, {"sigma": -0.1}, "sigma is -0.1"),
+        (bbt.BBT.Settings, {"popsize": 1}, "popsize is 1"),
+        (bbt.BBT.Settings, {"sigma": 0.0}, "sigma is 0.0"),
+        (bbt.BBT.Settings, {"bound": -1.0}, "bound is -1.0"),
+        (catcma.CatCMA.Settings, {"popsize": 3}, "at least 4"),
+        (catcma.CatCMA.Settings, {"sigma": -1.0}, "sigma is -1.0"),
+        (sspt.SSPT.Settings, {"keep": 0}, "keep is 0"),
+        (sspt.SSPT.Settings, {"mu": 0.0}, "mu is 0.0"),
+        (sspt.SSPT.Settings, {"decay": -1.0}, "decay is -1.0"),
+        (sspt.SSPT.Settings, {"directions": "both"}, "per_example, shared"),
+        (random_search.RandomSearch.Settings, {"samples": 0}, "samples is 0"),
+        (random_search.RandomSearch.Settings, {"sigma": -0.1}, "sigma is -0.1"),
     ],
 )
 def test_unusable_settings(settings: type, change: dict, words: str) -> None:

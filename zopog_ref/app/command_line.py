@@ -27,6 +27,8 @@ COMMANDS = {
     "bench": ("bench.command", "measure this machine, as ratios side by side"),
 }
 
+_EVERYTHING = 'all that the commands need: pip install ".[cpu]" in a clone, "zopog-ref[cpu]" elsewhere (CUDA: [gpu])'
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
@@ -48,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _input_errors() as error:
         return _say(error, 2)
     except ModuleNotFoundError as error:
-        extra = 'pip install "zopog-ref[cpu]" (or [gpu] on a machine with CUDA)'
-        return _say(f"the package {error.name!r} is not installed: {extra}", 2)
+        name = {"sklearn": "scikit-learn"}.get(str(error.name), str(error.name))
+        return _say(f"the package {error.name!r} is not installed: pip install {name}; {_EVERYTHING}", 2)
     except Interrupted as stopped:
         return _say(stopped, 130)
     except KeyboardInterrupt:

@@ -13,10 +13,12 @@ from typing import Any
 
 from zopog_ref.method import Method
 
+__all__ = ["METHODS", "Entry", "MissingPackage", "UnknownMethod", "entry_of", "method_class", "settings_class"]
+
 
 @dataclass(frozen=True)
 class Entry:
-    """One method: what it is in a line, where its class stands, and the package it needs beyond NumPy, if any."""
+    """One method: what it is, in a line; where its class is; the package it needs beyond NumPy, if any."""
 
     about: str
     module: str
@@ -78,14 +80,14 @@ class MissingPackage(ImportError):
 
 
 def entry_of(name: str) -> Entry:
-    """Errors: UnknownMethod."""
+    """The method of this name. Errors: UnknownMethod."""
     if name not in METHODS:
         raise UnknownMethod(f"unknown method {name!r}; there are {', '.join(METHODS)}")
     return METHODS[name]
 
 
 def settings_class(name: str) -> type[Any]:
-    """The method's Settings; needs no extra package. Errors: UnknownMethod."""
+    """The method's Settings, which need no extra package. Errors: UnknownMethod."""
     return _load(entry_of(name)).Settings
 
 
@@ -93,7 +95,7 @@ def method_class(name: str) -> type[Method]:
     """The method's class. Errors: UnknownMethod; MissingPackage, which says what to install."""
     entry = entry_of(name)
     if entry.package is not None and importlib.util.find_spec(entry.package) is None:
-        install = f'pip install "zopog-ref[{entry.extra}]"'
+        install = f"pip install {entry.package} (the extra {entry.extra} has it)"
         raise MissingPackage(f"the method {name} needs the package {entry.package!r}: {install}")
     return _load(entry)
 

@@ -9,33 +9,15 @@ docs/bbt.md says what is the paper's, what the official code's, and what is ours
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zopog_ref.arrays import FLOAT64, INT64
+from zopog_ref.checks import NOT_NEGATIVE, POSITIVE, Rule, at_least, check
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.methods.cma_es import CmaEs, standing_at
 from zopog_ref.methods.fixed_tokens import fixed_tokens
 from zopog_ref.objective import Objective
 
-FLOAT64 = NDArray[np.float64]
-INT64 = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of BBT: the symbols of docs/bbt.md."""
-
-    popsize: int = 20  # points a generation
-    sigma: float = 1.0  # CMA-ES's first step size
-    diagonal: bool = False  # learn variances only (separable CMA-ES)
-    bound: float = 0.0  # keeps every coordinate of z in [-bound, bound]; 0: unbounded
-
-    def __post_init__(self) -> None:
-        if self.popsize < 2:
-            raise ValueError(f"popsize is {self.popsize}; it must be at least 2")
-        if not 0 < self.sigma < np.inf:
-            raise ValueError(f"sigma is {self.sigma}; it must be positive and finite")
-        if not 0 <= self.bound < np.inf:
-            raise ValueError(f"bound is {self.bound}; it must be 0 (none) or positive, and finite")
+__all__ = ["BBT", "BBTState"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +37,20 @@ class BBT(Method):
 
     The state keeps losses, not CMA-ES's matrices: a resumed run tells them again and stands where it stood.
     """
+
+    @dataclass(frozen=True)
+    class Settings:
+        """Settings of BBT: the symbols of docs/bbt.md."""
+
+        popsize: int = 20  # points a generation
+        sigma: float = 1.0  # CMA-ES's first step size
+        diagonal: bool = False  # learn variances only (separable CMA-ES)
+        bound: float = 0.0  # keeps every coordinate of z in [-bound, bound]; 0: unbounded
+
+        def __post_init__(self) -> None:
+            check(self, at_least(2), "popsize")
+            check(self, POSITIVE, "sigma")
+            check(self, Rule("be 0 (none) or positive, and finite", NOT_NEGATIVE.holds), "bound")
 
     settings: Settings
     full_batch = True
@@ -98,6 +94,3 @@ class BBT(Method):
     def _fresh(self, told: FLOAT64) -> CmaEs:
         s = self.settings
         return CmaEs(self.dim, s.sigma, s.popsize, self.seed, diagonal=s.diagonal, bound=s.bound or None, told=told)
-
-
-BBT.Settings = Settings

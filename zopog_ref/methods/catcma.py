@@ -11,27 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zopog_ref.arrays import BOOL, FLOAT64, INT64
+from zopog_ref.checks import POSITIVE, at_least, check
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.objective import Objective
 
-FLOAT64 = NDArray[np.float64]
-INT64 = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of CatCMA: the symbols of docs/catcma.md."""
-
-    popsize: int = 20  # prompts a generation
-    sigma: float = 1.0  # first step size of the continuous part
-
-    def __post_init__(self) -> None:
-        if self.popsize < 4:
-            raise ValueError(f"popsize is {self.popsize}; it must be at least 4, so that two or more are recombined")
-        if not 0 < self.sigma < np.inf:
-            raise ValueError(f"sigma is {self.sigma}; it must be positive and finite")
+__all__ = ["CatCMA", "CatCMAState", "MixedSearch"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +35,7 @@ class CatCMAState:
 class MixedSearch:
     """The strategy of the `cmaes` package between ask and tell; replaying `told` leads to where it stood."""
 
-    def __init__(self, shape: tuple[int, int, int], settings: Settings, seed: int, told: FLOAT64) -> None:
+    def __init__(self, shape: tuple[int, int, int], settings: "CatCMA.Settings", seed: int, told: FLOAT64) -> None:
         from cmaes import CatCMA as Strategy
 
         n, n_candidates, dim = shape
@@ -60,7 +46,7 @@ class MixedSearch:
             mean=np.zeros(dim), sigma=settings.sigma, cat_num=np.full(n, n_candidates), seed=words,
             population_size=settings.popsize,
         )  # fmt: skip
-        self._points: list[tuple[FLOAT64, NDArray[np.bool_]]] = []
+        self._points: list[tuple[FLOAT64, BOOL]] = []
         self.told = np.zeros((0, settings.popsize))
         for losses in told:
             self.ask()
@@ -86,16 +72,27 @@ class CatCMA(Method):
     Errors: ValueError for fewer than 2 candidates or dimensions, which the package does not take.
     """
 
+    @dataclass(frozen=True)
+    class Settings:
+        """Settings of CatCMA: the symbols of docs/catcma.md."""
+
+        popsize: int = 20  # prompts a generation
+        sigma: float = 1.0  # first step size of the continuous part
+
+        def __post_init__(self) -> None:
+            check(self, at_least(4, ", so that two or more are recombined"), "popsize")
+            check(self, POSITIVE, "sigma")
+
     settings: Settings
     full_batch = True
     _live: MixedSearch | None = None
 
-    def __init__(
-        self, n_positions: int, n_candidates: int, dim: int, settings: Settings | None = None, seed: int = 0
-    ) -> None:
-        super().__init__(n_positions, n_candidates, dim, settings, seed)
-        if n_candidates < 2 or dim < 2:
-            raise ValueError(f"CatCMA needs at least 2 candidates and 2 dimensions, got {n_candidates} and {dim}")
+    def check_shape(self) -> None:
+        """See that there is a choice in both parts. Errors: ValueError."""
+        if self.n_candidates < 2 or self.dim < 2:
+            raise ValueError(
+                f"CatCMA needs at least 2 candidates and 2 dimensions, got {self.n_candidates} and {self.dim}"
+            )
 
     @property
     def calls_per_step(self) -> int:
@@ -130,6 +127,3 @@ class CatCMA(Method):
     def prompts(self, state: CatCMAState) -> list[WeightedPrompt]:
         """The incumbent: the prompt of least training loss so far."""
         return [WeightedPrompt(state.tokens, state.z, 1.0)]
-
-
-CatCMA.Settings = Settings

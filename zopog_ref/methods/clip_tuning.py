@@ -12,32 +12,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zopog_ref.arrays import FLOAT64, INT64
+from zopog_ref.checks import Rule, at_least, check, check_choices
 from zopog_ref.methods import bbt
 from zopog_ref.objective import Objective, Thinnable
 from zopog_ref.randomness import Purpose, uniform
 
-FLOAT64 = NDArray[np.float64]
-INT64 = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Settings(bbt.Settings):
-    """BBT's settings, and those of the thinned networks: the symbols of docs/clip-tuning.md."""
-
-    networks: int = 4  # K
-    p_clip: float = 0.1  # probability that a hidden unit is switched off
-    mixture: Literal["mean", "worst"] = "mean"  # of the K networks' losses
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.networks < 1:
-            raise ValueError(f"networks is {self.networks}; it must be at least 1")
-        if not 0 <= self.p_clip < 1:
-            raise ValueError(f"p_clip is {self.p_clip}; it must be 0 or more, and less than 1")
-        if self.mixture not in ("mean", "worst"):
-            raise ValueError(f"mixture is {self.mixture!r}; choose one of mean, worst")
+__all__ = ["ClipTuning", "MixedRewards", "unit_mask"]
 
 
 def unit_mask(seed: int, network: int, p_clip: float, hidden_units: tuple[int, int]) -> FLOAT64:
@@ -50,7 +32,7 @@ def unit_mask(seed: int, network: int, p_clip: float, hidden_units: tuple[int, i
 
 
 class MixedRewards:
-    """The objective that Clip-Tuning minimises: K networks are asked, their mean losses on the rows are mixed."""
+    """The objective that Clip-Tuning minimises: it asks K networks and mixes their mean losses on the rows."""
 
     def __init__(self, networks: list[Objective], mixture: str) -> None:
         self.networks, self.mixture = networks, mixture
@@ -69,11 +51,25 @@ class ClipTuning(bbt.BBT):
     An objective without hidden units (a function of your own) has nothing to thin: it stands for all K networks.
     """
 
+    @dataclass(frozen=True)
+    class Settings(bbt.BBT.Settings):
+        """BBT's settings, and those of the thinned networks: the symbols of docs/clip-tuning.md."""
+
+        networks: int = 4  # K
+        p_clip: float = 0.1  # probability that a hidden unit is switched off
+        mixture: Literal["mean", "worst"] = "mean"  # of the K networks' losses
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            check(self, at_least(1), "networks")
+            check(self, Rule("be 0 or more, and less than 1", lambda p_clip: 0 <= p_clip < 1), "p_clip")
+            check_choices(self)
+
     settings: Settings
 
     @property
     def thins(self) -> bool:
-        """Unless p_clip = 0."""
+        """True unless p_clip is 0."""
         return self.settings.p_clip > 0
 
     @property
@@ -92,6 +88,3 @@ class ClipTuning(bbt.BBT):
             return [objective] * s.networks
         units = objective.hidden_units
         return [objective.thinned(unit_mask(self.seed, k, s.p_clip, units)) for k in range(s.networks)]
-
-
-ClipTuning.Settings = Settings

@@ -21,9 +21,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-FLOAT64 = NDArray[np.float64]
+from zopog_ref.arrays import FLOAT64
+
+__all__ = ["CmaEs", "standing_at"]
 
 _GLOBAL_RANDOM_STATE = threading.Lock()  # cma draws from numpy.random: one strategy at a time
 
@@ -134,5 +136,5 @@ def _cma() -> Any:
             warnings.simplefilter("ignore")  # it says that it cannot plot without matplotlib
             import cma
     except ImportError as error:
-        raise ImportError('CMA-ES comes from the package cma: pip install "zopog-ref[methods]"') from error
+        raise ImportError('CMA-ES comes from the package cma: pip install "cma>=4.0"') from error
     return cma

@@ -14,42 +14,18 @@ With weights, population r samples the prior restricted to {z: right answers >= 
 """
 
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zopog_ref.arrays import FLOAT64, INT64
+from zopog_ref.checks import POSITIVE, at_least, check
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.methods.fixed_tokens import fixed_tokens
-from zopog_ref.objective import Objective
+from zopog_ref.objective import Objective, log_sum_exp
 from zopog_ref.randomness import Purpose, normal, uniform
 
-FLOAT64 = NDArray[np.float64]
-INT64 = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of ABC-SMC: the symbols of docs/gflf.md. The defaults suit a small budget, paper() is published."""
-
-    members: int = 10  # M, particles of a population
-    samples: int = 20  # proposals a step
-    prior_variance: float = 50.0  # v0
-    kernel_variance: float = 10.0  # mean of the proposal kernel's variances
-    max_rejections: int = 50  # steps in a row without an acceptance after which nothing is acceptable
-    weighted: bool = True  # False: equal weights, as the official code has in effect
-
-    def __post_init__(self) -> None:
-        for name in ("members", "samples", "max_rejections"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("prior_variance", "kernel_variance"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive and finite")
-
-    @classmethod
-    def paper(cls) -> "Settings":
-        """The published numbers, in the variant of the official code."""
-        return cls(members=100, weighted=False)
+__all__ = ["AbcSmc", "AbcSmcState", "right_answers"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +55,26 @@ class AbcSmc(Method):
     It must see the 0/1 loss. It is finished when a whole population answers every row rightly ("accuracy 1"), or when
     max_rejections steps in a row accepted nothing ("nothing acceptable").
     """
+
+    @dataclass(frozen=True)
+    class Settings:
+        """Settings of ABC-SMC: the symbols of docs/gflf.md. The defaults suit a small budget, paper() is published."""
+
+        members: int = 10  # M, particles of a population
+        samples: int = 20  # proposals a step
+        prior_variance: float = 50.0  # v0
+        kernel_variance: float = 10.0  # mean of the proposal kernel's variances
+        max_rejections: int = 50  # steps in a row without an acceptance after which nothing is acceptable
+        weighted: bool = True  # False: equal weights, as the official code has in effect
+
+        def __post_init__(self) -> None:
+            check(self, at_least(1), "members", "samples", "max_rejections")
+            check(self, POSITIVE, "prior_variance", "kernel_variance")
+
+        @classmethod
+        def paper(cls) -> Self:
+            """The published numbers, in the variant of the official code."""
+            return cls(members=100, weighted=False)
 
     settings: Settings
     full_batch = True
@@ -182,9 +178,6 @@ class AbcSmc(Method):
         return replace(state, required=required, tolerance=max(0.0, 1 - required / state.rows))
 
 
-AbcSmc.Settings = Settings
-
-
 def right_answers(losses: FLOAT64) -> INT64:
     """(K,) counts, as integers, from 0/1 losses (K, B). Errors: ValueError for losses of any other kind."""
     if not np.isin(losses, (0, 1)).all():
@@ -192,10 +185,3 @@ def right_answers(losses: FLOAT64) -> INT64:
             'ABC-SMC sees right or wrong answers only: give it an objective with the 0/1 loss, loss="error"'
         )
     return losses.shape[1] - losses.astype(np.int64).sum(axis=1)
-
-
-def log_sum_exp(x: FLOAT64) -> FLOAT64:
-    """log sum exp over the last axis, without overflow."""
-    largest = x.max(axis=-1, keepdims=True)
-    total: FLOAT64 = largest[..., 0] + np.log(np.exp(x - largest).sum(axis=-1))
-    return total

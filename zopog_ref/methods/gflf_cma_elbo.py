@@ -9,53 +9,21 @@ Findings of EACL 2023. docs/gflf.md says what is the paper's, what the official 
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zopog_ref.arrays import FLOAT64, INT64
+from zopog_ref.checks import NOT_NEGATIVE, POSITIVE, Rule, at_least, check
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.methods.cma_es import CmaEs, standing_at
 from zopog_ref.methods.fixed_tokens import fixed_tokens
 from zopog_ref.objective import Objective
 from zopog_ref.randomness import Purpose, normal
 
-FLOAT64 = NDArray[np.float64]
-INT64 = NDArray[np.int64]
+__all__ = ["SMALLEST_VARIANCE", "CmaElbo", "CmaElboState", "kl_to_prior"]
 
 SMALLEST_VARIANCE = 1e-12  # |v| = 0 has no logarithm
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of CMA-ELBO: the symbols of docs/gflf.md. The defaults suit a small budget, paper() is published."""
-
-    popsize: int = 10  # candidates (m, v) a generation
-    draws: int = 4  # of q, to estimate the expected loss of a candidate
-    sigma: float = 1.0  # CMA-ES's first step size
-    diagonal: bool = False  # learn variances only (separable CMA-ES)
-    bound: float = 100.0  # keeps every coordinate of m and v in [-bound, bound]; 0: unbounded
-    prior_variance: float = 50.0  # v0
-    kl_weight: float = 1e-3  # lambda
-    common_draws: bool = True  # the candidates of a generation share their standard normals
-    members: int = 10  # M, draws of q that are deployed
-
-    def __post_init__(self) -> None:
-        for name, least in (("popsize", 2), ("draws", 1), ("members", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        for name in ("sigma", "prior_variance"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive and finite")
-        for name in ("bound", "kl_weight"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more, and finite")
-        if 0 < self.bound <= 1:
-            raise ValueError(f"bound is {self.bound}; it must be 0 (none) or above 1, where the variances start")
-
-    @classmethod
-    def paper(cls) -> "Settings":
-        """The published numbers, in the variant of the official code."""
-        return cls(popsize=20, draws=10, common_draws=False, members=100)
 
 
 @dataclass(frozen=True)
@@ -83,6 +51,33 @@ def kl_to_prior(mean: FLOAT64, variance: FLOAT64, prior_variance: float) -> FLOA
 
 class CmaElbo(Method):
     """CMA-ELBO for n fixed tokens and a d-dimensional z. A step is a generation: popsize x draws prompts."""
+
+    @dataclass(frozen=True)
+    class Settings:
+        """Settings of CMA-ELBO: the symbols of docs/gflf.md. The defaults suit a small budget, paper() is published."""
+
+        popsize: int = 10  # candidates (m, v) a generation
+        draws: int = 4  # of q, to estimate the expected loss of a candidate
+        sigma: float = 1.0  # CMA-ES's first step size
+        diagonal: bool = False  # learn variances only (separable CMA-ES)
+        bound: float = 100.0  # keeps every coordinate of m and v in [-bound, bound]; 0: unbounded
+        prior_variance: float = 50.0  # v0
+        kl_weight: float = 1e-3  # lambda
+        common_draws: bool = True  # the candidates of a generation share their standard normals
+        members: int = 10  # M, draws of q that are deployed
+
+        def __post_init__(self) -> None:
+            check(self, at_least(2), "popsize")
+            check(self, at_least(1), "draws", "members")
+            check(self, POSITIVE, "sigma", "prior_variance")
+            check(self, NOT_NEGATIVE, "bound", "kl_weight")
+            wide = Rule("be 0 (none) or above 1, where the variances start", lambda bound: bound == 0 or bound > 1)
+            check(self, wide, "bound")
+
+        @classmethod
+        def paper(cls) -> Self:
+            """The published numbers, in the variant of the official code."""
+            return cls(popsize=20, draws=10, common_draws=False, members=100)
 
     settings: Settings
     full_batch = True
@@ -143,6 +138,3 @@ class CmaElbo(Method):
             2 * self.dim, s.sigma, s.popsize, self.seed,
             mean=start, diagonal=s.diagonal, bound=s.bound or None, told=told,
         )  # fmt: skip
-
-
-CmaElbo.Settings = Settings

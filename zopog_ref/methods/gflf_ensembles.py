@@ -10,36 +10,20 @@ more than one generation ahead of another. With M = 1 it is BBT, bit for bit.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zopog_ref.arrays import FLOAT64, INT64
+from zopog_ref.checks import at_least, check
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.methods import bbt
 from zopog_ref.methods.cma_es import CmaEs, standing_at
 from zopog_ref.methods.fixed_tokens import fixed_tokens
 from zopog_ref.objective import Objective
 
-FLOAT64 = NDArray[np.float64]
-INT64 = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Settings(bbt.Settings):
-    """BBT's settings, for every member, and how many members there are."""
-
-    members: int = 5  # M
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.members < 1:
-            raise ValueError(f"members is {self.members}; it must be at least 1")
-
-    @classmethod
-    def paper(cls) -> "Settings":
-        """The published numbers: ten members."""
-        return cls(members=10)
+__all__ = ["Ensembles", "EnsemblesState"]
 
 
 @dataclass(frozen=True)
@@ -56,12 +40,28 @@ class EnsemblesState:
 class Ensembles(Method):
     """M members on the same n fixed tokens. A step is one member's generation of popsize prompts on all rows."""
 
+    @dataclass(frozen=True)
+    class Settings(bbt.BBT.Settings):
+        """BBT's settings, for every member, and how many members there are."""
+
+        members: int = 5  # M
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            check(self, at_least(1), "members")
+
+        @classmethod
+        def paper(cls) -> Self:
+            """The published numbers: ten members."""
+            return cls(members=10)
+
     settings: Settings
     full_batch = True
 
-    def __init__(self, *shape: Any, **options: Any) -> None:
-        super().__init__(*shape, **options)
-        self._live: dict[int, CmaEs] = {}
+    @cached_property
+    def _live(self) -> dict[int, CmaEs]:
+        """The members' searches, kept between two steps."""
+        return {}
 
     @property
     def calls_per_step(self) -> int:
@@ -110,6 +110,3 @@ class Ensembles(Method):
         )
         self._live[m] = search
         return search
-
-
-Ensembles.Settings = Settings

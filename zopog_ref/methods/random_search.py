@@ -8,28 +8,14 @@ With sigma = 0 it is a search for tokens alone. No paper; Clip-Tuning and CMA-ES
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zopog_ref.arrays import FLOAT64, INT64
+from zopog_ref.checks import NOT_NEGATIVE, at_least, check
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.objective import Objective
 from zopog_ref.randomness import Purpose, normal, uniform
 
-FLOAT64 = NDArray[np.float64]
-INT64 = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of random search: the symbols of docs/random-search.md."""
-
-    samples: int = 20  # prompts a step
-    sigma: float = 1.0  # standard deviation of z
-
-    def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"samples is {self.samples}; it must be at least 1")
-        if not 0 <= self.sigma < np.inf:
-            raise ValueError(f"sigma is {self.sigma}; it must be 0 or more, and finite")
+__all__ = ["RandomSearch", "RandomSearchState"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +31,17 @@ class RandomSearchState:
 
 class RandomSearch(Method):
     """Random search over all training rows; see the module. A step costs `samples` prompts."""
+
+    @dataclass(frozen=True)
+    class Settings:
+        """Settings of random search: the symbols of docs/random-search.md."""
+
+        samples: int = 20  # prompts a step
+        sigma: float = 1.0  # standard deviation of z
+
+        def __post_init__(self) -> None:
+            check(self, at_least(1), "samples")
+            check(self, NOT_NEGATIVE, "sigma")
 
     settings: Settings
     full_batch = True
@@ -77,6 +74,3 @@ class RandomSearch(Method):
         u = uniform(self.seed, step, Purpose.TOKENS_SEARCH, shape)
         z = normal(self.seed, step, Purpose.Z_SEARCH, (self.settings.samples, self.dim))
         return np.floor(u * self.n_candidates).astype(np.int64), self.settings.sigma * z.astype(np.float64)
-
-
-RandomSearch.Settings = Settings

@@ -7,9 +7,11 @@ Duchi et al., ICML 2008, for the sorting). With floor > 0 no entry is ever 0, so
 """
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-FLOAT64 = NDArray[np.float64]
+from zopog_ref.arrays import FLOAT64
+
+__all__ = ["project"]
 
 
 def project(values: ArrayLike, floor: float = 0.0) -> FLOAT64:

@@ -10,40 +10,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from zopog_ref.arrays import FLOAT64, INT64
+from zopog_ref.checks import NOT_NEGATIVE, POSITIVE, at_least, check, check_choices
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.methods.fixed_tokens import fixed_tokens
 from zopog_ref.objective import Objective
 from zopog_ref.randomness import Purpose, normal
 from zopog_ref.zeroth_order import perturb, two_point_gradient
 
-FLOAT64 = NDArray[np.float64]
-INT64 = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of SSPT: the symbols of docs/sspt.md."""
-
-    direction_pairs: int = 20  # I_2, antithetic pairs a step
-    mu: float = 0.1  # smoothing radius
-    eta_z: float = 0.5  # step size of z
-    decay: float = 0.0  # step t uses eta_z / (1 + decay t)
-    keep: int = 100  # k, entries of z that may differ from 0; all of them when k >= d
-    directions: Literal["per_example", "shared"] = "per_example"
-
-    def __post_init__(self) -> None:
-        for name in ("direction_pairs", "keep"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("mu", "eta_z"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive and finite")
-        if not 0 <= self.decay < np.inf:
-            raise ValueError(f"decay is {self.decay}; it must be 0 or more, and finite")
-        if self.directions not in ("per_example", "shared"):
-            raise ValueError(f"directions is {self.directions!r}; choose one of per_example, shared")
+__all__ = ["SSPT", "SSPTState", "hard_threshold"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +47,23 @@ def hard_threshold(z: ArrayLike, k: int) -> FLOAT64:
 
 class SSPT(Method):
     """SSPT on mini-batches, with fixed tokens. A step costs 2 I_2 prompts."""
+
+    @dataclass(frozen=True)
+    class Settings:
+        """Settings of SSPT: the symbols of docs/sspt.md."""
+
+        direction_pairs: int = 20  # I_2, antithetic pairs a step
+        mu: float = 0.1  # smoothing radius
+        eta_z: float = 0.5  # step size of z
+        decay: float = 0.0  # step t uses eta_z / (1 + decay t)
+        keep: int = 100  # k, entries of z that may differ from 0; all of them when k >= d
+        directions: Literal["per_example", "shared"] = "per_example"
+
+        def __post_init__(self) -> None:
+            check(self, at_least(1), "direction_pairs", "keep")
+            check(self, POSITIVE, "mu", "eta_z")
+            check(self, NOT_NEGATIVE, "decay")
+            check_choices(self)
 
     settings: Settings
 
@@ -105,6 +99,3 @@ class SSPT(Method):
     def prompts(self, state: SSPTState) -> list[WeightedPrompt]:
         """The fixed tokens and z."""
         return [WeightedPrompt(self.tokens, state.z, 1.0)]
-
-
-SSPT.Settings = Settings

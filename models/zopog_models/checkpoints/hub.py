@@ -120,7 +120,7 @@ def _told(name: str, revision: str | None) -> Iterator[None]:
     except ImportError as error:
         raise HubError(
             f"{name!r} is no folder here, and fetching it from the hub needs the package huggingface_hub ({error}): "
-            "pip install 'zopog-ref[hub]'"
+            'pip install "huggingface_hub>=0.26"'
         ) from error
     asked = f"{name}@{revision}" if revision else name
     try:

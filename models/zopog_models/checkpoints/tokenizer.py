@@ -22,8 +22,7 @@ def open_tokenizer(checkpoint: Checkpoint) -> CheckedTokenizer:
         from tokenizers import Tokenizer
     except ImportError as error:
         raise ProviderError(
-            f"the package tokenizers is missing ({error}); install it with: pip install 'zopog-ref[cpu]' "
-            "(or 'zopog-ref[gpu]')"
+            f'the package tokenizers is missing ({error}); install it with: pip install "tokenizers>=0.20"'
         ) from error
     check_description(checkpoint.tokenizer_path)
     try:

@@ -40,7 +40,7 @@ def require_ray() -> Any:
     try:
         return importlib.import_module("ray")
     except ImportError as error:
-        raise ProviderError(f"several workers need Ray ({error}): pip install 'zopog-ref[cluster]'") from error
+        raise ProviderError(f'several workers need Ray ({error}): pip install "ray>=2.40"') from error
 
 
 class RayConnection:

@@ -6,7 +6,6 @@ can change a bit of the result.
 """
 
 import copy
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -26,6 +25,7 @@ from zopog_models.frozen.rows import ModelRows
 from zopog_models.graph import GraphBuilder, build
 from zopog_models.graph.encoder import build as build_encoder
 from zopog_models.runners.bound import Tensor
+from zopog_models.runners.cores import usable_cores
 from zopog_models.runners.reduced import Runner, open_reduced
 from zopog_models.runners.session import ProviderError, Session, require_device
 
@@ -55,7 +55,7 @@ def load_model(
 
     org/name, or org/name@revision, is fetched from the Hugging Face Hub where there is no such folder, see `hub.fetch`.
 
-    device is "cpu" or "cuda"; threads is the size of the pool (default: the cores this process may use);
+    device is "cpu" or "cuda"; threads is the size of the pool (default: `cores.usable_cores`);
     injection says where the soft prompt is added, see `graph.build` (default: where its family's official code does).
     pooling, "mean" or "cls", makes an encoder a sentence-embedding model (default: what its folder says, see
     `families.sentence`); temperature, by which its cosines are multiplied. stream: the address of the CUDA stream to
@@ -317,8 +317,7 @@ class FrozenModel:
 
 def _thread_count(threads: int | None) -> int:
     if threads is None:
-        usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return usable or 1
+        return usable_cores()
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     return threads

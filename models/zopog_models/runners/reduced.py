@@ -72,7 +72,7 @@ class OpenVINOSession:
         try:
             import openvino
         except ImportError as error:
-            raise ProviderError(f"bf16 needs OpenVINO ({error}): pip install 'zopog-ref[openvino]'") from error
+            raise ProviderError(f'bf16 needs OpenVINO ({error}): pip install "openvino>=2026.0"') from error
         core = openvino.Core()
         if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise ProviderError("this processor has no bfloat16 arithmetic (AVX512-BF16 or AMX): take fp32 or int8")

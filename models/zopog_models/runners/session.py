@@ -112,8 +112,8 @@ def require_device(device: str) -> Any:
         import onnxruntime as ort
     except ImportError as error:
         raise ProviderError(
-            f"ONNX Runtime is missing ({error}); install it with: pip install 'zopog-ref[cpu]' "
-            "(or, for an NVIDIA GPU, 'zopog-ref[gpu]')"
+            f'ONNX Runtime is missing ({error}); install it with: pip install "onnxruntime>=1.23" '
+            '(or, for an NVIDIA GPU, "onnxruntime-gpu[cuda,cudnn]>=1.27")'
         ) from error
     available = ort.get_available_providers()
     if DEVICES[device] not in available:
@@ -146,7 +146,7 @@ def installed_runtimes() -> str:
 
 
 _ADVICE = (
-    "For an NVIDIA GPU: pip uninstall onnxruntime, then pip install 'zopog-ref[gpu]' (CUDA 13) or "
-    "'zopog-ref[gpu-cu12]' (CUDA 12); the two ONNX Runtime packages must not be installed together. "
+    'For an NVIDIA GPU: pip uninstall onnxruntime, then pip install "onnxruntime-gpu[cuda,cudnn]>=1.27" (CUDA 13) or '
+    '"onnxruntime-gpu[cuda,cudnn]>=1.23,<1.27" (CUDA 12); the two ONNX Runtime packages exclude each other. '
     "Otherwise use device='cpu'."
 )

@@ -254,7 +254,7 @@ def _open_pool(wire: Wire) -> Any:
     try:
         import urllib3
     except ImportError as error:
-        raise ProviderError(f"a served model needs urllib3 ({error}): pip install 'zopog-ref[remote]'") from error
+        raise ProviderError(f'a served model needs urllib3 ({error}): pip install "urllib3>=2.7"') from error
     return urllib3.PoolManager(num_pools=2, maxsize=wire.concurrency, block=True)
 
 

