@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from zopog_models.checkpoints.weights import WEIGHTS, WEIGHTS_INDEX, read_weights, weights_sha256
-from zopog_models.families import Architecture, CheckpointError, Config, Family, family_of
+from zopog_models.errors import CheckpointError
+from zopog_models.families import Architecture, Config, Family, family_of
 from zopog_models.families.sentence import as_published
 from zopog_models.files.json_file import read_object
 

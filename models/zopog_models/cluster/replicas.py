@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from zopog_models.cluster.ray_connection import ClusterError, RayConnection
+from zopog_models.cluster.ray_connection import RayConnection
+from zopog_models.errors import ClusterError
 from zopog_models.frozen.model import FrozenModel, load_model
 
 __all__ = ["Opening", "Replicas", "Route"]

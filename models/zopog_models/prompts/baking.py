@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zopog_models.errors import BakeError
 from zopog_models.families.decoder import DecoderArchitecture
-from zopog_models.files.tensor_file import write_atomically
+from zopog_models.files.atomic import write_atomically
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.graph import build, build_prefix
 from zopog_models.graph.answers import RowMarks, answer_position, every_row_with_every_prompt, probabilities
@@ -47,10 +48,6 @@ _TEXTS = (
     "zürich & 東京 [MASK] <mask> 12.5% of 'everything' …",
     "a person who works in a large city near the sea and likes to sleep until noon on most days of the week",
 )
-
-
-class BakeError(ValueError):
-    """What cannot be baked, or a baked file that does not answer as `predict` does."""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from zopog_models.checkpoints.checkpoint import Checkpoint
+from zopog_models.errors import ProviderError
 from zopog_models.graph import GraphBuilder, build
-from zopog_models.runners.session import ProviderError, Session
+from zopog_models.runners.session import Session
 
 __all__ = ["REDUCED", "OpenVINOSession", "Runner", "open_reduced"]
 

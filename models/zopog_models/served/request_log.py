@@ -20,7 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from zopog_models.files.tensor_file import write_atomically
+from zopog_models.files.atomic import write_atomically
 
 __all__ = ["RequestLog"]
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-from zopog_models.checkpoints.checkpoint import CheckpointError
-from zopog_models.runners.session import ProviderError
+from zopog_models.errors import ProviderError, ServiceError, SetupError
 from zopog_models.served.request_log import RequestLog
 
 __all__ = ["Answer", "ServiceError", "SetupError", "Transport", "Wire", "split_address"]
@@ -25,14 +24,6 @@ _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0  # seconds
 _LONGEST_ASKED = 900.0  # a server that asks for a longer pause is an error: the run can be continued later
 _PART = 1 << 16
-
-
-class ServiceError(OSError):
-    """The server gave no usable answer: unreachable, failing for too long, or answering what cannot be."""
-
-
-class SetupError(CheckpointError):
-    """An address, a key or a model that cannot be used; nothing has been asked of it yet."""
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zopog_models.errors import VocabularyError
+
 if TYPE_CHECKING:
     from zopog_models.frozen.model import FrozenModel
 
 __all__ = ["VocabularyError", "pmi_candidates", "pmi_ngrams"]
-
-
-class VocabularyError(ValueError):
-    """Texts that cannot give the number of candidates that was asked for."""
 
 
 def pmi_candidates(

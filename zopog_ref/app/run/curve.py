@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from zopog_models.files.tensor_file import write_atomically
+from zopog_models.files.atomic import write_atomically
 from zopog_ref.app.errors import InputError
 from zopog_ref.search import Arrays, Record
 
