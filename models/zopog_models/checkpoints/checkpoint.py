@@ -57,6 +57,15 @@ class Checkpoint:
         """What `sha256sum tokenizer.json` prints."""
         return _sha256(self.tokenizer_path)
 
+    @cached_property
+    def embedding_std(self) -> float:
+        """The standard deviation of all entries of the word embedding matrix."""
+        words = self.word_embeddings
+        blocks = range(0, len(words), 4096)  # in float64, but never the whole matrix at once
+        mean = sum(words[i : i + 4096].sum(dtype=np.float64) for i in blocks) / words.size
+        squares = sum(np.square(words[i : i + 4096].astype(np.float64) - mean).sum() for i in blocks)
+        return float(np.sqrt(squares / words.size))
+
 
 def load_checkpoint(folder: str | Path, pooling: str | None = None) -> Checkpoint:
     """Open a model folder and check it against its own config.json.

@@ -16,12 +16,10 @@ from dataclasses import asdict
 import numpy as np
 
 from zopog_models.checkpoints.checkpoint import Checkpoint
-from zopog_models.families.decoder import DecoderArchitecture
 from zopog_models.graph.builder import GraphBuilder
 from zopog_models.graph.decoder_layers import DecoderLayers
 from zopog_models.graph.gpt2 import GPT2Layers
 from zopog_models.graph.llama import LlamaLayers
-
 
 # family -> its layers
 LAYERS: dict[str, type[DecoderLayers]] = {"gpt2": GPT2Layers, "llama": LlamaLayers, "qwen2": LlamaLayers}
@@ -30,6 +28,15 @@ LAYERS: dict[str, type[DecoderLayers]] = {"gpt2": GPT2Layers, "llama": LlamaLaye
 def layers_of(graph: GraphBuilder, checkpoint: Checkpoint) -> DecoderLayers:
     """The layers of the checkpoint's family."""
     return LAYERS[checkpoint.architecture.family](graph, checkpoint)
+
+
+def check_injection(injection: str) -> None:
+    """Raises ValueError for another place of the soft prompt than the word embeddings."""
+    if injection != "word_embedding":
+        raise ValueError(
+            f"a decoder's soft prompt is added to its word embeddings: injection must be 'word_embedding', "
+            f"got {injection!r}"
+        )
 
 
 def build(
@@ -51,9 +58,7 @@ def build(
     graph: an empty builder, for weights of another precision, or in a file.
     Raises ValueError for an injection other than "word_embedding".
     """
-    if injection != "word_embedding":
-        raise ValueError(f"a decoder's soft prompt is added to its word embeddings: injection must be "
-                         f"'word_embedding', got {injection!r}")  # fmt: skip
+    check_injection(injection)
     g = GraphBuilder() if graph is None else graph
     layers = layers_of(g, checkpoint)
     a = layers.architecture

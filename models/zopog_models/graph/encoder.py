@@ -49,8 +49,7 @@ def build(
     shared, of another precision, or in a file.
     Raises ValueError for an unknown injection.
     """
-    if injection not in INJECTIONS:
-        raise ValueError(f"injection must be one of {INJECTIONS}, got {injection!r}")
+    check_injection(injection)
     family, a = checkpoint.family, checkpoint.architecture
     assert isinstance(family, EncoderFamily)
     assert isinstance(a, EncoderArchitecture)
@@ -124,6 +123,12 @@ def build(
     metadata = {"injection": injection, "architecture": json.dumps(asdict(a), sort_keys=True)}
     kind = "sentence_embedding" if a.pooling else "masked_language_model"
     return g.model_bytes(f"{a.family}_{kind}", metadata), g.initializers
+
+
+def check_injection(injection: str) -> None:
+    """Raises ValueError for an unknown place of the soft prompt."""
+    if injection not in INJECTIONS:
+        raise ValueError(f"injection must be one of {INJECTIONS}, got {injection!r}")
 
 
 def _places(layers: Layers, names: EmbeddingNames) -> str:

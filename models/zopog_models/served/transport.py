@@ -28,11 +28,14 @@ _PART = 1 << 16
 
 @dataclass(frozen=True)
 class Wire:
-    """How to talk to a server. None of it changes a result.
+    """How to talk to a server. None of it changes a result. Raises ValueError.
 
-    timeout: seconds for a whole answer; retries: further attempts of one request (8 wait for a minute at least);
-    concurrency: requests under way at once; key_variable: the environment variable that holds the key, which is sent
-    as a bearer token; max_bytes of an answer. Raises ValueError.
+    Parameters
+        timeout: seconds for a whole answer
+        retries: further attempts of one request; 8 wait for a minute at least
+        concurrency: requests under way at once
+        key_variable: the environment variable that holds the key, which is sent as a bearer token; default: no key
+        max_bytes: of an answer; default 64 MiB
     """
 
     timeout: float = 60.0
@@ -94,6 +97,10 @@ class Transport:
         """Wake whoever waits to try again: their question is no longer of interest."""
         self._abandoned.set()
         self._abandoned = threading.Event()
+
+    def close(self) -> None:
+        """Close the connections. A request that comes later opens new ones."""
+        self._http.clear()
 
     def hide(self, text: str) -> str:
         """The text without the key, should a server repeat it."""

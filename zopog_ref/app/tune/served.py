@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from zopog_models.files.quoting import quoted
-from zopog_models.frozen.model import TEMPERATURE
-from zopog_models.served.completions import LARGEST_TOP, CompletionsModel
-from zopog_models.served.kserve import ENCODINGS, RemoteModel
+from zopog_models.frozen.model import TEMPERATURE, FrozenModel
+from zopog_models.served.addresses import ServedOptions, is_served, open_served
+from zopog_models.served.completions import LARGEST_TOP
+from zopog_models.served.kserve import ENCODINGS
 from zopog_models.served.transport import SetupError, Wire
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.folder import say
 from zopog_ref.app.run.presets import Preset
 from zopog_ref.app.run.saved_values import Kind, check, maybe, number, text, whole
 
-Served = RemoteModel | CompletionsModel
 KSERVE, COMPLETIONS = "kserve+", "completions+"
 REQUESTS = "requests.jsonl"  # in a run folder
 # What changes a result stays as it was when a run is continued; how the wire is used may change.
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def is_remote(source: str) -> bool:
     """Whether a --model is an address."""
-    return source.startswith((KSERVE, COMPLETIONS))
+    return is_served(source)
 
 
 def check_options(given: Mapping[str, Any], preset: Preset) -> None:
@@ -106,51 +106,35 @@ def remote_settings(given: Mapping[str, Any], saved: Mapping[str, Any] | None = 
 
 def open_remote(
     source: str, settings: Mapping[str, Any], pooling: str | None = None, temperature: float = TEMPERATURE
-) -> Served:
+) -> FrozenModel:
     """The model at an address. Errors: SetupError, ServiceError, InputError."""
     try:
         wire = Wire(**{name: settings[name] for name in _WIRE})
     except ValueError as error:
         raise InputError(f"--{error}") from error
-    folder, rows = settings["tokenizer"], settings["rows_per_request"]
-    size = {} if rows is None else {"rows": rows}
-    if source.startswith(COMPLETIONS):
-        url = source.removeprefix(COMPLETIONS)
-        return CompletionsModel(url, folder, wire=wire, top=settings["top_logprobs"], notify=say, **size)
-    return RemoteModel(
-        source.removeprefix(KSERVE), folder, wire=wire, encoding=settings["encoding"], notify=say, pooling=pooling,
-        embedding_std=settings["embedding_std"], temperature=temperature, **size,
+    options = ServedOptions(
+        wire=wire, rows=settings["rows_per_request"], encoding=settings["encoding"], notify=say, pooling=pooling,
+        embedding_std=settings["embedding_std"], temperature=temperature, top=settings["top_logprobs"],
     )  # fmt: skip
+    return open_served(source, settings["tokenizer"], options)
 
 
-def keep_requests(model: Any, folder: Path) -> None:
+def keep_requests(model: FrozenModel, folder: Path) -> None:
     """Write the model's requests down in the run folder, and answer from there what was answered before."""
-    if isinstance(model, RemoteModel | CompletionsModel):
-        try:
-            model.log.keep(folder / REQUESTS)
-        except ValueError as error:
-            raise InputError(f"{error}: it was edited") from error
+    try:
+        model.runner.keep(folder / REQUESTS)
+    except ValueError as error:
+        raise InputError(f"{error}: it was edited") from error
 
 
-def requests_of(model: Any) -> dict[str, Any]:
+def requests_of(model: FrozenModel) -> dict[str, Any]:
     """For result.json: every request that was sent, and of those, the repeated; {} of a local model."""
-    if not isinstance(model, RemoteModel | CompletionsModel):
-        return {}
-    log = model.log
-    found: dict[str, Any] = {
-        "requests": log.sent,
-        "retries": log.retries,
-        "failures": dict(sorted(log.failures.items())),
-    }
-    if isinstance(model, CompletionsModel):
-        found["label_words"] = model.coverage()
-    return found
+    return model.runner.report()
 
 
-def close_requests(model: Any) -> None:
+def close_requests(model: FrozenModel) -> None:
     """Give the file back, whatever the model is."""
-    if isinstance(model, RemoteModel | CompletionsModel):
-        model.log.close()
+    model.close()
 
 
 def _option(name: str) -> str:

@@ -39,7 +39,7 @@ def check_options(arguments: argparse.Namespace) -> None:
 
 def open_on_workers(source: str, arguments: argparse.Namespace, pooling: str | None, temperature: float) -> FrozenModel:
     """The model on --workers actors, until `ended_workers` is left."""
-    from zopog_models.cluster.model import open_cluster
+    from zopog_models.cluster.runner import open_cluster
 
     model = open_cluster(
         source, workers=arguments.workers, threads=arguments.threads or 1, device=arguments.device, pooling=pooling,
