@@ -15,7 +15,7 @@ from zopog_models.checkpoints.checkpoint import Checkpoint
 from zopog_models.checkpoints.tokenizer import open_tokenizer, special_ids, word_space
 from zopog_models.families.decoder import DecoderArchitecture
 
-__all__ = ["TEMPERATURE", "Described", "Description", "Facts", "describe"]
+__all__ = ["TEMPERATURE", "Described", "Description", "Facts", "StatedFacts", "describe"]
 
 # The training of sentence-embedding models multiplies cosines by this before a softmax.
 TEMPERATURE = 20.0
@@ -32,6 +32,21 @@ class Facts(Protocol):
 
     @property
     def embedding_std(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class StatedFacts:
+    """Facts of a model whose weights nobody sees.
+
+    Parameters
+        model_sha256: what tells this model from another; any text
+        tokenizer_sha256: the hash of tokenizer.json
+        embedding_std: it sets the scale of A; default 1
+    """
+
+    model_sha256: str
+    tokenizer_sha256: str
+    embedding_std: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,12 +87,15 @@ def describe(
     source: str = "",
     injection: str | None = None,
     temperature: float = TEMPERATURE,
+    facts: Facts | None = None,
 ) -> Description:
     """The description of a model folder. Raises ProviderError, CheckpointError, ValueError (temperature).
 
     Parameters
         source: default: the name
         injection: default: the family's
+        temperature: the factor of a sentence-embedding model's cosines; default 20
+        facts: default: those of the folder's own files
     """
     if not 0 < temperature < np.inf:
         raise ValueError(f"temperature must be a positive number, got {temperature}")
@@ -104,7 +122,7 @@ def describe(
         sep_id=ids.sep,
         special_ids=ids.every,
         space=word_space(tokenizer),
-        facts=checkpoint,
+        facts=checkpoint if facts is None else facts,
     )
 
 

@@ -3,7 +3,7 @@
 A runner is asked with `ModelRows`: for every row its token ids, the place of its answer, the prompt in front of it and
 the offsets A z of that prompt. It answers with the scores of the label words that were asked for. Everything else in
 `Runner` has a default that says what the runner cannot do. Whoever inherits from `Runner` writes `logits`, and states
-`providers`. tests/models/runners/numpy_runner.py is a whole one in thirty lines.
+`providers`. tests/models/runners/example.py is a whole one in thirty lines.
 """
 
 from abc import abstractmethod

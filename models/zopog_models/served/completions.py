@@ -14,13 +14,13 @@ and it is counted (`coverage`). There is no place for A z in a text, so only met
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zopog_models.checkpoints.description import Description, describe
+from zopog_models.checkpoints.description import Description, StatedFacts, describe
 from zopog_models.errors import ServiceError, SetupError
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.runners.rows import ModelRows
@@ -69,28 +69,16 @@ def open_completions(
         raise SetupError(f"rows of a request are {rows}; there must be at least 1")
     requests = Requests(base, wire, notify)
     checkpoint = without_weights(tokenizer)
-    about = describe(checkpoint, name=name, source=f"completions+{url}")
+    # Nobody sees the weights. There is no continuous prompt whose scale an embedding_std could set.
+    facts = StatedFacts("completions:" + hashlib.sha256(name.encode()).hexdigest(), checkpoint.tokenizer_sha256)
+    about = describe(checkpoint, name=name, source=f"completions+{url}", facts=facts)
     if about.mask_id is not None or about.pooling:
         raise SetupError(
             f"{tokenizer} is the folder of an encoder ({about.family}); a completions endpoint goes on with a text: "
             "give a decoder's, best the served model's own"
         )
-    # The embedding size is that of an offset that is always 0.
-    about = replace(about, embedding_size=1, facts=_Unseen(name, checkpoint.tokenizer_sha256))
+    about = replace(about, embedding_size=1)  # of an offset that is always 0
     return FrozenModel(about, CompletionsRunner(about, requests, rows=rows, top=top))
-
-
-@dataclass(frozen=True)
-class _Unseen:
-    """The facts of a model whose weights nobody sees."""
-
-    name: str
-    tokenizer_sha256: str
-    embedding_std: float = 1.0  # there is no continuous prompt whose scale it could set
-
-    @property
-    def model_sha256(self) -> str:
-        return "completions:" + hashlib.sha256(self.name.encode()).hexdigest()
 
 
 class CompletionsRunner(Runner):
