@@ -84,8 +84,21 @@ def build(
     mask = _causal_mask(g, visible, m)  # (R, S, T)
     x = layers.start(x, positions, total)
 
-    # The answer's place in the row, and what is needed of it: there alone the last layer is computed.
-    at = g.op("Unsqueeze", g.op("Add", answer_position, n), g.integers(1))  # (R, 1)
+    at = g.op("Unsqueeze", g.op("Add", answer_position, n), g.integers(1))  # (R, 1), the answer's place in the row
+    x = _through_layers(layers, x, positions, mask, at, prompt_index, prefix)  # (R, 1, D)
+    hidden = layers.end(g.op("Squeeze", x, g.integers(1)))  # (R, D)
+    chosen = g.op("Gather", layers.outputs(), label_ids)  # (C, D): the vocabulary-wide head is never computed
+    logits = g.to_float32(g.op("MatMul", hidden, g.op("Transpose", chosen, perm=(1, 0))))
+    g.output(logits, "logits", np.float32, ("R", "C"))
+    metadata = {"injection": injection, "architecture": json.dumps(asdict(a), sort_keys=True)}
+    return g.model_bytes(f"{a.family}_causal_language_model", metadata), g.initializers
+
+
+def _through_layers(
+    layers: DecoderLayers, x: str, positions: str, mask: str, at: str, prompt_index: str, prefix: str | None
+) -> str:
+    """x (R, S, D) through all layers, the last one at the answer's place alone: (R, 1, D)."""
+    g, a = layers.graph, layers.architecture
     heads_axis = g.integers(1)
     for i in range(a.layers):
         y = layers.before_attention(x, i)
@@ -98,12 +111,7 @@ def build(
             x, y, queried = (g.op("Unsqueeze", value, g.integers(1)) for value in (x, y, queried))  # Q = 1
             seen = g.op("Unsqueeze", seen, g.integers(1, 2))  # (R, 1, 1, T)
         x = layers.layer(i, x, layers.queries(y, queried, i), k, v, seen)
-    hidden = layers.end(g.op("Squeeze", x, g.integers(1)))  # (R, D)
-    chosen = g.op("Gather", layers.outputs(), label_ids)  # (C, D): the vocabulary-wide head is never computed
-    logits = g.to_float32(g.op("MatMul", hidden, g.op("Transpose", chosen, perm=(1, 0))))
-    g.output(logits, "logits", np.float32, ("R", "C"))
-    metadata = {"injection": injection, "architecture": json.dumps(asdict(a), sort_keys=True)}
-    return g.model_bytes(f"{a.family}_causal_language_model", metadata), g.initializers
+    return x
 
 
 def build_prefix(checkpoint: Checkpoint, weights: Mapping[str, np.ndarray]) -> tuple[bytes, dict[str, np.ndarray]]:
