@@ -29,8 +29,8 @@ from zopog_ref.app.run.experiment import method_of
 from zopog_ref.app.run.presets import PRESETS
 from zopog_ref.app.run.saved_run import read_result
 from zopog_ref.app.tune.checks import check_numbers
+from zopog_ref.app.tune.models import continued
 from zopog_ref.app.tune.result import table as result_table
-from zopog_ref.app.tune.served import continued
 from zopog_ref.methods import MissingPackage
 from zopog_ref.search import Record
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from zopog_models.frozen.model import load_model
 from zopog_models.prompts.baking import TOLERANCE, Baked, bake
 from zopog_models.prompts.triton import write_repository
+from zopog_models.served.addresses import is_served
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.predict import prompt_and_model
-from zopog_ref.app.tune.served import is_remote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the file, compare it with predict, and say what a caller must know."""
     prompt, tuned = prompt_and_model(arguments.run, arguments.model)
     place = None
-    if is_remote(tuned.source):
+    if is_served(tuned.source):
         raise InputError(f"{tuned.source} is an address; baking needs the model itself: give its folder with --model")
     try:
         model = load_model(tuned.source, threads=arguments.threads, pooling=tuned.pooling, injection=prompt.injection)

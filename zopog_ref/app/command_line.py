@@ -64,26 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _input_errors() -> tuple[type[Exception], ...]:
-    """Whatever speaks of unusable input, here and in the models room."""
-    from zopog_models.checkpoints.checkpoint import CheckpointError
-    from zopog_models.files.tensor_file import TensorFileError
-    from zopog_models.prompts.bundle import PromptError, PromptMismatch
-    from zopog_models.runners.session import ProviderError
-    from zopog_models.tasks.template import TaskError
-    from zopog_models.tasks.vocabulary import VocabularyError
+    """Whatever speaks of unusable input, here, in the models room and in the methods."""
+    from zopog_models.errors import UnusableInput
     from zopog_ref.methods import MissingPackage
 
-    ours = (InputError, BudgetExhausted, MissingPackage)
-    return (
-        *ours,
-        PromptError,
-        PromptMismatch,
-        CheckpointError,
-        ProviderError,
-        TaskError,
-        TensorFileError,
-        VocabularyError,
-    )
+    return InputError, BudgetExhausted, MissingPackage, UnusableInput
 
 
 def _say(message: object, code: int) -> int:

@@ -12,13 +12,13 @@ import numpy as np
 
 from zopog_models.files.quoting import quoted
 from zopog_models.prompts.bundle import Prediction, Prompt, load_prompt, predict, shared_source
+from zopog_models.served.addresses import is_served
 from zopog_models.tasks.template import is_text, make_task
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import Machine, Served, read_run
 from zopog_ref.app.run.folder import say
 from zopog_ref.app.scores.uncertainty import entropy, expected_entropy, mutual_information, predictive
-from zopog_ref.app.tune.models import open_model
-from zopog_ref.app.tune.served import continued, is_remote
+from zopog_ref.app.tune.models import continued, open_model
 
 ROWS_AT_ONCE = 256
 Text = tuple[str, ...]
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("nothing to label: give --text, a JSONL file, or - to read JSONL from standard input")
     prompt, tuned = prompt_and_model(arguments.run, arguments.model)
     machine, temperature, remote = Machine(arguments.device, arguments.threads), None, None
-    if is_remote(tuned.source):
+    if is_served(tuned.source):
         if tuned.remote is None:
             raise InputError(
                 f"{tuned.source} is an address, and this prompt was not tuned there: give the model's folder"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zopog_models.families import CheckpointError
+from zopog_models.errors import CheckpointError
 from zopog_models.files.json_file import read_object
 from zopog_models.files.quoting import quoted
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from zopog_models.checkpoints.weights import WEIGHTS, WEIGHTS_INDEX, read_weights, weights_sha256
-from zopog_models.families import Architecture, CheckpointError, Config, Family, family_of
+from zopog_models.errors import CheckpointError
+from zopog_models.families import Architecture, Config, Family, family_of
 from zopog_models.families.sentence import as_published
 from zopog_models.files.json_file import read_object
 
@@ -55,6 +56,15 @@ class Checkpoint:
     def tokenizer_sha256(self) -> str:
         """What `sha256sum tokenizer.json` prints."""
         return _sha256(self.tokenizer_path)
+
+    @cached_property
+    def embedding_std(self) -> float:
+        """The standard deviation of all entries of the word embedding matrix."""
+        words = self.word_embeddings
+        blocks = range(0, len(words), 4096)  # in float64, but never the whole matrix at once
+        mean = sum(words[i : i + 4096].sum(dtype=np.float64) for i in blocks) / words.size
+        squares = sum(np.square(words[i : i + 4096].astype(np.float64) - mean).sum() for i in blocks)
+        return float(np.sqrt(squares / words.size))
 
 
 def load_checkpoint(folder: str | Path, pooling: str | None = None) -> Checkpoint:

@@ -11,10 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from zopog_models.families import CheckpointError, Config, family_of
+from zopog_models.errors import CheckpointError, HubError
+from zopog_models.families import Config, family_of
+from zopog_models.files.atomic import write_atomically
 from zopog_models.files.json_file import read_object
 from zopog_models.files.quoting import quoted
-from zopog_models.files.tensor_file import write_atomically
 
 __all__ = ["HubError", "HubModel", "fetch", "is_hub_id"]
 
@@ -31,10 +32,6 @@ _DESCRIPTION = [
     "model.safetensors.index.json",
 ]
 _WEIGHTS = ["model.safetensors", "model-*-of-*.safetensors"]
-
-
-class HubError(CheckpointError):
-    """A model that the hub does not have, or that cannot be fetched now."""
 
 
 class HubModel(NamedTuple):

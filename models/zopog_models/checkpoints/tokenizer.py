@@ -3,11 +3,11 @@
 from typing import Any, NamedTuple
 
 from zopog_models.checkpoints.checked_tokenizer import CheckedTokenizer, check_description
-from zopog_models.checkpoints.checkpoint import Checkpoint, CheckpointError
+from zopog_models.checkpoints.checkpoint import Checkpoint
+from zopog_models.errors import CheckpointError, ProviderError
 from zopog_models.families.decoder import DecoderArchitecture
 from zopog_models.files.json_file import read_object
 from zopog_models.files.quoting import quoted
-from zopog_models.runners.session import ProviderError
 
 __all__ = ["SpecialIds", "beginning_id", "open_tokenizer", "special_ids", "word_space"]
 

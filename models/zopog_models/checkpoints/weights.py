@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zopog_models.families import CheckpointError
+from zopog_models.errors import CheckpointError
 from zopog_models.files.json_file import read_value
 from zopog_models.files.quoting import quoted
 from zopog_models.files.tensor_file import read_tensors

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from zopog_models.runners.session import ProviderError
+from zopog_models.errors import ClusterError, ProviderError
 
 __all__ = ["ClusterError", "RayConnection", "require_ray"]
 
@@ -28,10 +28,6 @@ _LOOPBACK, _LOOPBACK_CONSTANT = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "ENABLE_RAY
 _SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 # Its processes have a fixed time, about 15 s, to find each other, which may be too little on such a machine.
 _STARTS = 3
-
-
-class ClusterError(OSError):
-    """The cluster cannot go on: no replica is left, or one question killed every replica that was asked."""
 
 
 def require_ray() -> Any:

@@ -12,7 +12,8 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from zopog_models.families.family import Architecture, CheckpointError, Config, Family, without_tensorflow_spelling
+from zopog_models.errors import CheckpointError
+from zopog_models.families.family import Architecture, Config, Family, without_tensorflow_spelling
 
 MAX_LAYERS = 4096  # a limit, so that a wrong number is an error and not an endless list of missing tensors
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zopog_models.errors import CheckpointError
 from zopog_models.files.quoting import quoted
-
-
-class CheckpointError(ValueError):
-    """A folder that is not a model this package can run; the message says what is missing or wrong."""
 
 
 @dataclass(frozen=True)

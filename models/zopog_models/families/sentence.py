@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from zopog_models.errors import CheckpointError
 from zopog_models.families.encoder import EncoderArchitecture
-from zopog_models.families.family import Architecture, CheckpointError
+from zopog_models.families.family import Architecture
 from zopog_models.files.json_file import read_object, read_value
 from zopog_models.files.quoting import quoted, quoted_names
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from zopog_models.families.family import CheckpointError
+from zopog_models.errors import CheckpointError
 
 __all__ = ["read_object"]
 

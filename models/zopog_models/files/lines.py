@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from zopog_models.files.tensor_file import write_atomically
+from zopog_models.files.atomic import write_atomically
 
 __all__ = ["whole_lines"]
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from zopog_models.families.decoder import Rotary
 from zopog_models.graph import onnx_format
-from zopog_models.graph.decoder import DecoderLayers
+from zopog_models.graph.decoder_layers import DecoderLayers
 
 
 def frequencies(rotary: Rotary, head_width: int) -> np.ndarray:

@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zopog_models.errors import BakeError
 from zopog_models.families.decoder import DecoderArchitecture
-from zopog_models.files.tensor_file import write_atomically
+from zopog_models.files.atomic import write_atomically
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.graph import build, build_prefix
 from zopog_models.graph.answers import RowMarks, answer_position, every_row_with_every_prompt, probabilities
 from zopog_models.graph.inlined import Inlined
 from zopog_models.prompts.bundle import Prompt, check_match, predict
 from zopog_models.prompts.export import write_weights
+from zopog_models.runners.local import LocalRunner
 from zopog_models.runners.session import Session, require_device
 from zopog_models.tasks.encoding import row_recipe
 from zopog_models.tasks.template import make_task
@@ -47,10 +49,6 @@ _TEXTS = (
     "zürich & 東京 [MASK] <mask> 12.5% of 'everything' …",
     "a person who works in a large city near the sea and likes to sleep until noon on most days of the week",
 )
-
-
-class BakeError(ValueError):
-    """What cannot be baked, or a baked file that does not answer as `predict` does."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +194,10 @@ def _texts(model: FrozenModel, prompt: Prompt) -> list[tuple[str, ...]]:
 
 
 def _graph(model: FrozenModel, prompt: Prompt, recipe: Sequence[int | str], location: str) -> Inlined:
-    checkpoint = model._checkpoint
+    local = model.runner
+    if not isinstance(local, LocalRunner):
+        raise BakeError(f"{model.name!r} is computed elsewhere; its weights have to be here to be baked")
+    checkpoint = local.checkpoint
     decoder = isinstance(checkpoint.architecture, DecoderArchitecture)
     first = 0 if model.cls_id is None else 1
     g = Inlined(location=location)
@@ -210,7 +211,7 @@ def _graph(model: FrozenModel, prompt: Prompt, recipe: Sequence[int | str], loca
     # token of its own after them, which the template gives.
     reuse = decoder and prompt_ids.shape[1] > 0 and any(isinstance(p, str) and _has_words(p, model) for p in recipe)
     if reuse:
-        prefix = Session(*build_prefix(checkpoint, model._weights), "cpu", prepack=False)
+        prefix = Session(*build_prefix(checkpoint, local.weights), "cpu", prepack=False)
         first_ids = np.full((len(prompt_ids), first), model.cls_id or 0, np.int64)
         feeds: dict[str, np.ndarray] = {"first_ids": first_ids, "prompt_ids": prompt_ids, "prompt_offset": offsets}
         g.values["prefix"] = g.weight("prompt_keys_values", prefix.run("prefix", feeds))

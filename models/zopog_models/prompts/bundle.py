@@ -18,13 +18,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zopog_models.checkpoints.hub import is_hub_id
+from zopog_models.errors import PromptError, PromptMismatch, TaskError, TensorFileError
 from zopog_models.families.sentence import POOLINGS
+from zopog_models.files.atomic import write_atomically
 from zopog_models.files.quoting import quoted, quoted_names
-from zopog_models.files.tensor_file import TensorFileError, read_metadata, read_tensors, write_atomically, write_tensors
+from zopog_models.files.tensor_file import read_metadata, read_tensors, write_tensors
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.graph import INJECTIONS
 from zopog_models.tasks.encoding import encode
-from zopog_models.tasks.template import TaskError, make_task, require_mask
+from zopog_models.tasks.template import make_task, require_mask
 
 __all__ = ["Prediction", "Prompt", "PromptError", "PromptMismatch", "load_prompt", "predict", "save_prompt",
            "shared_source"]  # fmt: skip
@@ -35,14 +37,6 @@ _TENSORS = ("ids", "offsets", "weights", "label_ids")
 _STRINGS = ("template", "injection", "model", "model_sha256", "tokenizer_sha256", "predict", "pooling", "source")
 _HASHED = "sha256"  # the setting `hash` of a file whose metadata hold the hash of its content
 _LABEL_EMBEDDINGS = "label_embeddings"  # in place of label_ids, in the file of a sentence-embedding model's prompt
-
-
-class PromptError(ValueError):
-    """A prompt folder that is damaged or incomplete."""
-
-
-class PromptMismatch(ValueError):
-    """A prompt used with another model, tokenizer or injection point than it was tuned for."""
 
 
 @dataclass(frozen=True)

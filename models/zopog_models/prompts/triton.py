@@ -11,8 +11,9 @@ import re
 import shutil
 from pathlib import Path
 
-from zopog_models.files.tensor_file import write_atomically
-from zopog_models.prompts.baking import Baked, BakeError
+from zopog_models.errors import BakeError
+from zopog_models.files.atomic import write_atomically
+from zopog_models.prompts.baking import Baked
 
 __all__ = ["config_pbtxt", "write_repository"]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from zopog_models.errors import ProviderError
 from zopog_models.files.tensor_file import in_place
 from zopog_models.runners.bound import Tensor
 
@@ -18,10 +19,6 @@ __all__ = ["DEVICES", "ProviderError", "Session", "installed_runtimes", "require
 # transposed weight, where a product that reads its weight transposed needs no copy.
 _NOT_ON_THE_CPU = ["SkipLayerNormFusion", "ConstantFolding"]
 DEVICES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-
-
-class ProviderError(RuntimeError):
-    """ONNX Runtime is missing, or cannot run on the device that was asked for."""
 
 
 class Session:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zopog_models.served.transport import Answer, ServiceError, SetupError
+from zopog_models.errors import ServiceError, SetupError
+from zopog_models.served.transport import Answer
 
 __all__ = ["BINARY_EXTENSION", "DATATYPES", "Request", "encode_request", "read_object", "read_tensor", "tensor_types"]
 

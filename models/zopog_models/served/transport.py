@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-from zopog_models.checkpoints.checkpoint import CheckpointError
-from zopog_models.runners.session import ProviderError
+from zopog_models.errors import ProviderError, ServiceError, SetupError
 from zopog_models.served.request_log import RequestLog
 
 __all__ = ["Answer", "ServiceError", "SetupError", "Transport", "Wire", "split_address"]
@@ -27,21 +26,16 @@ _LONGEST_ASKED = 900.0  # a server that asks for a longer pause is an error: the
 _PART = 1 << 16
 
 
-class ServiceError(OSError):
-    """The server gave no usable answer: unreachable, failing for too long, or answering what cannot be."""
-
-
-class SetupError(CheckpointError):
-    """An address, a key or a model that cannot be used; nothing has been asked of it yet."""
-
-
 @dataclass(frozen=True)
 class Wire:
-    """How to talk to a server. None of it changes a result.
+    """How to talk to a server. None of it changes a result. Raises ValueError.
 
-    timeout: seconds for a whole answer; retries: further attempts of one request (8 wait for a minute at least);
-    concurrency: requests under way at once; key_variable: the environment variable that holds the key, which is sent
-    as a bearer token; max_bytes of an answer. Raises ValueError.
+    Parameters
+        timeout: seconds for a whole answer
+        retries: further attempts of one request; 8 wait for a minute at least
+        concurrency: requests under way at once
+        key_variable: the environment variable that holds the key, which is sent as a bearer token; default: no key
+        max_bytes: of an answer; default 64 MiB
     """
 
     timeout: float = 60.0
@@ -103,6 +97,10 @@ class Transport:
         """Wake whoever waits to try again: their question is no longer of interest."""
         self._abandoned.set()
         self._abandoned = threading.Event()
+
+    def close(self) -> None:
+        """Close the connections. A request that comes later opens new ones."""
+        self._http.clear()
 
     def hide(self, text: str) -> str:
         """The text without the key, should a server repeat it."""

@@ -3,14 +3,13 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from zopog_models.tasks.template import Task, TaskError, make_task, require_mask
-
-if TYPE_CHECKING:
-    from zopog_models.frozen.model import FrozenModel
+from zopog_models.checkpoints.description import Described
+from zopog_models.errors import TaskError
+from zopog_models.tasks.template import Task, make_task, require_mask
 
 __all__ = ["Encoded", "encode", "label_ids", "label_targets", "row_recipe"]
 
@@ -35,7 +34,7 @@ class _Part(NamedTuple):
     slots: list[int]  # indices into a row's texts
 
 
-def encode(texts: Sequence[tuple[str, ...]], task: Task, model: "FrozenModel", n_positions: int) -> Encoded:
+def encode(texts: Sequence[tuple[str, ...]], task: Task, model: Described, n_positions: int) -> Encoded:
     """[first token] template with the texts filled in [separator], at most max_positions − n_positions tokens a row.
 
     Of a decoder, a row ends where its answer comes: nothing may stand after {mask}, and answer_position is the last
@@ -80,7 +79,7 @@ def encode(texts: Sequence[tuple[str, ...]], task: Task, model: "FrozenModel", n
     return Encoded(rows, np.array(positions, np.int64), truncated, np.array(lengths, np.int64))
 
 
-def row_recipe(task: Task, model: "FrozenModel") -> list[int | str]:
+def row_recipe(task: Task, model: Described) -> list[int | str]:
     """How `encode` makes a row, for whoever has the tokenizer and not this package: token ids, and pieces of text.
 
     A piece has its texts in place of {text}, {text_a} and {text_b}, each without white space at its ends, and is then
@@ -98,7 +97,7 @@ def row_recipe(task: Task, model: "FrozenModel") -> list[int | str]:
     return [piece for piece in recipe if piece != ""]
 
 
-def label_targets(task: Task, model: "FrozenModel") -> np.ndarray:
+def label_targets(task: Task, model: Described) -> np.ndarray:
     """What `FrozenModel.logits` scores as labels: `label_ids` (C,), or a sentence-embedding model's (C, D), float32.
 
     The latter is temperature · ê of each label's phrase, ê the unit embedding, the phrase read without a prompt. Raises
@@ -113,7 +112,7 @@ def label_targets(task: Task, model: "FrozenModel") -> np.ndarray:
     return model.temperature * model.embeddings(encoded.ids)
 
 
-def label_ids(task: Task, model: "FrozenModel", *, first_piece: bool = False) -> np.ndarray:
+def label_ids(task: Task, model: Described, *, first_piece: bool = False) -> np.ndarray:
     """Token ids (C,) of the label words, as they stand after a space.
 
     For a decoder, as they stand where the template has {mask}: without a space, where there is none before it.
@@ -142,7 +141,7 @@ def label_ids(task: Task, model: "FrozenModel", *, first_piece: bool = False) ->
     return np.array(list(chosen), np.int64)
 
 
-def _word_pieces(word: str, task: Task, model: "FrozenModel") -> tuple[list[int], list[str]]:
+def _word_pieces(word: str, task: Task, model: Described) -> tuple[list[int], list[str]]:
     """Ids and texts of the word's tokens."""
     before = task.template.split("{mask}")[0]
     if model.mask_id is not None or before.endswith(" "):
@@ -160,7 +159,7 @@ def _word_pieces(word: str, task: Task, model: "FrozenModel") -> tuple[list[int]
     return encoding.ids[len(context) :], encoding.tokens[len(context) :]
 
 
-def _split_template(task: Task, model: "FrozenModel") -> tuple[list[_Part], list[int]]:
+def _split_template(task: Task, model: Described) -> tuple[list[_Part], list[int]]:
     """The parts between {mask} and {sep}, and those special tokens' ids (one fewer than parts)."""
     if model.pooling and "{mask}" in task.template:
         raise TaskError(
@@ -185,7 +184,7 @@ def _split_template(task: Task, model: "FrozenModel") -> tuple[list[_Part], list
     return parts, found
 
 
-def _decoder_part(task: Task, model: "FrozenModel") -> _Part:
+def _decoder_part(task: Task, model: Described) -> _Part:
     """The whole of a decoder's template: what stands before {mask}."""
     before, after = task.template.split("{mask}")
     if after.strip():
@@ -204,7 +203,7 @@ def _decoder_part(task: Task, model: "FrozenModel") -> _Part:
 
 
 def _encode_part(
-    part: _Part, texts: Sequence[tuple[str, ...]], model: "FrozenModel"
+    part: _Part, texts: Sequence[tuple[str, ...]], model: Described
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Each row's tokens of this part, tokenised as one string, and which text each token belongs to (or -1)."""
     if not part.slots:

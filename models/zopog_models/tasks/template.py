@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zopog_models.errors import TaskError
 from zopog_models.files.quoting import quoted
 
 __all__ = ["METRICS", "Task", "TaskError", "is_text", "make_task", "replace_template", "require_mask"]
@@ -15,10 +16,6 @@ __all__ = ["METRICS", "Task", "TaskError", "is_text", "make_task", "replace_temp
 METRICS = ("accuracy", "macro_f1", "matthews")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _SLOTS = (("text",), ("text_a", "text_b"))
-
-
-class TaskError(ValueError):
-    """A task file, a template, a label or a data row that cannot be used; the message says which and why."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import Machine, Served
 from zopog_ref.app.run.curve import read_record
 from zopog_ref.app.run.predictions import Predictions, load_predictions, save_predictions
-from zopog_ref.app.tune.served import continued
+from zopog_ref.app.tune.models import continued
 
 HUGE = 10**400
 

@@ -40,7 +40,7 @@ def test_another_chunking_would_change_bits_but_not_numbers(
     """The twin: chunks cut by the number of threads would be seen in the last bits, so bit equality means something."""
     inputs = many_rows()
     before = model.logits(**inputs)
-    monkeypatch.setattr(model, "chunk_rows", 1)
+    monkeypatch.setattr(model.runner, "chunk_rows", 1)
     after = model.logits(**inputs)
     assert not np.array_equal(before, after)
     assert np.abs(before - after).max() < 2e-6

@@ -30,6 +30,9 @@ _TASK = ("name", "description", "template", "labels", "metric", "text_columns", 
 _FILES = ("train", "dev", "test")
 
 
+WIRE = ("timeout", "retries", "concurrency", "key_variable")  # of a served model: may change when a run is continued
+
+
 @dataclass(frozen=True)
 class Served:
     """How a served model is asked. The first five change a result; how the wire is used may change on the way."""

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zopog_models.files.tensor_file import TensorFileError, read_metadata, read_tensors, write_atomically, write_tensors
+from zopog_models.files.atomic import write_atomically
+from zopog_models.files.tensor_file import TensorFileError, read_metadata, read_tensors, write_tensors
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.curve import as_line, digest, read_journal, read_record
 from zopog_ref.app.run.durable import DiskFull, Reserve, append_line

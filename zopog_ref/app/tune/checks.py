@@ -1,13 +1,13 @@
 """What is wrong with a run, said before anything is loaded or asked."""
 
 from zopog_models.cluster.ray_connection import require_ray
-from zopog_models.runners.reduced import REDUCED
+from zopog_models.runners.local import REDUCED
+from zopog_models.served.addresses import is_served
 from zopog_ref import search
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import Machine, RunConfig
 from zopog_ref.app.run.experiment import method_of
 from zopog_ref.app.tune.options import option
-from zopog_ref.app.tune.served import COMPLETIONS, is_remote
 from zopog_ref.objective import LOSSES, Ledger
 
 
@@ -27,7 +27,7 @@ def check_workers(machine: Machine, model: str) -> None:
     for name in ("workers", "threads"):
         if (value := getattr(machine, name)) is not None and value < 1:
             raise InputError(f"--{name} is {value}; it must be at least 1")
-    if is_remote(model):
+    if is_served(model):
         raise InputError(f"--workers: {model} runs where it is served; --concurrency asks it several things")
     require_ray()
 
@@ -76,7 +76,7 @@ def check_served(config: RunConfig, machine: Machine) -> None:
     for name, given in unusual.items():
         if given:
             raise InputError(f"{option(name)} is the server's affair: leave it out with --model {config.model}")
-    if config.model.startswith(COMPLETIONS):
+    if config.model.startswith("completions+"):
         _require_tokens_alone(config)
         if config.pooling:
             raise InputError("--pooling: a completions endpoint answers with words, not with sentence embeddings")

@@ -6,21 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from zopog_models.served.addresses import is_served
 from zopog_models.tasks.published_tasks import load_published, published_tasks
 from zopog_models.tasks.task_files import load_task
 from zopog_models.tasks.template import Task, make_task, replace_template
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.config import Machine, Precision, RunConfig, Served
+from zopog_ref.app.run.config import WIRE, Machine, Precision, RunConfig, Served
 from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, Preset, default_preset
 from zopog_ref.app.tune.options import method_options, option
-from zopog_ref.app.tune.served import is_remote
 
-_WIRE = ("timeout", "retries", "concurrency", "key_variable")  # what may change when a run is continued
 _SERVED = tuple(field.name for field in dataclasses.fields(Served))
 # Options that a run keeps from its start; those with a default of their own cannot be told from a choice.
 _FIXED = (
     "task", "data", "train", "dev", "test", "template", "labels", "method", "settings", "out", "pooling", "temperature",
-    "backend", "precision", "precision_scope", *(name for name in _SERVED if name not in _WIRE),
+    "backend", "precision", "precision_scope", *(name for name in _SERVED if name not in WIRE),
 )  # fmt: skip
 
 
@@ -47,8 +46,8 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
 def chosen_machine(arguments: argparse.Namespace) -> Machine:
     """How this machine carries the run out; of a continued run, where its served model is now."""
     return Machine(
-        arguments.device, arguments.threads, arguments.workers, arguments.model if is_remote(arguments.model) else None,
-        **{name: getattr(arguments, name) for name in _WIRE},
+        arguments.device, arguments.threads, arguments.workers, arguments.model if is_served(arguments.model) else None,
+        **{name: getattr(arguments, name) for name in WIRE},
     )  # fmt: skip
 
 
@@ -89,7 +88,7 @@ def chosen_precision(arguments: argparse.Namespace) -> Precision | None:
 def _served(arguments: argparse.Namespace) -> Served | None:
     """How the served model is asked; None of one that is here."""
     given = {name: getattr(arguments, name) for name in _SERVED if getattr(arguments, name) is not None}
-    if not is_remote(arguments.model):
+    if not is_served(arguments.model):
         if given:
             raise InputError(f"{option(next(iter(given)))} is for a served model, and --model is {arguments.model!r}")
         return None

@@ -21,10 +21,9 @@ from zopog_ref.app.run.folder import RunFolder, free_name, say, write_json
 from zopog_ref.app.run.saved_run import read_result
 from zopog_ref.app.tune.backends import on_backend, open_backend, stream_of
 from zopog_ref.app.tune.checks import check_numbers, check_precision, check_run, check_workers
-from zopog_ref.app.tune.models import open_model
+from zopog_ref.app.tune.models import continued, keep_requests, open_model
 from zopog_ref.app.tune.precision import use_precision
 from zopog_ref.app.tune.result import result_of
-from zopog_ref.app.tune.served import continued, keep_requests
 
 
 def learn(
@@ -61,7 +60,7 @@ def _start(
     path = out or free_name(Path("runs") / f"{config.task.name}-{config.method}-{config.seed}")
     folder = RunFolder.create(path, config.to_json(Evidence.of(experiment)))
     held.callback(folder.close)
-    keep_requests(model, path, held)
+    keep_requests(model, path)
     say(f"run folder {path}, model {model.source}, task {config.task.name}")
     say(f"settings {config.settings}: {config.preset.about}")
     for split, count in experiment.truncated.items():
@@ -85,7 +84,7 @@ def _reopen(path: Path, machine: Machine, held: ExitStack) -> tuple[RunFolder, E
     found.check_same(Evidence.of(experiment))
     if config.precision is not None:
         experiment.reduce(model.reduced(config.precision.precision), config.precision.scope == "all")
-    keep_requests(model, folder.path, held)
+    keep_requests(model, folder.path)
     return folder, experiment, config
 
 

@@ -12,7 +12,6 @@ from zopog_models.served.kserve import ENCODINGS
 from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES
 from zopog_ref.app.tune.backends import BACKENDS
 from zopog_ref.app.tune.precision import PRECISIONS, SCOPES
-from zopog_ref.app.tune.served import COMPLETIONS, KSERVE
 from zopog_ref.methods import METHODS, settings_class
 
 
@@ -114,8 +113,8 @@ def _add_served_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of a served model; all are None where they were not given."""
     group = parser.add_argument_group(
         "a model that somebody else serves (docs/remote.md)",
-        f"--model {KSERVE}http://HOST:PORT/v2/models/NAME, or, for methods that learn tokens alone, --model "
-        f"{COMPLETIONS}http://HOST:PORT/v1#NAME",
+        "--model kserve+http://HOST:PORT/v2/models/NAME, or, for methods that learn tokens alone, --model "
+        "completions+http://HOST:PORT/v1#NAME",
     )
     group.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="with config.json and tokenizer.json")
     group.add_argument("--rows-per-request", type=int, metavar="ROWS", help="default: 64; of completions 1")

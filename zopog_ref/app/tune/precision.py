@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zopog_models.frozen.model import FrozenModel
-from zopog_models.runners.reduced import REDUCED
+from zopog_models.runners.local import REDUCED
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import Precision
 from zopog_ref.app.run.experiment import Experiment

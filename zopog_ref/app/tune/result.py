@@ -16,7 +16,6 @@ from zopog_ref.app.run.folder import RunFolder
 from zopog_ref.app.run.predictions import Predictions, save_predictions
 from zopog_ref.app.scores.metrics import classification_metrics
 from zopog_ref.app.scores.uncertainty import ensemble_metrics
-from zopog_ref.app.tune.served import requests_of
 from zopog_ref.objective import Ledger
 from zopog_ref.search import SearchResult
 
@@ -52,7 +51,7 @@ def result_of(
         "test_metrics": tuned,
         "manual_metrics": manual,
         **({} if config.precision is None else {"precision": asdict(config.precision)}),
-        **requests_of(experiment.model),
+        **experiment.model.runner.report(),
         "prompt_tokens": [[experiment.model.tokenizer.id_to_token(int(i)) for i in ids] for ids in prompt.ids],
         "n": preset.n_positions,
         "N": preset.n_candidates,

@@ -1,12 +1,10 @@
 """The inputs of one call to a model: checked once, then padded chunk by chunk."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from zopog_models.frozen.model import FrozenModel
+from zopog_models.checkpoints.description import Description
 
 __all__ = ["ModelRows"]
 
@@ -16,7 +14,7 @@ class ModelRows:
 
     def __init__(
         self,
-        model: "FrozenModel",
+        model: Description,
         text_ids: Sequence[np.ndarray],
         answer_position: np.ndarray,
         prompt_ids: np.ndarray,

@@ -6,19 +6,13 @@ K · B · (n + 1 + L). What comes out is what the plain graph gives, but for rou
 """
 
 import copy
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zopog_models.checkpoints.checkpoint import Checkpoint
 from zopog_models.families.decoder import DecoderArchitecture
-from zopog_models.frozen.rows import ModelRows
-from zopog_models.graph import build_prefix
-from zopog_models.runners.session import Session
-
-if TYPE_CHECKING:
-    from zopog_models.frozen.model import FrozenModel
-    from zopog_models.runners.reduced import Runner
+from zopog_models.runners.engine import Engine
+from zopog_models.runners.rows import ModelRows
+from zopog_models.runners.threads import Threads
 
 __all__ = ["PrefixReuse"]
 
@@ -29,30 +23,26 @@ _PREFIX_BYTES = 128 * 2**20
 
 
 class PrefixReuse:
-    """Reads rows with few prompts through a graph that was built with reuse=True; session and weights are its own."""
+    """Reads rows with few prompts.
+
+    Parameters
+        first: tokens of a row that stand before its prompt
+        rows_engine: the model's graph, built with reuse=True
+        prefix_engine: the graph of `build_prefix`
+    """
 
     def __init__(
-        self,
-        checkpoint: Checkpoint,
-        session: Session,
-        weights: dict[str, np.ndarray],
-        *,
-        first: int,
-        device: str,
-        stream: int | None = None,
+        self, architecture: DecoderArchitecture, first: int, *, rows_engine: Engine, prefix_engine: Engine
     ) -> None:
-        a = checkpoint.architecture
-        assert isinstance(a, DecoderArchitecture)
         self.first = first
-        self._shape = (a.layers, 2, a.key_heads * a.head_width)
-        self._session: Runner = session
-        # It multiplies with the weights as they are, so it has no copy of its own: its rows are few.
-        self._prefix_session = Session(*build_prefix(checkpoint, weights), device, prepack=False, stream=stream)
+        self._shape = (architecture.layers, 2, architecture.key_heads * architecture.head_width)
+        self.rows_engine = rows_engine
+        self.prefix_engine = prefix_engine
 
-    def with_rows_read_by(self, session: "Runner") -> "PrefixReuse":
-        """The same prefixes, rows read by another session of the same model."""
+    def with_rows_read_by(self, engine: Engine) -> "PrefixReuse":
+        """The same prefixes, with rows read by another engine of the same model."""
         reuse = copy.copy(self)
-        reuse._session = session
+        reuse.rows_engine = engine
         return reuse
 
     def nothing(self, prompts: int) -> np.ndarray:
@@ -67,7 +57,7 @@ class PrefixReuse:
             return False
         return count >= ROWS_PER_PROMPT * len(np.unique(self._prefixes(rows), axis=0))
 
-    def logits(self, model: "FrozenModel", rows: ModelRows) -> np.ndarray:
+    def logits(self, rows: ModelRows, pool: Threads, chunk_rows: int) -> np.ndarray:
         """Scores (R, C), as the plain graph gives them but for rounding."""
         prefixes, owner = np.unique(self._prefixes(rows), axis=0, return_inverse=True)  # (P, 1 + first), (R,)
         owner = owner.reshape(-1)
@@ -86,7 +76,7 @@ class PrefixReuse:
                     "prompt_ids": rows.prompt_ids[prompts],
                     "prompt_offset": rows.prompt_offset[prompts],
                 }
-                computed = self._prefix_session.run("prefix", feeds)  # (layers, 2, chunk, m, W)
+                computed = self.prefix_engine.run("prefix", feeds)  # (layers, 2, chunk, m, W)
                 for i, prefix in enumerate(chunk):
                     found[int(prefix)] = np.ascontiguousarray(computed[:, :, i : i + 1])
 
@@ -98,14 +88,14 @@ class PrefixReuse:
                 feeds["prompt_ids"] = feeds["prompt_ids"][:, :0]
                 feeds["prompt_offset"] = feeds["prompt_offset"][:, :0]
                 feeds["prefix"] = found[int(owner[chunk[0]])]
-                result[chunk] = self._session.run("logits", feeds)
+                result[chunk] = self.rows_engine.run("logits", feeds)
 
-            model.run_all(compute, _chunks(part, model.chunk_rows))
+            pool.run_all(compute, _chunks(part, chunk_rows))
             chunks = []
             for prefix in part:  # a chunk has one prefix; rows of like length share one
                 own = np.flatnonzero(owner == prefix)
-                chunks += _chunks(own[np.argsort(rows.lengths[own], kind="stable")], model.chunk_rows)
-            model.run_all(read, chunks)
+                chunks += _chunks(own[np.argsort(rows.lengths[own], kind="stable")], chunk_rows)
+            pool.run_all(read, chunks)
         return result
 
     def _prefixes(self, rows: ModelRows) -> np.ndarray:

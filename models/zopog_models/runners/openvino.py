@@ -1,64 +1,18 @@
-"""The same frozen model in fewer bits: whole numbers or bfloat16 on a CPU, half precision on CUDA.
-
-What it saves depends on the processor, and what it costs on the model and the data. So nothing here is used unasked,
-and `zopog tune` measures on its own rows what a step would read before it lets a reduced model answer.
-"""
+"""A graph on OpenVINO's CPU plugin with bfloat16 products (extra `openvino`)."""
 
 import tempfile
 import threading
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from zopog_models.checkpoints.checkpoint import Checkpoint
-from zopog_models.graph import GraphBuilder, build
-from zopog_models.runners.session import ProviderError, Session
+from zopog_models.errors import ProviderError
+from zopog_models.graph import GraphBuilder
 
-__all__ = ["REDUCED", "OpenVINOSession", "Runner", "open_reduced"]
+__all__ = ["WEIGHTS_FILE", "OpenVINOSession"]
 
-# precision -> the device it is for
-REDUCED = {"int8": "cpu", "bf16": "cpu", "fp16": "cuda"}
-_WEIGHTS = "weights.bin"
-
-
-class Runner(Protocol):
-    """What computes a graph."""
-
-    def run(self, output: str, feeds: dict[str, np.ndarray]) -> np.ndarray: ...
-
-
-def open_reduced(
-    checkpoint: Checkpoint,
-    weights: Mapping[str, np.ndarray],
-    precision: str,
-    *,
-    injection: str,
-    first: int,
-    reuse: bool,
-    device: str,
-    threads: int,
-    stream: int | None = None,
-) -> Runner:
-    """The model's graph in another precision. weights: of the full one, shared where they stay as they are.
-
-    Raises ValueError (an unknown precision, or one that is not for this device) and ProviderError.
-    """
-    if precision not in REDUCED:
-        raise ValueError(f"precision must be one of {', '.join(REDUCED)}, got {precision!r}")
-    if REDUCED[precision] != device:
-        raise ValueError(
-            f"precision {precision!r} is for device {REDUCED[precision]!r}, and this model is on {device!r}"
-        )
-    if precision == "bf16":
-        graph = GraphBuilder(weights, location=_WEIGHTS)
-    else:
-        graph = GraphBuilder(weights if precision == "int8" else None, precision=precision)
-    content, arrays = build(checkpoint, injection, first=first, reuse=reuse, graph=graph)
-    if precision == "bf16":
-        return OpenVINOSession(content, graph, threads)
-    return Session(content, arrays, device, stream=stream)
+WEIGHTS_FILE = "weights.bin"  # the location that the graph's builder has to give its weights
 
 
 class OpenVINOSession:
@@ -87,7 +41,7 @@ class OpenVINOSession:
         with tempfile.TemporaryDirectory(prefix="zopog-", ignore_cleanup_errors=True) as folder:
             path = Path(folder) / "model.onnx"
             path.write_bytes(model_bytes)
-            with (Path(folder) / _WEIGHTS).open("wb") as file:
+            with (Path(folder) / WEIGHTS_FILE).open("wb") as file:
                 for offset, array in graph.external_data():
                     file.seek(offset)
                     file.write(np.ascontiguousarray(array).data)
