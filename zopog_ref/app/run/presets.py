@@ -62,8 +62,7 @@ PRESETS = {
         method=Settings.paper(),
     ),
     ("bdpl", "embedded"): Preset(
-        about="found on dev with the embedded model (docs/bdpl.md says how)",
-        method=bdpl.BDPL.Settings(),
+        about="found on dev with the embedded model (docs/bdpl.md says how)", method=bdpl.BDPL.Settings()
     ),
     ("bdpl", "paper"): Preset(
         about="the official code's numbers for MRPC",
@@ -73,9 +72,7 @@ PRESETS = {
         method=bdpl.BDPL.Settings.paper(),
     ),
     ("bbt", "embedded"): Preset(
-        about="found on dev with the embedded model (docs/bbt.md says how)",
-        scale=1.0,
-        method=bbt.BBT.Settings(),
+        about="found on dev with the embedded model (docs/bbt.md says how)", scale=1.0, method=bbt.BBT.Settings()
     ),
     ("bbt", "paper"): Preset(
         about="the official code's numbers, for RoBERTa-large",
