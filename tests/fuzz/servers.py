@@ -119,8 +119,7 @@ class _Patient(Transport):
         super().__init__(*given, **options)
         self._http = _Manager()
 
-    @staticmethod
-    def _pause(seconds: float, abandoned: Any, where: str) -> None:
+    def _pause(self, seconds: float, abandoned: Any, where: str) -> None:
         """As if it had waited."""
 
 
