@@ -14,6 +14,7 @@ __all__ = [
     "ProviderError",
     "ServiceError",
     "SetupError",
+    "Stopped",
     "TaskError",
     "TensorFileError",
     "UnusableInput",
@@ -67,6 +68,10 @@ class BakeError(UnusableInput):
 
 class ServiceError(OSError):
     """A server gave no usable answer: it is unreachable, fails for too long, or answers what cannot be."""
+
+
+class Stopped(ServiceError):
+    """Somebody asked to stop while a question waited for its answer."""
 
 
 class ClusterError(OSError):

@@ -18,11 +18,13 @@ from tests.fuzz.model_files import CONFIGS, TOKENIZERS
 from tests.fuzz.mutation import http_answer, mutated_http, mutated_inference, mutated_json, mutated_lines
 from tests.fuzz.target import Target, as_json
 from zopog_models.checkpoints.checkpoint import CheckpointError
+from zopog_models.errors import ServiceError
 from zopog_models.served.completions import open_completions
 from zopog_models.served.inference_protocol import encode_request
 from zopog_models.served.kserve import open_remote
 from zopog_models.served.request_log import RequestLog
-from zopog_models.served.transport import ServiceError, Transport, Wire
+from zopog_models.served.transport import Transport
+from zopog_models.served.wire import Wire
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.tune.models import keep_requests
 
@@ -119,8 +121,7 @@ class _Patient(Transport):
         super().__init__(*given, **options)
         self._http = _Manager()
 
-    @staticmethod
-    def _pause(seconds: float, abandoned: Any, where: str) -> None:
+    def _pause(self, seconds: float, abandoned: Any, where: str) -> None:
         """As if it had waited."""
 
 

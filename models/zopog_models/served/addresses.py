@@ -8,7 +8,7 @@ from zopog_models.checkpoints.description import TEMPERATURE
 from zopog_models.errors import SetupError
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.served import completions, kserve
-from zopog_models.served.transport import Wire
+from zopog_models.served.wire import Wire
 
 __all__ = ["OPENERS", "ServedOptions", "is_served", "open_served"]
 

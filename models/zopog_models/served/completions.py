@@ -29,7 +29,7 @@ from zopog_models.runners.threads import Threads
 from zopog_models.served.folder import without_weights
 from zopog_models.served.log_probabilities import read_scores
 from zopog_models.served.requests import Requests
-from zopog_models.served.transport import Wire, split_address
+from zopog_models.served.wire import Wire, split_address
 
 __all__ = ["LARGEST_TOP", "CompletionsRunner", "open_completions"]
 

@@ -35,7 +35,7 @@ from zopog_models.served.inference_protocol import (
     tensor_types,
 )
 from zopog_models.served.requests import Requests
-from zopog_models.served.transport import Wire, split_address
+from zopog_models.served.wire import Wire, split_address
 
 __all__ = ["ENCODINGS", "KServeRunner", "open_remote"]
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from zopog_models.errors import ServiceError
 from zopog_models.served.request_log import RequestLog
-from zopog_models.served.transport import Transport, Wire
+from zopog_models.served.transport import Transport
+from zopog_models.served.wire import Wire
 
 __all__ = ["Requests"]
 

@@ -11,8 +11,9 @@ pytest.importorskip("tokenizers", reason="served models need a tokenizer (extra 
 from tests.fuzz import servers
 from tests.fuzz.mutation import http_answer
 from tests.fuzz.target import as_json
+from zopog_models.errors import ServiceError, SetupError
 from zopog_models.served.request_log import RequestLog
-from zopog_models.served.transport import Answer, ServiceError, SetupError, _asked_pause
+from zopog_models.served.transport import Answer, _asked_pause
 
 
 def refused(folder: Path, answer: bytes) -> str:

@@ -16,10 +16,11 @@ from tests.models.service import Service, never, serve
 from tests.models.tiny_decoders import write_decoder
 from tests.models.tiny_models import SENTENCES, write_model
 from zopog_models import FrozenModel, FrozenModelOracle, encode, label_ids, load_model, make_task
+from zopog_models.errors import ServiceError, SetupError
 from zopog_models.served import transport
 from zopog_models.served.kserve import open_remote
 from zopog_models.served.request_log import RequestLog
-from zopog_models.served.transport import ServiceError, SetupError, Wire
+from zopog_models.served.wire import Wire
 
 N, DIM = 3, 5
 TASK = make_task("{text} it was {mask} .", {"good": "great", "bad": "terrible"})

@@ -16,10 +16,12 @@ from tests.models.service import Service, next_token, serve
 from tests.models.tiny_decoders import write_decoder
 from tests.models.tiny_models import SENTENCES
 from zopog_models import FrozenModel, encode, label_ids, load_model, make_task
+from zopog_models.errors import ServiceError, SetupError
 from zopog_models.served import transport
 from zopog_models.served.completions import open_completions
 from zopog_models.served.log_probabilities import read_scores, score_words
-from zopog_models.served.transport import Answer, ServiceError, SetupError, Wire
+from zopog_models.served.transport import Answer
+from zopog_models.served.wire import Wire
 
 TASK = make_task("{text} it was {mask}", {"good": "great", "bad": "terrible"})
 WIRE = Wire(timeout=60.0, retries=4, concurrency=2)

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from zopog_models.errors import ServiceError
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.prompts.bundle import save_prompt
-from zopog_models.served.transport import ServiceError
 from zopog_ref import search
 from zopog_ref.app.errors import InputError, Interrupted
 from zopog_ref.app.report.progress import Progress

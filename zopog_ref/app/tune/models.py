@@ -6,7 +6,7 @@ from pathlib import Path
 from zopog_models.files.quoting import quoted
 from zopog_models.frozen.model import TEMPERATURE, FrozenModel, load_model
 from zopog_models.served.addresses import ServedOptions, open_served
-from zopog_models.served.transport import Wire
+from zopog_models.served.wire import Wire
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import WIRE, Machine, Served
 from zopog_ref.app.run.folder import say
