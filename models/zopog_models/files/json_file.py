@@ -5,6 +5,7 @@ from typing import Any
 
 from zopog_models.families.family import CheckpointError
 from zopog_models.files.repeated_keys import RepeatedKey, parse_json
+from zopog_models.files.untrusted import UnusableFile, read_untrusted
 
 __all__ = ["read_object"]
 
@@ -22,14 +23,9 @@ def read_object(path: Path, most: int = _MAX_BYTES) -> dict[str, Any]:
 def read_value(path: Path, most: int = _MAX_BYTES) -> Any:
     """Any JSON value in a file. Raises CheckpointError: unreadable, too large, not JSON, a key twice."""
     try:
-        size = path.stat().st_size
-        if size > most:
-            raise CheckpointError(f"{path}: {size} bytes, at most {most} are allowed")
-        return parse_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
-    except CheckpointError:
-        raise
+        return parse_json(read_untrusted(path, most).decode("utf-8"))
+    except UnusableFile as error:
+        raise CheckpointError(str(error)) from None
     except RepeatedKey as error:
         raise CheckpointError(f"{path}: {error}") from None
     except (ValueError, RecursionError) as error:
