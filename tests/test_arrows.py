@@ -24,6 +24,7 @@ ALLOWED = {
         "openvino",
         "urllib3",
         "mlserver",
+        "pyarrow",
     },
     "kernels": {"numpy", "zopog_kernels", "cupy"},
 }

@@ -12,11 +12,13 @@ __all__ = [
     "PromptError",
     "PromptMismatch",
     "ProviderError",
+    "RepeatedKey",
     "ServiceError",
     "SetupError",
     "Stopped",
     "TaskError",
     "TensorFileError",
+    "UnusableFile",
     "UnusableInput",
     "VocabularyError",
 ]
@@ -24,6 +26,14 @@ __all__ = [
 
 class UnusableInput(ValueError):
     """What was given cannot be used. The message says what was given, what was expected, and what to do."""
+
+
+class UnusableFile(UnusableInput):
+    """A file that cannot be read, or should not be. The message names it and says why."""
+
+
+class RepeatedKey(UnusableInput):
+    """A map has a key twice."""
 
 
 class TensorFileError(UnusableInput):

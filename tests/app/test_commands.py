@@ -128,5 +128,9 @@ def test_metrics_by_hand() -> None:
     assert metrics["macro_f1"] == pytest.approx((2 * 2 / 6 + 2 * 2 / 5 + 0) / 3)
     # Matthews, multi-class: (4*6 - (3*3 + 2*3 + 1*0)) / sqrt(36 - 14) / sqrt(36 - 18)
     assert metrics["matthews"] == pytest.approx(9 / (22**0.5 * 18**0.5))
+    # As scikit-learn: a class that is predicted and never true counts, one that is neither does not.
+    never_true = classification_metrics([2, 2, 1, 1, 1], [2, 0, 2, 2, 0], ["a", "b", "c", "d"])
+    assert never_true["macro_f1"] == pytest.approx((0 + 0 + 2 * 1 / 5) / 3)
+    assert classification_metrics([0, 0], [0, 0], ["a", "b"])["macro_f1"] == 1.0
     assert metrics["confusion"] == [[2, 1, 0], [0, 2, 0], [1, 0, 0]]
     assert classification_metrics([0, 0], [1, 1], ["a", "b"])["matthews"] == 0.0

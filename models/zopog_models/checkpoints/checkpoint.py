@@ -7,7 +7,8 @@ config.json promises.
 """
 
 import hashlib
-from dataclasses import dataclass, field
+import warnings
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ class Checkpoint:
 def load_checkpoint(folder: str | Path, pooling: str | None = None) -> Checkpoint:
     """Open a model folder and check it against its own config.json.
 
+    An output matrix or bias that is stored and that config.json denies is read, with a warning.
     Raises CheckpointError (no folder, a missing file, an unsupported architecture, tensors that are missing, unknown
     or of the wrong shape) and TensorFileError (damaged weights).
 
@@ -93,25 +95,39 @@ def load_checkpoint(folder: str | Path, pooling: str | None = None) -> Checkpoin
     config = Config(folder / "config.json", read_object(folder / "config.json"))
     family = family_of(config)
     architecture = as_published(family.read(config), folder, pooling)
-    tensors = _canonical_tensors(folder, family, architecture)
+    tensors, architecture = _canonical_tensors(folder, family, architecture)
     return Checkpoint(family, dict(config.values), tensors, folder, architecture)
 
 
-def _canonical_tensors(folder: Path, family: Family, architecture: Architecture) -> dict[str, np.ndarray]:
+def _canonical_tensors(
+    folder: Path, family: Family, architecture: Architecture
+) -> tuple[dict[str, np.ndarray], Architecture]:
+    """The tensors by their canonical names, and the architecture as the file has it: perhaps with a head of its own."""
     path = folder / (WEIGHTS if (folder / WEIGHTS).is_file() else WEIGHTS_INDEX)  # for messages
+    stored = read_weights(folder)
+    architecture = _with_stored_head(path, stored, family, architecture)
     shapes = family.shapes(architecture)
     tensors: dict[str, np.ndarray] = {}
+    spelled: dict[str, str] = {}  # canonical name -> the stored one
     surplus: list[str] = []
-    for stored, array in read_weights(folder).items():
-        name = family.canonical(stored, architecture)
+    for spelling, array in stored.items():
+        name = family.canonical(spelling, architecture)
         if name is None:
             continue
         if name not in shapes:
-            surplus.append(stored)
+            surplus.append(spelling)
         elif name in tensors and not np.array_equal(tensors[name], array):
-            raise CheckpointError(f"{path}: {name} is stored twice with different values")
+            read = family.read_of_two(spelled[name], spelling, architecture)
+            if read is None:
+                raise CheckpointError(f"{path}: {name} is stored twice with different values")
+            warnings.warn(
+                f"{path}: {spelled[name]} and {spelling} differ, where one tensor is expected; {read} is read, as "
+                "transformers does",
+                stacklevel=4,
+            )
+            tensors[name] = tensors[name] if read == spelled[name] else array
         else:
-            tensors[name] = array
+            tensors[name], spelled[name] = array, spelling
     if missing := [name for name in shapes if name not in tensors]:
         raise CheckpointError(f"{path}: missing tensors: {_listed(missing)}{family.missing_hint(missing)}")
     if surplus:
@@ -123,7 +139,29 @@ def _canonical_tensors(folder: Path, family: Family, architecture: Architecture)
             raise CheckpointError(f"{path}: {name} has shape {tensors[name].shape}, config.json says {shape}")
         if tensors[name].dtype not in (np.float32, np.float16):
             raise CheckpointError(f"{path}: {name} has dtype {tensors[name].dtype}, expected float32, float16 or BF16")
-    return tensors
+    return tensors, architecture
+
+
+def _with_stored_head(
+    path: Path, stored: dict[str, np.ndarray], family: Family, architecture: Architecture
+) -> Architecture:
+    """The architecture, untied where config.json ties the output matrix and the file has another one.
+
+    Training may untie the two and leave config.json as it was. transformers computes with the stored matrix.
+    """
+    output = family.output_matrix(architecture)
+    if not architecture.tied or output is None or output not in stored:
+        return architecture
+    words = family.word_embeddings(architecture)
+    table = next((array for name, array in stored.items() if family.canonical(name, architecture) == words), None)
+    if table is None or np.array_equal(table, stored[output]):
+        return architecture
+    warnings.warn(
+        f"{path}: config.json says tie_word_embeddings, but {output} is stored and is not the word embedding; the "
+        "stored matrix is read, as transformers does",
+        stacklevel=5,
+    )
+    return replace(architecture, tied=False)
 
 
 def _listed(names: list[str]) -> str:

@@ -29,6 +29,7 @@ _DESCRIPTION = [
     "modules.json",
     "*_Pooling/config.json",
     "sentence_bert_config.json",
+    "config_sentence_transformers.json",
     "model.safetensors.index.json",
 ]
 _WEIGHTS = ["model.safetensors", "model-*-of-*.safetensors"]

@@ -147,6 +147,14 @@ class EncoderFamily(Family):
         # A model saved without a head is saved without the prefix that tells the two apart.
         return name if name.startswith(f"{self.prefix}.") else f"{self.prefix}.{name}"
 
+    def output_matrix(self, architecture: EncoderArchitecture) -> str | None:
+        return None if architecture.pooling else self.head_names(architecture).output
+
+    def read_of_two(self, one: str, other: str, architecture: EncoderArchitecture) -> str | None:
+        """The bias has two names, of the head and of its output layer: the layer adds its own."""
+        own = self.head_names(architecture).output.replace(".weight", ".bias")
+        return next((name for name in (one, other) if name == own), None)
+
     def missing_hint(self, missing: list[str]) -> str:
         if all(name.startswith(f"{self.prefix}.") for name in missing):
             return ""

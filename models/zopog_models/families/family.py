@@ -102,6 +102,14 @@ class Family(ABC):
     def word_embeddings(self, architecture: Any) -> str:
         """The name of the word embedding table (V, E)."""
 
+    def output_matrix(self, architecture: Any) -> str | None:
+        """The stored name of the matrix that scores words, where the model has one beside the word embedding."""
+        return "lm_head.weight"
+
+    def read_of_two(self, one: str, other: str, architecture: Any) -> str | None:
+        """Which of two stored spellings of a tensor is read where they differ; None: neither can be trusted."""
+        return None
+
     def missing_hint(self, missing: list[str]) -> str:
         """What missing tensors mean, where that is known: appended to the error."""
         return ""

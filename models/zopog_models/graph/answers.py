@@ -3,9 +3,9 @@
     m prompts, weights w:   p_m(c | row) = softmax(logits_m(row))_c      (of votes: 1 at the largest, else 0)
     p(c | row) = Σ_m w_m p_m(c | row),     entropy = −Σ_c p(c | row) log p(c | row), in nats
 
-Where the model answers is found in the row. A row that is not as the model's rows are (no first token, no mask or two,
-no separator at its end) has no answer: all its outputs are NaN. So a wrong tokenisation is seen, and a mask token
-smuggled into a text cannot move the answer.
+Where the model answers is found in the row. A row that is not as the model's rows are (no first token, other masks than
+the template's, no separator at its end) has no answer: all its outputs are NaN. So a wrong tokenisation is seen, and a
+mask token smuggled into a text cannot move the answer.
 """
 
 from dataclasses import dataclass
@@ -18,11 +18,16 @@ from zopog_models.graph.inlined import Inlined
 
 @dataclass(frozen=True)
 class RowMarks:
-    """Token ids that a row has: its first token, its mask, its last token; None where the family has none."""
+    """Token ids that a row has: its first token, its mask, its last token; None where the family has none.
+
+    masks: how many mask tokens the template has; answer: which of them is answered.
+    """
 
     first: int | None
     mask: int | None
     last: int | None
+    masks: int = 1
+    answer: int = 0
 
 
 def answer_position(g: Inlined, ids: str, mask: str, marks: RowMarks) -> tuple[str, str]:
@@ -50,7 +55,10 @@ def answer_position(g: Inlined, ids: str, mask: str, marks: RowMarks) -> tuple[s
     if marks.mask is not None:
         masks = g.op("And", g.op("Equal", ids, g.scalar(marks.mask)), attended)
         count = g.op("ReduceSum", g.op("Cast", masks, to=onnx_format.INT64), one, keepdims=0)
-        sound = g.op("And", sound, g.op("Equal", count, g.scalar(1)))
+        sound = g.op("And", sound, g.op("Equal", count, g.scalar(marks.masks)))
+        if marks.masks > 1:
+            numbered = g.op("CumSum", g.op("Cast", masks, to=onnx_format.INT64), g.scalar(1))  # from 1, (R, L)
+            masks = g.op("And", masks, g.op("Equal", numbered, g.scalar(marks.answer + 1)))
         position = at(masks)
     # An unsound row is computed too, somewhere inside it, and then thrown away.
     return g.op("Max", position, g.scalar(0)), sound

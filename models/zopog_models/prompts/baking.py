@@ -30,6 +30,7 @@ from zopog_models.prompts.export import write_weights
 from zopog_models.runners.local import LocalRunner
 from zopog_models.runners.session import Session, require_device
 from zopog_models.tasks.encoding import row_recipe
+from zopog_models.tasks.layout import lay_out
 from zopog_models.tasks.template import make_task
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ def _graph(model: FrozenModel, prompt: Prompt, recipe: Sequence[int | str], loca
     g = Inlined(location=location)
     shape = ("batch", "length")
     ids, mask = (g.outer_input(name, np.int64, shape) for name in ("input_ids", "attention_mask"))
-    position, sound = answer_position(g, ids, mask, RowMarks(model.cls_id, model.mask_id, model.sep_id))
+    position, sound = answer_position(g, ids, mask, _row_marks(model, prompt))
     rows = {"text_ids": ids, "attention_mask": mask, "answer_position": position}
     rows, index = every_row_with_every_prompt(g, rows, len(prompt.ids))
     prompt_ids, offsets = np.asarray(prompt.ids, np.int64), np.asarray(prompt.offsets, np.float32)
@@ -238,6 +239,15 @@ def _graph(model: FrozenModel, prompt: Prompt, recipe: Sequence[int | str], loca
     probabilities(g, g.results["logits"], sound, weights, len(prompt.labels), votes=prompt.predict == "votes")
     g.leave_out_the_unread()
     return g
+
+
+def _row_marks(model: FrozenModel, prompt: Prompt) -> RowMarks:
+    """What is the same in all rows of a prompt's template."""
+    layout = lay_out(make_task(prompt.template, prompt.labels), model)
+    if layout.answer is None:
+        return RowMarks(model.cls_id, model.mask_id, model.sep_id)
+    masks = [i for i, token in enumerate(layout.specials) if token == model.mask_id]
+    return RowMarks(model.cls_id, model.mask_id, model.sep_id, len(masks), masks.index(layout.answer))
 
 
 def _has_words(piece: str, model: FrozenModel) -> bool:

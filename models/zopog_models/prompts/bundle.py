@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zopog_models.checkpoints.hub import is_hub_id
-from zopog_models.errors import PromptError, PromptMismatch, TaskError, TensorFileError
+from zopog_models.errors import PromptError, PromptMismatch, RepeatedKey, TaskError, TensorFileError
 from zopog_models.families.sentence import POOLINGS
 from zopog_models.files.atomic import write_atomically
 from zopog_models.files.quoting import quoted, quoted_names
+from zopog_models.files.repeated_keys import parse_json
 from zopog_models.files.tensor_file import read_metadata, read_tensors, write_tensors
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.graph import INJECTIONS
@@ -152,9 +153,11 @@ def load_prompt(folder: str | Path) -> Prompt:
         # Copied out of the file: a prompt in use must not change when the file is replaced.
         tensors = {name: np.array(array) for name, array in read_tensors(path).items()}
         metadata = read_metadata(path)
-        settings = json.loads(metadata.get("prompt", "null"))
+        settings = parse_json(metadata.get("prompt", "null"))
     except TensorFileError as error:
         raise PromptError(str(error)) from error
+    except RepeatedKey as error:
+        raise PromptError(f"{path}: in the settings {error}") from None
     except (ValueError, RecursionError) as error:
         raise PromptError(f"{path}: the settings are not JSON: {error}") from None
     _check_version(settings, path)

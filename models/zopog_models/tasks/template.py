@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zopog_models.errors import TaskError
+from zopog_models.errors import RepeatedKey, TaskError
 from zopog_models.files.quoting import quoted
+from zopog_models.files.repeated_keys import once
 
-__all__ = ["METRICS", "Task", "TaskError", "is_text", "make_task", "replace_template", "require_mask"]
+__all__ = ["METRICS", "QUOTINGS", "Task", "TaskError", "is_text", "make_task", "replace_template", "require_mask"]
 
 METRICS = ("accuracy", "macro_f1", "matthews")
+QUOTINGS = ("", "none", "double")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _SLOTS = (("text",), ("text_a", "text_b"))
 
@@ -26,7 +28,8 @@ class Task:
     sentence-embedding model has no {mask}: `require_mask` and `encode` see to it that template and model go together.
     labels: label value -> label word, in the order of the class indices. text_columns: the columns of the data files
     that fill the template's texts, in order; label_column: of the label; rows whose label is in skip_labels are left
-    out. metric: how predictions are scored.
+    out. metric: how predictions are scored. quoting: of the fields of .tsv, .txt and .csv files: "double" (a field may
+    stand between quote marks, which then are no text), "none" (a quote mark is text), "" (double in .csv alone).
     """
 
     name: str
@@ -40,6 +43,7 @@ class Task:
     text_columns: tuple[str, ...] = ("text",)
     label_column: str = "label"
     skip_labels: tuple[str, ...] = ()
+    quoting: str = ""
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -60,6 +64,7 @@ def make_task(
     text_columns: Sequence[str] | None = None,
     label_column: str = "label",
     skip_labels: Sequence[str] = (),
+    quoting: str = "",
 ) -> Task:
     """A checked task. Raises TaskError: two masks, unknown placeholders, fewer than two labels, an unknown metric."""
     slots = _checked_template(template)
@@ -76,10 +81,15 @@ def make_task(
             raise TaskError(f"task {quoted(name)}: label {quoted(value)} needs a label word, got {quoted(word)}")
     if metric not in METRICS:
         raise TaskError(f"task {quoted(name)}: unknown metric {quoted(metric)}; known: {', '.join(METRICS)}")
+    if quoting not in QUOTINGS:
+        raise TaskError(f'task {quoted(name)}: unknown quoting {quoted(quoting)}; known: "none", "double"')
     train, dev, test = (None if file is None else Path(file) for file in (train, dev, test))
-    words = {str(value): word for value, word in labels.items()}
+    try:
+        words = once((str(value), word) for value, word in labels.items())
+    except RepeatedKey as error:  # 1 and "1", say
+        raise TaskError(f"task {quoted(name)}: of the labels {error}") from None
     skipped = tuple(skip_labels)
-    return Task(name, template, words, train, dev, test, description, metric, columns, label_column, skipped)
+    return Task(name, template, words, train, dev, test, description, metric, columns, label_column, skipped, quoting)
 
 
 def is_text(text: str) -> bool:
@@ -97,7 +107,7 @@ def replace_template(task: Task, template: str) -> Task:
     about = {"name": task.name, "description": task.description, "metric": task.metric}
     return make_task(
         template, task.labels, *files, **about, text_columns=task.text_columns, label_column=task.label_column,
-        skip_labels=task.skip_labels,
+        skip_labels=task.skip_labels, quoting=task.quoting,
     )  # fmt: skip
 
 

@@ -93,7 +93,8 @@ def test_the_file_gives_what_predict_gives(tmp_path: Path, folders: Any, family:
 
 
 @pytest.mark.parametrize(("family", "template"), [("bert", "{text_a} and {text_b} it was {mask}"), ("roberta", "{text_a} {sep} {mask} , {text_b}"),
-                                                  ("llama", "{text} {mask}"), ("gpt2", "{text} {mask}")])  # fmt: skip
+                                                  ("llama", "{text} {mask}"), ("gpt2", "{text} {mask}"), ("bert", "[MASK] {text} [MASK] {mask} [SEP] a"),
+                                                  ("gpt2", "<|endoftext|>a {text}<|endoftext|> b {mask}")])  # fmt: skip
 def test_the_recipe_is_what_encode_does(tmp_path: Path, folders: Any, family: str, template: str) -> None:
     model = load_model(folders(family), threads=1)
     prompt = prompt_for(model, 2, template=template)

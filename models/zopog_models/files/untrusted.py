@@ -1,0 +1,60 @@
+"""One way to read a file that somebody else named: a regular file, of a bounded size, and nothing that waits.
+
+A name can lead to a FIFO that nobody writes to, to a device that never ends, or to a file that holds no bytes on the
+disk and gigabytes when it is read. What a name leads to is asked of the opened file, so it cannot change in between.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+from zopog_models.errors import UnusableFile
+from zopog_models.files.quoting import quoted
+
+__all__ = ["read_untrusted", "read_untrusted_text"]
+
+# Opened without waiting for the other end, and without becoming the process's terminal; as bytes.
+_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
+_KINDS = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe (FIFO)", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}  # fmt: skip
+
+
+def read_untrusted(path: str | Path, most: int) -> bytes:
+    """The bytes of a regular file, at most `most` of them. Links are followed.
+
+    Raises UnusableFile: not there, not allowed, a folder, a pipe, a device, a socket, more bytes.
+    """
+    try:
+        descriptor = os.open(path, _FLAGS)
+    except OSError as error:
+        raise UnusableFile(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:  # a NUL in the name
+        raise UnusableFile(f"cannot read {quoted(str(path))}: {error}") from None
+    try:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            kind = _KINDS.get(stat.S_IFMT(about.st_mode), "something else")
+            raise UnusableFile(f"cannot read {path}: it is {kind}, not a file; save its content to a file first")
+        if about.st_size > most:
+            raise UnusableFile(f"{path}: {about.st_size} bytes, at most {most} are allowed")
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(most + 1)  # the size that was told need not be that of a file in /proc
+    except OSError as error:
+        raise UnusableFile(f"cannot read {path}: {error.strerror or error}") from None
+    finally:
+        os.close(descriptor)
+    if len(content) > most:
+        raise UnusableFile(f"{path}: more than {most} bytes, at most {most} are allowed")
+    return content
+
+
+def read_untrusted_text(path: str | Path, most: int) -> str:
+    """The same as UTF-8, without a byte order mark. Raises UnusableFile, for other bytes too, naming the line."""
+    content = read_untrusted(path, most)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UnusableFile(f"{path}, line {line}: not UTF-8 ({error.reason} at byte {error.start})") from None
