@@ -40,7 +40,7 @@ class Checkpoint:
 
     @property
     def pooling(self) -> str:
-        """Of a sentence-embedding model; "" for a model with a head."""
+        """ "mean" or "cls" of a sentence-embedding model; "" for a model with a head."""
         return getattr(self.architecture, "pooling", "")
 
     @property
@@ -70,10 +70,13 @@ class Checkpoint:
 def load_checkpoint(folder: str | Path, pooling: str | None = None) -> Checkpoint:
     """Open a model folder and check it against its own config.json.
 
-    pooling, "mean" or "cls", makes an encoder a sentence-embedding model; None: what the folder's modules.json says
-    (see `families.sentence`), and without one it is a model with a head.
     Raises CheckpointError (no folder, a missing file, an unsupported architecture, tensors that are missing, unknown
     or of the wrong shape) and TensorFileError (damaged weights).
+
+    Parameters
+        folder: with config.json, *.safetensors and tokenizer.json
+        pooling: "mean" or "cls" makes an encoder a sentence-embedding model; default: what the folder's modules.json
+            says (`families.sentence`), and without one it is a model with a head
     """
     folder = Path(folder)
     if not folder.is_dir():

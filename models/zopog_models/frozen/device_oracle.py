@@ -44,14 +44,17 @@ class _Batch:
 class DeviceOracle(FrozenModelOracle):
     """A `FrozenModelOracle` whose tokens, z and logits lie on the model's device.
 
-    memory: where they lie; its kind must be the model's device, and a model on CUDA must have been opened on its
-    stream. On a CPU, memory is NumPy's, and the logits are the bits of FrozenModelOracle's where both read the same
-    chunks. length_step: rows are padded to a multiple of so many tokens (default: 1 on a CPU, 8 on CUDA).
+    On a CPU, memory is NumPy's, and the logits are the bits of FrozenModelOracle's where both read the same chunks.
 
     Differences: equal prompts are read again, since seeing that they are equal would mean waiting for the device;
     indices are not looked at, for the same reason; a z that is one point broadcast to all prompts is projected once,
     and is what `reduced` reads. Raises ValueError for a model that cannot be bound (`FrozenModel.why_not_bound`),
     memory elsewhere, and shapes and rows as FrozenModelOracle.
+
+    Parameters, besides those of FrozenModelOracle
+        memory: where the arrays lie; its kind must be the model's device, and a model on CUDA must have been opened on
+            its stream
+        length_step: rows are padded to a multiple of so many tokens; default: 1 on a CPU, 8 on CUDA
     """
 
     def __init__(

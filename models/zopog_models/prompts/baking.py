@@ -89,9 +89,15 @@ class Baked:
 def bake(model: FrozenModel, prompt: Prompt, out: str | Path, *, tolerance: float = TOLERANCE) -> Baked:
     """Write the file and compare it with `predict`.
 
-    Whole, compared and under its name, or not there: an older file keeps its name until then. Raises PromptMismatch
-    (another model than the prompt's), TaskError, BakeError (a name that does not end in .onnx; answers that differ by
-    more than tolerance in a probability), OSError.
+    The file is whole, compared and under its name, or it is not there: an older file keeps its name until then. Raises
+    PromptMismatch (another model than the prompt's), TaskError, BakeError (a name that does not end in .onnx; a model
+    that is computed elsewhere; answers that differ by more than tolerance), OSError.
+
+    Parameters
+        model: the one that the prompt was tuned for, computed in this process
+        prompt: one, or several with weights
+        out: the .onnx file
+        tolerance: the largest allowed difference in a probability
     """
     out = Path(out)
     if out.suffix != ".onnx":

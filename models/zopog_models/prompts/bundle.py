@@ -43,14 +43,20 @@ _LABEL_EMBEDDINGS = "label_embeddings"  # in place of label_ids, in the file of 
 class Prompt:
     """M prompts of n positions with their weights; M = 1 unless the method learns a distribution over prompts.
 
-    ids (M, n): token ids; offsets (M, n, D), float32: A z, added to the prompt's embeddings; weights (M,), ≥ 0, with a
-    positive sum; label_ids (C,): token ids of the label words, or, of a sentence-embedding model, (C, D), float32: the
-    temperature times the unit embeddings of the label phrases; template and labels (label value -> label word) as in
-    `Task`; injection: where the offsets are added; the sha256 of the model's and the tokenizer's files; about: anything
-    else worth keeping (method, seed, scores), as JSON; predict: how several prompts answer together, "mean" of their
-    probabilities, or "votes" of their labels where a method saw nothing else (a file without it means "mean");
-    pooling: of a sentence-embedding model; source: what `load_model` finds the model by on any machine, "embedded" or
-    org/name@commit. Both are "" where there is none, and in files of before they were kept.
+    Parameters
+        ids: (M, n) token ids
+        offsets: (M, n, E), float32, A z, added to the prompt's embeddings
+        weights: (M,), ≥ 0, with a positive sum
+        label_ids: (C,) token ids of the label words; of a sentence-embedding model, (C, D), float32, the temperature
+            times the unit embeddings of the label phrases
+        template, labels: as in `Task`; labels: label value -> label word
+        injection: where the offsets are added
+        model, model_sha256, tokenizer_sha256: the model's name, and the hashes of its and the tokenizer's files
+        about: anything else worth keeping (method, seed, scores), as JSON; default: nothing
+        predict: how several prompts answer together, by the "mean" of their probabilities, or by the "votes" of their
+            labels where a method saw nothing else; default "mean", in files without an entry too
+        pooling: of a sentence-embedding model; default "": the model has a head, or the file is older than the entry
+        source: "embedded" or org/name@commit, by which `load_model` finds the model on any machine; default "": none
     """
 
     ids: np.ndarray
@@ -83,12 +89,16 @@ class Prediction(NamedTuple):
 
 
 def shared_source(source: str) -> str:
-    """Of a model's `source` what finds it on any machine, "embedded" or org/name@commit; "" of a folder, an address."""
+    """A `source` that finds the model on any machine, "embedded" or org/name@commit; "" for a folder or an address."""
     return source if source == "embedded" or (is_hub_id(source) and not Path(source).exists()) else ""
 
 
 def save_prompt(folder: str | Path, prompt: Prompt) -> None:
-    """Write prompt.safetensors and prompt.json. Raises PromptError for a prompt that contradicts itself, OSError."""
+    """Write prompt.safetensors and prompt.json. Raises PromptError for a prompt that contradicts itself, OSError.
+
+    Parameters
+        folder: made where there is none; the prompt that it held is replaced
+    """
     folder = Path(folder)
     _check(prompt, str(folder))
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +131,7 @@ def save_prompt(folder: str | Path, prompt: Prompt) -> None:
 
 
 def content_sha256(tensors: Mapping[str, np.ndarray], settings: str) -> str:
-    """Of the settings' text, then of each tensor in the order of their names: a line with name, dtype, shape; bytes."""
+    """The hash of the settings' text and of each tensor, by name: a line with name, dtype, shape, then its bytes."""
     found = hashlib.sha256(settings.encode() + b"\n")
     for name, array in sorted(tensors.items()):
         found.update(f"{name} {array.dtype.str} {list(array.shape)}\n".encode())
@@ -180,9 +190,12 @@ def predict(model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]]
 
     A prompt with predict="votes" has p_m(c | row) = 1 where logits_m(row)_c is largest (of equals the first), else 0.
 
-    texts: R tuples of one string, or two for a template with two texts. Raises PromptMismatch (another model,
-    tokenizer or injection point), TaskError (rows that do not fit the template), PromptError (scores that are not
-    finite: offsets that are too large).
+    Raises PromptMismatch (another model, tokenizer or injection point), TaskError (rows that do not fit the template),
+    PromptError (scores that are not finite: offsets that are too large).
+
+    Parameters
+        model, prompt: the prompt, or several with weights, and the model that they were tuned for
+        texts: R tuples of one string, or two for a template with two texts
     """
     check_match(model, prompt)
     task = make_task(prompt.template, prompt.labels)

@@ -14,7 +14,7 @@ class ModelRows:
 
     def __init__(
         self,
-        model: Description,
+        about: Description,
         text_ids: Sequence[np.ndarray],
         answer_position: np.ndarray,
         prompt_ids: np.ndarray,
@@ -22,14 +22,14 @@ class ModelRows:
         prompt_index: np.ndarray,
         label_ids: np.ndarray,
     ) -> None:
-        self.pad_id = model.pad_id
+        self.pad_id = about.pad_id
         self.texts = [np.asarray(ids) for ids in text_ids]
         self.lengths = np.array([len(ids) for ids in self.texts], np.int64)  # (R,)
         self.answer_position = np.asarray(answer_position, np.int64)
         self.prompt_ids = np.asarray(prompt_ids, np.int64)
         self.prompt_index = np.asarray(prompt_index, np.int64)
-        self.pooling = model.pooling
-        self.label_ids = np.asarray(label_ids, np.float32 if model.pooling else np.int64)
+        self.pooling = about.pooling
+        self.label_ids = np.asarray(label_ids, np.float32 if about.pooling else np.int64)
         count = len(self.texts)
         for name, array in (("answer_position", self.answer_position), ("prompt_index", self.prompt_index)):
             if array.shape != (count,):
@@ -38,31 +38,31 @@ class ModelRows:
             raise ValueError(f"prompt_ids must have shape (P, n), got {self.prompt_ids.shape}")
         prompts, n = self.prompt_ids.shape
         if prompt_offset is None:
-            prompt_offset = np.zeros((prompts, n, model.embedding_size), np.float32)
+            prompt_offset = np.zeros((prompts, n, about.embedding_size), np.float32)
         self.prompt_offset = np.asarray(prompt_offset, np.float32)
-        if self.prompt_offset.shape != (prompts, n, model.embedding_size):
+        if self.prompt_offset.shape != (prompts, n, about.embedding_size):
             raise ValueError(
-                f"prompt_offset must have shape {(prompts, n, model.embedding_size)}, (P, n, E), "
+                f"prompt_offset must have shape {(prompts, n, about.embedding_size)}, (P, n, E), "
                 f"got {self.prompt_offset.shape}"
             )
         _require_range("prompt_index", self.prompt_index, prompts, "there are {} prompts")
-        _require_range("prompt_ids", self.prompt_ids, model.vocab_size, "the model knows {} tokens")
-        if not model.pooling:
-            _require_range("label_ids", self.label_ids, model.vocab_size, "the model knows {} tokens")
-        elif self.label_ids.ndim != 2 or self.label_ids.shape[1] != model.hidden_size:
+        _require_range("prompt_ids", self.prompt_ids, about.vocab_size, "the model knows {} tokens")
+        if not about.pooling:
+            _require_range("label_ids", self.label_ids, about.vocab_size, "the model knows {} tokens")
+        elif self.label_ids.ndim != 2 or self.label_ids.shape[1] != about.hidden_size:
             raise ValueError(
-                f"of a sentence-embedding model, labels are embeddings (C, {model.hidden_size}), "
+                f"of a sentence-embedding model, labels are embeddings (C, {about.hidden_size}), "
                 f"got {self.label_ids.shape}; label_targets(task, model) makes them"
             )
         if count:
-            _require_range("text_ids", np.concatenate(self.texts), model.vocab_size, "the model knows {} tokens")
+            _require_range("text_ids", np.concatenate(self.texts), about.vocab_size, "the model knows {} tokens")
             longest = int(self.lengths.max())
-            if longest + n > model.max_positions:
+            if longest + n > about.max_positions:
                 raise ValueError(
                     f"a row of {longest} tokens and a prompt of {n} do not fit into the model's "
-                    f"{model.max_positions} positions; encode the texts with n_positions={n}"
+                    f"{about.max_positions} positions; encode the texts with n_positions={n}"
                 )
-            least = 0 if model.mask_id is None else 1  # a decoder may answer right after its prompt
+            least = 0 if about.mask_id is None else 1  # a decoder may answer right after its prompt
             wrong = (self.answer_position < least) | (self.answer_position >= self.lengths)
             if wrong.any():
                 row = int(np.argmax(wrong))

@@ -92,7 +92,7 @@ def read_tensor(answer: Answer, output: str, shape: tuple[int, ...], identity: s
 
 
 def tensor_types(metadata: Mapping[str, Any], kind: str) -> dict[str, tuple[str, list[int]]]:
-    """Of a model's metadata, "inputs" or "outputs": name -> datatype, shape; {} where it does not say.
+    """The "inputs" or "outputs" (kind) that a model's metadata list: name -> datatype, shape; {} where they do not.
 
     Raises SetupError for what is no list of tensors.
     """

@@ -16,7 +16,7 @@ __all__ = ["Requests"]
 
 
 class Requests:
-    """What a runner that asks a server has of it. Safe to use from several threads.
+    """The requests of one runner to one server. Safe to use from several threads.
 
     Attributes: log, transport. Raises SetupError and ProviderError as `Transport`.
     """

@@ -128,6 +128,10 @@ def test_rows_that_kill_every_worker_are_an_error(spread: FrozenModel, monkeypat
     assert replicas.run("rows", "logits", []) == []
 
 
+def test_it_is_not_read_in_place(spread: FrozenModel) -> None:
+    assert spread.why_not_bound == "its rows are read by other processes"
+
+
 def test_an_error_of_the_model_is_that_error(spread: FrozenModel) -> None:
     with pytest.raises(ValueError, match="do not fit into the model's"):
         spread.logits([np.full(99, 9)], np.array([2]), np.zeros((1, 0), int), None, np.array([0]), np.array([5]))
@@ -152,6 +156,8 @@ def test_too_small_a_cluster(connection: RayConnection, encoder: Path) -> None:
         open_cluster(encoder, workers=0)
     with pytest.raises(ValueError, match="device must be one of"):
         open_cluster(encoder, workers=1, device="tpu")
+    with pytest.raises(ValueError, match="injection must be one of"):
+        open_cluster(encoder, workers=1, injection="nowhere")
 
 
 class Late:
