@@ -10,6 +10,7 @@ docs/scikit-learn.md has the parameters and examples.
 import json
 import warnings
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -176,15 +177,16 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             method, preset, ledger = experiment.method(), experiment.preset, experiment.ledger()
             rows = len(experiment.train.labels)
             price = search.step_price(method, ledger, rows, preset.batch_size)
-            return search.run(
-                method,
-                experiment.objective(ledger, folder),
-                rows=rows,
-                batch_size=preset.batch_size,
-                dev=experiment.dev_score,
-                store=folder,
-                on_step=Progress(preset.budget, price, quiet=not self.verbose),
-            )
+            with closing(Progress(preset.budget, price, quiet=not self.verbose)) as progress:
+                return search.run(
+                    method,
+                    experiment.objective(ledger, folder),
+                    rows=rows,
+                    batch_size=preset.batch_size,
+                    dev=experiment.dev_score,
+                    store=folder,
+                    on_step=progress,
+                )
         except InputError as error:
             raise ValueError(str(error)) from error
         finally:
