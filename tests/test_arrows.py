@@ -13,7 +13,17 @@ STANDARD = set(sys.stdlib_module_names)
 ALLOWED = {
     "core": {"numpy", "zopog_ref"},
     "methods": {"numpy", "zopog_ref", "cma", "cmaes"},
-    "app": {"numpy", "zopog_ref", "zopog_models", "zopog_kernels", "sklearn"},
+    "app": {
+        "numpy",
+        "zopog_ref",
+        "zopog_models",
+        "zopog_kernels",
+        "sklearn",
+        "jinja2",
+        "rich",
+        "scipy",
+        "latex2mathml",
+    },
     "models": {
         "numpy",
         "zopog_models",
@@ -104,7 +114,7 @@ MODELS = (
     {"serving"},
 )
 APP = (
-    {"errors", "scores"},
+    {"errors", "packages", "scores"},
     {"report", "run"},
     {"tune"},
     {"bench", "classifier", "compare", "doctor", "export", "listings", "predict", "verify"},

@@ -16,8 +16,8 @@ from zopog_models.files.tensor_file import TensorFileError
 from zopog_models.prompts.bundle import PromptError
 from zopog_models.tasks.task_files import EMBEDDED_TASKS
 from zopog_models.tasks.template import TaskError, make_task
+from zopog_ref.app.compare import gathering
 from zopog_ref.app.compare import page as compare_page
-from zopog_ref.app.compare import results as compare_results
 from zopog_ref.app.compare.live import accuracy, calls
 from zopog_ref.app.compare.plan import Plan, Variant, check_started
 from zopog_ref.app.compare.table import table
@@ -129,11 +129,9 @@ def _compare(folder: Path) -> None:
         assert type(calls(cell.folder)) is int
         assert accuracy(cell)
     check_started(plan)
-    compare_results.versions = lambda: {"python": "3"}  # which reads what is installed
-    found = compare_results.document(
-        plan, {plan.cells()[0]: "<script>"}, lambda i: WORDS[i] if i < len(WORDS) else None
-    )
-    json.dumps(found, allow_nan=False)  # as compare.json is written
+    gathering.versions = lambda: {"python": "3"}  # which reads what is installed
+    found = gathering.document(plan, {plan.cells()[0]: "<script>"}, lambda i: WORDS[i] if i < len(WORDS) else None)
+    json.dumps(found.to_json(), allow_nan=False)  # as compare.json is written
     assert table(found)
     html = compare_page.page(found)
     html.encode()

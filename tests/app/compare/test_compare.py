@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -400,17 +401,19 @@ def test_the_live_table_reads_the_run_folders(
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("LINES", "20")
+    monkeypatch.setenv("TERM", "xterm")
     show = LiveTable(cells, budget=160, rewrite=True)
     show({cells[3]: "out of luck"})
-    first = capsys.readouterr().err
-    assert first.splitlines() == [
+    first = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)
+    assert [line.rstrip() for line in first.split("\r")[-1].splitlines()] == [
         "          seed 1      seed 2",
         "bbt        43.8%    80 calls",
         "bdpl         ...      failed",
         "1 of 4 cells, 1 failed; calls spent 62%, a minute to go",
     ]
     show({})
-    assert capsys.readouterr().err.startswith("\x1b[4F\x1b[J")
+    assert capsys.readouterr().err.startswith("\r\x1b[2K" + 3 * "\x1b[1A\x1b[2K")  # the four lines are wiped
+    show.close()
     monkeypatch.setenv("LINES", "4")  # more rows than the terminal has: a line a finished cell instead
     plain = LiveTable(cells, budget=160, rewrite=True)
     plain({cells[3]: "out of luck"})

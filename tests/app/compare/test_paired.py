@@ -1,14 +1,14 @@
 """Paired comparisons: closed forms, enumeration, coverage by simulation; and the wrong ways, which must fail."""
 
 from itertools import product
-from math import atan, comb, pi, sqrt
+from math import atan, pi, sqrt
 from statistics import NormalDist
 
 import numpy as np
 import pytest
 
 from zopog_ref.app.compare import paired
-from zopog_ref.app.compare.paired import best_p_values, bootstrap, crossed, fixed_seeds, holm, nested, sign_test
+from zopog_ref.app.compare.paired import best_p_values, crossed, fixed_seeds, holm, nested, sign_test
 
 # -- Student's t ---------------------------------------------------------------------------------------------------
 
@@ -36,14 +36,6 @@ def test_quantiles_of_a_printed_table() -> None:
     assert found == pytest.approx([12.706, 4.3027, 2.5706, 2.2281, 1.9840], rel=1e-4)
     with pytest.raises(ValueError, match="between 0 and 1"):
         paired.student_quantile(1.0, 3)
-
-
-def test_the_incomplete_beta_function_is_a_binomial_tail() -> None:
-    """I_x(a, b) = P(at least a of a + b - 1 successes)."""
-    for a, b, x in product((1, 2, 5), (1, 3, 4), (0.05, 0.4, 0.9)):
-        n = a + b - 1
-        tail = sum(comb(n, k) * x**k * (1 - x) ** (n - k) for k in range(a, n + 1))
-        assert paired.incomplete_beta(a, b, x) == pytest.approx(tail, rel=1e-12)
 
 
 # -- the two-way layout --------------------------------------------------------------------------------------------
@@ -174,28 +166,3 @@ def best_is_kept(correction: int | None, methods: int = 6, times: int = 200) -> 
 def test_the_set_of_the_best_holds_the_best() -> None:
     assert best_is_kept(None) > 0.93
     assert best_is_kept(1) < 0.9  # without Bonferroni's factor it is lost too often
-
-
-# -- the bootstrap -------------------------------------------------------------------------------------------------
-
-
-def test_the_bootstrap_draws_seeds_and_rows() -> None:
-    """2 x 2: the sixteen equally likely resamples, enumerated."""
-    d = np.array([[0.0, 1.0], [3.0, 10.0]])
-    every = [d[np.ix_(s, r)].mean() for s in product((0, 1), repeat=2) for r in product((0, 1), repeat=2)]
-    low, high = bootstrap(d, 20_000, seed=0, level=0.7)
-    assert (low, high) == pytest.approx(tuple(np.quantile(every, [0.15, 0.85], method="inverted_cdf")))
-
-
-def test_the_bootstrap_agrees_where_there_are_many_of_both() -> None:
-    d = layouts(np.random.default_rng(5), 40, 80, 0.5, 1.0, 0.3)
-    exact, (low, high) = crossed(d), bootstrap(d, 4000, seed=1)
-    assert (low, high) == pytest.approx((exact.low, exact.high), abs=0.15 * (exact.high - exact.low))
-
-
-def test_the_bootstrap_of_three_seeds_is_too_short() -> None:
-    """Why the tables do not rest on it."""
-    rng = np.random.default_rng(6)
-    draws = [layouts(rng, 3, 30, 1.0, 0.1, 0.1) for _ in range(120)]
-    covered = [low <= 0 <= high for low, high in (bootstrap(d, 300, seed=2) for d in draws)]
-    assert np.mean(covered) < 0.85

@@ -13,8 +13,7 @@ import pytest
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.verify import command as verify
 from zopog_ref.app.verify import estimator as verify_estimator
-from zopog_ref.app.verify.formulas import FORMULAS
-from zopog_ref.app.verify.mathml import mathml
+from zopog_ref.app.verify.formulas import FORMULAS, mathml
 from zopog_ref.convergence.cases import TINY
 from zopog_ref.convergence.lines_continuous import CONTINUOUS
 from zopog_ref.convergence.lines_discrete import DISCRETE
@@ -156,6 +155,6 @@ def test_kind_by_parameter_names() -> None:
 
 
 def test_symbols_replace_names_and_not_parts_of_words() -> None:
-    from zopog_ref.app.verify.page import _greek
+    from zopog_ref.app.verify.page import greek
 
-    assert _greek("all steps of mu at eps, alpha must") == "all steps of μ at ε, α must"
+    assert greek("all steps of mu at eps, alpha must") == "all steps of μ at ε, α must"

@@ -143,6 +143,7 @@ def experiment_of(
     Errors: ValueError for rows, label words or settings that cannot be used, and for a budget under one step, all but
     the label words before the model is opened.
     """
+    check_numbers(config, validation_fraction)
     preset, seed = config.preset, config.seed
     order = permutation(seed, 0, Purpose.SPLIT, len(labels))
     train, dev = few_of_each(labels, list(config.task.labels), config.shots, validation_fraction, order)

@@ -3,13 +3,14 @@
 import argparse
 import json
 import sys
+from contextlib import closing
 
 from zopog_models.cluster.ray_connection import require_ray
+from zopog_ref.app.compare.gathering import document
 from zopog_ref.app.compare.live import LiveTable
 from zopog_ref.app.compare.options import add_arguments, make_plan
 from zopog_ref.app.compare.page import page
 from zopog_ref.app.compare.plan import Plan, check_data, check_started
-from zopog_ref.app.compare.results import document
 from zopog_ref.app.compare.schedule import Errors, cores, run_cells
 from zopog_ref.app.compare.table import table
 from zopog_ref.app.errors import InputError
@@ -35,12 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         errors = _run(plan, arguments.executor, arguments.workers)
         found = document(plan, errors, tokens)
-        write_json(plan.out / "compare.json", found)
+        write_json(plan.out / "compare.json", found.to_json())
         (plan.out / "report.html").write_text(page(found), encoding="utf-8")
     finally:
         lock.close()
     say(f"{plan.out / 'compare.json'}, {plan.out / 'report.html'}")
-    sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n" if arguments.json else table(found))
+    sys.stdout.write(json.dumps(found.to_json(), ensure_ascii=False) + "\n" if arguments.json else table(found))
     return 1 if errors else 0
 
 
@@ -52,5 +53,5 @@ def _run(plan: Plan, executor: str, workers: int | None) -> Errors:
         f"{len(cells)} cells: {len(plan.variants)} methods, {len(plan.tasks)} tasks, {len(plan.seeds)} seeds, "
         f"{plan.budget} calls each; {len(cells) - unfinished} finished already; {workers} at once"
     )
-    show = LiveTable(cells, plan.budget, rewrite=executor != "serial")
-    return run_cells(cells, executor, workers, plan.out, show)
+    with closing(LiveTable(cells, plan.budget, rewrite=executor != "serial")) as show:
+        return run_cells(cells, executor, workers, plan.out, show)

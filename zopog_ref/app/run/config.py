@@ -28,8 +28,6 @@ from zopog_ref.methods import settings_class
 FORMAT = 1
 _TASK = ("name", "description", "template", "labels", "metric", "text_columns", "label_column", "skip_labels")
 _FILES = ("train", "dev", "test")
-
-
 WIRE = ("timeout", "retries", "concurrency", "key_variable")  # of a served model: may change when a run is continued
 
 
@@ -50,16 +48,33 @@ class Served:
 
 @dataclass(frozen=True)
 class Precision:
-    """Fewer bits for a run's questions, and how far their answers agreed with fp32 on its rows (tune/precision.py)."""
+    """Fewer bits for a run's questions, and how far their answers agreed with fp32 on its rows (tune/precision.py).
+
+    policy: correlation of batch losses over prompts; zeroth_order: of what the method's other steps read, None where
+    they stay fp32's; labels: share of rows that both give the same label; calls: how many were asked for it.
+    """
 
     precision: str
     scope: str
-    policy: float | None = None
+    policy: float = 0.0
     zeroth_order: float | None = None
-    labels: float | None = None
-    calls: Whole | None = None
-    threshold: float | None = None
+    labels: float = 0.0
+    calls: Whole = 0
+    threshold: float = 0.0
     anyway: bool = False
+
+    @property
+    def least(self) -> float:
+        """The smaller correlation."""
+        return self.policy if self.zeroth_order is None else min(self.policy, self.zeroth_order)
+
+    def text(self) -> str:
+        """A line for people."""
+        second = "" if self.zeroth_order is None else f", {self.zeroth_order:.3f} in steps on z"
+        return (
+            f"{self.precision} against fp32 on this run's rows: correlation {self.policy:.3f} in policy steps{second}"
+            f", the same label on {self.labels:.1%} of rows ({self.calls} calls, not charged)"
+        )
 
 
 @dataclass(frozen=True)

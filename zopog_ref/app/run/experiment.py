@@ -13,12 +13,11 @@ from zopog_models.frozen.oracle import FrozenModelOracle
 from zopog_models.prompts.bundle import Prompt, shared_source
 from zopog_models.runners.bound import DeviceMemory
 from zopog_models.tasks.encoding import Encoded, encode, label_targets
-from zopog_models.tasks.task_files import Rows
 from zopog_models.tasks.template import Task
 from zopog_models.tasks.vocabulary import pmi_candidates
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.presets import Preset
-from zopog_ref.app.run.splits import Drawn, Split, draw
+from zopog_ref.app.run.splits import Drawn, draw
 from zopog_ref.app.scores.metrics import classification_metrics
 from zopog_ref.backend import NUMPY
 from zopog_ref.method import Method, WeightedPrompt
@@ -31,17 +30,13 @@ INT64 = NDArray[np.int64]
 
 
 @dataclass
-class Experiment:
-    """Everything a run needs, built from its configuration alone."""
+class Experiment(Drawn):
+    """Everything a run needs, built from its configuration alone: its rows, and what is done with them."""
 
     model: FrozenModel
     task: Task
     preset: Preset
     seed: int
-    train: Rows
-    dev: Rows
-    test: Rows | None
-    splits: dict[str, Split]
     candidates: INT64  # (N,) token ids
     labels: INT64 | NDArray[np.float32]  # (C,) token ids of the label words, or (C, D) embeddings of phrases
     truncated: dict[str, int]  # rows cut to the model's positions, for each split
@@ -133,17 +128,16 @@ class Experiment:
 
     def oracle_of(self, model: FrozenModel, split: str, reduced: FrozenModel | None = None) -> FrozenModelOracle:
         """The rows of a split as another model of the same tokens reads them."""
-        return FrozenModelOracle(
-            model, self._encoded[split], self.labels, self.candidates, self._projection, self.preset.n_positions,
-            reduced=reduced, differences=self.differences,
-        )  # fmt: skip
+        return FrozenModelOracle(model, *self._questions(split), reduced=reduced, differences=self.differences)
 
     def bound_oracle(self, memory: DeviceMemory) -> DeviceOracle:
         """The training rows, read where the arrays of a device lie. Errors: ValueError when the model cannot."""
-        return DeviceOracle(
-            self.model, self._encoded["train"], self.labels, self.candidates, self._projection,
-            self.preset.n_positions, memory=memory, reduced=self.reduced, differences=self.differences,
-        )  # fmt: skip
+        questions = self._questions("train")
+        return DeviceOracle(self.model, *questions, memory=memory, reduced=self.reduced, differences=self.differences)
+
+    def _questions(self, split: str) -> tuple[Encoded, Any, INT64, NDArray[np.float32], int]:
+        """What any oracle is told of a split's rows and the run's prompts."""
+        return self._encoded[split], self.labels, self.candidates, self._projection, self.preset.n_positions
 
 
 def method_of(preset: Preset, seed: int) -> Method:
@@ -167,14 +161,11 @@ def assemble(model: FrozenModel, task: Task, preset: Preset, seed: int, drawn: D
     n, width, std = preset.n_positions, model.embedding_size, model.embedding_std
     encoded = {name: encode(getattr(drawn, name).texts, task, model, n) for name in ("train", "dev")}
     return Experiment(
+        **vars(drawn),
         model=model,
         task=task,
         preset=preset,
         seed=seed,
-        train=drawn.train,
-        dev=drawn.dev,
-        test=drawn.test,
-        splits=drawn.splits,
         candidates=pmi_candidates(drawn.texts, model, preset.n_candidates),
         labels=label_targets(task, model),
         truncated={name: e.truncated for name, e in encoded.items()},

@@ -25,7 +25,7 @@ class Split:
     rows: list[int]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Drawn:
     """The rows of a run. texts: of the whole train file, among whose tokens the candidates are."""
 

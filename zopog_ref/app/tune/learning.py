@@ -4,7 +4,7 @@ import signal
 import threading
 import types
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -115,19 +115,18 @@ def _run(
     ledger, rows = experiment.ledger(), len(experiment.train.labels)
     price = search.step_price(method, ledger, rows, preset.batch_size)
     method, objective = on_backend(experiment.backend, experiment, ledger, folder)
-    progress = Progress(preset.budget, price, quiet)
     folder.warn = say
-    result = search.run(
-        method,
-        objective,
-        rows=rows,
-        batch_size=preset.batch_size,
-        dev=experiment.dev_score,
-        store=folder,
-        on_step=progress,
-        should_stop=should_stop,
-    )
-    progress.close()
+    with closing(Progress(preset.budget, price, quiet)) as progress:
+        result = search.run(
+            method,
+            objective,
+            rows=rows,
+            batch_size=preset.batch_size,
+            dev=experiment.dev_score,
+            store=folder,
+            on_step=progress,
+            should_stop=should_stop,
+        )
     if result.stop_reason == "interrupted":
         raise Interrupted(f"stopped and saved after {ledger.calls} calls: go on with zopog tune --resume {folder.path}")
     prompt = experiment.deployable(result.prompts)

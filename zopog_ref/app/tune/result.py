@@ -10,6 +10,7 @@ from zopog_models.frozen.model import FrozenModel
 from zopog_models.prompts.bundle import Prediction, Prompt, predict
 from zopog_models.tasks.task_files import Rows
 from zopog_models.tasks.template import Task
+from zopog_ref.app.report.terminal import table as aligned
 from zopog_ref.app.run.config import RunConfig
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.folder import RunFolder
@@ -83,7 +84,7 @@ def table(result: dict[str, Any], folder: Path) -> str:
     if result["test_metrics"] is None:
         lines = [f"dev accuracy {result['dev_accuracy']:.1%}; no rows are left for a test"]
     else:
-        lines = ["  ".join([f"{row[0]:<26}", *(f"{cell:>13}" for cell in row[1:])]) for row in rows]
+        lines = [aligned(rows[0], rows[1:], "lrrr", (26, 13, 13, 13))]
         metrics = result["test_metrics"]
         most = f"always answering the most frequent class: {metrics['majority']:.1%}"
         cut = f" ({metrics['truncated']} cut to the model's positions)" if metrics["truncated"] else ""

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zopog_ref.app.report.verify_plots import Series, chart
+from zopog_ref.app.report.plots import Chart, Series, chart
 from zopog_ref.convergence import lines_rates as measured
 from zopog_ref.convergence import rates
 from zopog_ref.convergence.cases import Bench
@@ -18,7 +18,7 @@ class Figure(NamedTuple):
 
     title: str
     labels: str
-    body: str
+    chart: Chart
 
 
 def _pair(curve: Curve, colour: int, name: str | None = None) -> list[Series]:
