@@ -20,6 +20,7 @@ from zopog_ref.objective import (
     hinge,
 )
 from zopog_ref.policy_gradient import policy_gradient
+from zopog_ref.rounding import RoundingWarning
 from zopog_ref.search import DevScore, Record, SearchResult, run
 from zopog_ref.zeroth_order import perturb, projection, two_point_gradient
 
@@ -27,8 +28,9 @@ __version__ = "0.2.0"
 
 __all__ = [
     "BudgetExhausted", "DevScore", "FunctionObjective", "Ledger", "Method", "ModelObjective", "Objective", "Oracle",
-    "Record", "SearchResult", "Settings", "WeightedPrompt", "ZOPoG", "ZOPoGState", "cross_entropy", "hinge", "perturb",
-    "policy_gradient", "probabilities", "projection", "run", "sample", "score", "two_point_gradient",
+    "Record", "RoundingWarning", "SearchResult", "Settings", "WeightedPrompt", "ZOPoG", "ZOPoGState",
+    "cross_entropy", "hinge", "perturb", "policy_gradient", "probabilities", "projection", "run", "sample", "score",
+    "two_point_gradient",
 ]  # fmt: skip
 
 Settings = ZOPoG.Settings  # of the algorithm that the package is about; every other method has its own

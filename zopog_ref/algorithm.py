@@ -20,6 +20,7 @@ from zopog_ref.arrays import FLOAT64, INT64
 from zopog_ref.checks import NOT_NEGATIVE, POSITIVE, at_least, check, check_choices
 from zopog_ref.distribution import mode
 from zopog_ref.method import Method, WeightedPrompt
+from zopog_ref.norms import norm
 from zopog_ref.objective import Objective
 from zopog_ref.randomness import Purpose
 
@@ -156,17 +157,22 @@ class ZOPoG(Method):
             losses = b.asarray(objective.losses(np.tile(tokens, (2, 1)), points, examples))
             plus, minus = losses[: s.direction_pairs], losses[s.direction_pairs :]  # (I2, B) each
             if s.directions == "shared":
-                z_gradient = b.two_point_gradient(plus.mean(axis=1), minus.mean(axis=1), u, s.mu)  # [Z1]
-            else:
-                z_gradient = b.two_point_gradient(plus, minus, u, s.mu)  # [Z1b]
+                plus, minus = plus.mean(axis=1), minus.mean(axis=1)  # (I2,) each: [Z1], else [Z1b]
+            z_gradient = b.two_point_gradient(plus, minus, u, s.mu, getattr(objective, "roundoff", None))
             z = z - eta_z * z_gradient
             queries.append(losses)
 
         mean = np.mean(np.concatenate(queries))
-        norms = np.linalg.norm(alpha_gradient), np.linalg.norm(z_gradient)
+        with np.errstate(over="ignore"):
+            norms = np.linalg.norm(alpha_gradient), np.linalg.norm(z_gradient)
         loss, alpha_norm, z_norm = np.stack((mean, *norms)).tolist()  # the one place that waits for a device
-        if not np.isfinite(loss):
-            raise FloatingPointError(f"the mean loss of step {state.step} is {loss}: a smaller eta_z or scale may help")
+        if not np.isfinite((alpha_norm, z_norm)).all():  # the squares of a finite gradient may overflow
+            alpha_norm, z_norm = norm(b.to_numpy(alpha_gradient)), norm(b.to_numpy(z_gradient))
+        if not np.isfinite((loss, alpha_norm, z_norm)).all():
+            raise FloatingPointError(
+                f"step {state.step} has mean loss {loss} and gradients of norm {alpha_norm} and {z_norm}: "
+                "a smaller eta_z or scale may help, or losses in a larger unit"
+            )
         return ZOPoGState(state.step + 1, alpha, z, loss, alpha_norm, z_norm)
 
     def prompts(self, state: ZOPoGState) -> list[WeightedPrompt]:

@@ -37,7 +37,7 @@ def probabilities(alpha: ArrayLike, tau: float = 1.0, gumbel: ArrayLike | None =
       is g = 0.
 
     Returns p with the shape of alpha + gumbel; its rows sum to 1.
-    Errors: ValueError when an alpha or tau is not positive.
+    Errors: ValueError when an alpha or tau is not positive, or (log alpha + g) / tau is not finite.
     """
     alpha = np.asarray(alpha, np.float64)
     if not (alpha > 0).all():
@@ -45,8 +45,15 @@ def probabilities(alpha: ArrayLike, tau: float = 1.0, gumbel: ArrayLike | None =
     if not tau > 0:
         raise ValueError(f"tau must be positive, not {tau}")
     log_alpha = np.log(alpha)
-    exponent = (log_alpha if gumbel is None else log_alpha + np.asarray(gumbel, np.float64)) / tau
-    p = np.exp(exponent - exponent.max(axis=-1, keepdims=True))  # ([I,] n, N)
+    with np.errstate(over="ignore"):
+        exponent = (log_alpha if gumbel is None else log_alpha + np.asarray(gumbel, np.float64)) / tau
+    largest = exponent.max(axis=-1, keepdims=True)
+    if not np.isfinite(largest).all():
+        raise ValueError(
+            f"(log alpha + g) / tau must be finite; the largest alpha is {alpha.max()}, tau is {tau}"
+            + ("" if gumbel is None else f", the largest g is {np.max(gumbel)}")
+        )
+    p = np.exp(exponent - largest)  # ([I,] n, N)
     p /= p.sum(axis=-1, keepdims=True)
     return p
 

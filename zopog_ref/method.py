@@ -1,11 +1,12 @@
 """What every method is: init, step, prompts over a state that is only data."""
 
+import operator
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
 from zopog_ref.arrays import FLOAT64, INT64
 from zopog_ref.backend import NUMPY, Backend
-from zopog_ref.checks import at_least, check
+from zopog_ref.checks import Rule, at_least, check
 from zopog_ref.objective import Objective
 
 __all__ = ["Method", "WeightedPrompt"]
@@ -35,7 +36,8 @@ class Method(ABC):
     - seed: decides every draw; 0 to 2^64 - 1. Default: 0.
     - backend: where the mathematics runs. Default: NumPy. Another one needs a method with kernels (has_kernels).
 
-    Errors: ValueError when n, N, d or the seed is unusable, or when a method without kernels gets a backend.
+    Errors: ValueError when n, N, d or the seed is unusable, or when a method without kernels gets a backend; TypeError
+    for a seed that is no integer.
     """
 
     Settings: ClassVar[type[Any]]
@@ -50,7 +52,8 @@ class Method(ABC):
         seed: int = 0,
         backend: Backend = NUMPY,
     ) -> None:
-        self.n_positions, self.n_candidates, self.dim, self.seed = n_positions, n_candidates, dim, seed
+        self.n_positions, self.n_candidates, self.dim, self.seed = n_positions, n_candidates, dim, operator.index(seed)
+        check(self, Rule("lie in 0 to 2^64 - 1", lambda seed: 0 <= seed < 2**64), "seed")
         check(self, at_least(1), "n_positions", "n_candidates", "dim")
         if backend is not NUMPY and not self.has_kernels:
             raise ValueError(f"{type(self).__name__} runs in NumPy only: leave out backend")

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zopog_ref.arrays import FLOAT32, FLOAT64, INT64
+from zopog_ref.checks import at_least, check
+from zopog_ref.rounding import DOUBLE, SINGLE, roundoff_of
 
 __all__ = [
     "LOSSES",
@@ -47,7 +49,10 @@ class Oracle(Protocol):
 
 
 class Objective(Protocol):
-    """A loss of prompts on examples that charges what it costs."""
+    """A loss of prompts on examples that charges what it costs.
+
+    It may have `roundoff`, the relative rounding error of its losses, so that a mu which drowns in it is noticed.
+    """
 
     ledger: "Ledger"
 
@@ -87,7 +92,9 @@ class Ledger:
     - calls: calls spent so far. Default: 0.
     - sequences: rows sent to the model so far, for the record. Default: 0.
     - tokens: tokens sent to the model so far, for the record. Default: 0.
-    - batch_size: rows of a call at most. Default: None, any number of rows.
+    - batch_size: rows of a call at most; at least 1. Default: None, any number of rows.
+
+    Errors: ValueError for a batch_size below 1.
     """
 
     budget: int
@@ -95,6 +102,10 @@ class Ledger:
     sequences: int = 0
     tokens: int = 0
     batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None:
+            check(self, at_least(1), "batch_size")
 
     def price(self, prompts: int, rows: int) -> int:
         """Calls that K prompts on B rows cost: K ceil(B / batch_size)."""
@@ -193,6 +204,7 @@ class ModelObjective:
         if self.labels.size and not (0 <= self.labels.min() and self.labels.max() < oracle.n_classes):
             raise ValueError(f"labels must lie in 0..{oracle.n_classes - 1}; largest is {self.labels.max()}")
         self.oracle, self.ledger, self.loss, self.journal = oracle, ledger, LOSSES[loss], journal
+        self.roundoff = DOUBLE if loss == "error" else SINGLE  # the logits are float32; 0 and 1 are exact
 
     def losses(self, tokens: INT64, z: FLOAT64, examples: INT64) -> FLOAT64:
         """(K, B) losses, charged; see Objective."""
@@ -235,14 +247,23 @@ class FunctionObjective:
     Parameters:
 
     - function: (tokens (K, n), z (K, d) or (K, B, d), examples (B,)) -> losses (K, B), in any unit; lower is better.
+      It gets copies, so it may write into them.
     - ledger: pays ledger.price(K, B) calls for every query, before the function is called.
     """
 
     def __init__(self, function: Callable[[INT64, FLOAT64, INT64], ArrayLike], ledger: Ledger) -> None:
         self.function, self.ledger = function, ledger
+        self.roundoff = DOUBLE  # of the last losses
 
     def losses(self, tokens: INT64, z: FLOAT64, examples: INT64) -> FLOAT64:
-        """(K, B) losses, charged; see Objective."""
+        """(K, B) losses, charged; see Objective. Errors: ValueError when the function returns another shape."""
         count, rows = len(tokens), len(examples)
         self.ledger.charge(self.ledger.price(count, rows), count * rows)
-        return np.asarray(self.function(tokens, z, examples), np.float64)
+        answer = np.asarray(self.function(tokens.copy(), z.copy(), examples.copy()))  # it may write into its arguments
+        if answer.shape != (count, rows):
+            raise ValueError(
+                f"the function returned losses of shape {answer.shape}; {count} prompts on {rows} examples need "
+                f"({count}, {rows}), one loss for each prompt and example"
+            )
+        self.roundoff = roundoff_of(answer)
+        return answer.astype(np.float64)

@@ -14,6 +14,7 @@ Normals are float32 and use only +, -, *, / and sqrt, each correctly rounded by 
 does not contract them into fused multiply-adds computes the same bits.
 """
 
+import operator
 from enum import IntEnum
 
 import numpy as np
@@ -78,6 +79,11 @@ def bits(seed: int, step: int, purpose: int, count: int, start: int = 0) -> UINT
 
     Errors: ValueError when seed is not in [0, 2^64), or step or purpose not in [0, 2^32).
     """
+    seed, step, purpose = (
+        operator.index(seed),
+        operator.index(step),
+        operator.index(purpose),
+    )  # NumPy's integers would overflow below
     for name, value, width in (("seed", seed, 64), ("step", step, 32), ("purpose", purpose, 32)):
         if not 0 <= value < 1 << width:
             raise ValueError(f"{name} is {value}; a stream needs 0 <= {name} < 2^{width}")

@@ -61,7 +61,11 @@ class Store(Protocol):
 
 
 def mini_batch(seed: int, step: int, rows: int, batch_size: int) -> INT64:
-    """Rows of step `step`: each epoch runs through a fresh random order, its last batch may be smaller."""
+    """Rows of step `step`: each epoch runs through a fresh random order, its last batch may be smaller.
+
+    Errors: ValueError for rows or a batch_size below 1.
+    """
+    _at_least_one(rows=rows, batch_size=batch_size)
     steps_per_epoch = -(-rows // batch_size)
     epoch, place = divmod(step, steps_per_epoch)
     return permutation(seed, epoch, Purpose.EPOCH, rows)[place * batch_size : (place + 1) * batch_size]
@@ -104,8 +108,10 @@ def run(
     - on_step: called with the Record of every step. Default: None.
     - should_stop: asked before every step; True ends the run. Default: never.
 
-    Errors: BudgetExhausted when the budget is under one step; nothing is sent to the model then.
+    Errors: ValueError for rows, batch_size or evaluate_every below 1; BudgetExhausted when the budget is under one
+    step. Nothing is sent to the model then.
     """
+    _at_least_one(rows=rows, batch_size=batch_size, evaluate_every=1 if evaluate_every is None else evaluate_every)
     every = evaluate_every or (1 if method.full_batch else -(-rows // batch_size))
     price = step_price(method, objective.ledger, rows, batch_size)
     state, curve, best, kept = _restore(method, objective, store)
@@ -134,6 +140,12 @@ def run(
     if kept is None:
         kept = _Kept(len(curve), method.prompts(state))
     return SearchResult(kept.prompts, best, kept.step, state, curve, stop_reason)
+
+
+def _at_least_one(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} is {size}; it must be at least 1")
 
 
 def _stop_reason(method: Method, state: Any, objective: Objective, price: int) -> str:

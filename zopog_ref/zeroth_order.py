@@ -9,11 +9,14 @@ with A (n D, d) fixed, and only z (d,) is learned, from values of the loss.
     gradient = two_point_gradient(f(plus), f(minus), u, mu)           # f: any function of z
 """
 
+import warnings
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from zopog_ref.arrays import FLOAT32, FLOAT64
 from zopog_ref.randomness import Purpose, normal
+from zopog_ref.rounding import RoundingWarning, differences_are_lost, roundoff_of
 
 __all__ = ["perturb", "projection", "two_point_gradient"]
 
@@ -34,7 +37,13 @@ def perturb(z: ArrayLike, directions: ArrayLike, mu: float) -> tuple[FLOAT64, FL
     return z + step, z - step
 
 
-def two_point_gradient(losses_plus: ArrayLike, losses_minus: ArrayLike, directions: ArrayLike, mu: float) -> FLOAT64:
+def two_point_gradient(
+    losses_plus: ArrayLike,
+    losses_minus: ArrayLike,
+    directions: ArrayLike,
+    mu: float,
+    roundoff: float | None = None,
+) -> FLOAT64:
     """Two-point estimate [Z1] (shared directions) or [Z1b] (per-example directions), section 3.3.
 
     [Z1]   g = (1/K)  sum_k  u_k  (l(z + mu u_k) - l(z - mu u_k)) / (2 mu)
@@ -49,10 +58,15 @@ def two_point_gradient(losses_plus: ArrayLike, losses_minus: ArrayLike, directio
     - losses_minus: losses at z - mu u, of the same shape.
     - directions: u, drawn from N(0, I), (K, d) for [Z1] or (K, B, d) for [Z1b].
     - mu: > 0, the smoothing radius, in the unit of z.
+    - roundoff: relative rounding error of the losses, as 2^-24 when they come from float32 numbers. Default: None, that
+      of the losses' own type, or of float32 when every loss is a float32 number.
 
     Returns (d,): an unbiased estimate of the gradient of the smoothed loss E_u l(z + mu u) [Z2].
-    Errors: ValueError when the shapes do not agree, mu is not positive, or a loss is not finite.
+    Warns: RoundingWarning when the differences are lost in the rounding of the losses, as with a tiny mu.
+    Errors: ValueError when the shapes do not agree, mu is not positive, or a loss or a difference is not finite.
     """
+    if roundoff is None and np.result_type(losses_plus, losses_minus) in (np.float32, np.float16):
+        roundoff = max(roundoff_of(losses_plus), roundoff_of(losses_minus))
     plus, minus = np.asarray(losses_plus, np.float64), np.asarray(losses_minus, np.float64)
     u = np.asarray(directions, np.float64)
     if not mu > 0:
@@ -62,9 +76,17 @@ def two_point_gradient(losses_plus: ArrayLike, losses_minus: ArrayLike, directio
             "expected losses (K,) with directions (K, d), or (K, B) with (K, B, d); "
             f"got {plus.shape}, {minus.shape} and {u.shape}"
         )
-    difference = plus - minus
+    with np.errstate(over="ignore", invalid="ignore"):
+        difference = plus - minus
     if not np.isfinite(difference).all():
-        raise ValueError("losses_plus and losses_minus must be finite")
+        raise ValueError("losses_plus and losses_minus must be finite, and their differences, too")
+    if differences_are_lost(plus, minus, mu, roundoff):
+        warnings.warn(
+            f"with mu = {mu} the losses differ by no more than their rounding: the gradient means little; take a "
+            "larger mu, or losses of more digits",
+            RoundingWarning,
+            stacklevel=2,
+        )
     slope = difference / (2 * mu)  # (K,) or (K, B): directional derivatives
     return np.asarray(np.tensordot(slope, u, axes=slope.ndim) / slope.size)
 

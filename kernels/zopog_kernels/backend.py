@@ -194,12 +194,14 @@ class KernelBackend:
         self._launch(f"zopog_perturb_{self.points}", (blocks, groups), *directions.key, mu, z, rows, dim, points)
         return points
 
-    def two_point_gradient(self, losses_plus: Any, losses_minus: Any, directions: Stream, mu: float) -> Any:
+    def two_point_gradient(
+        self, losses_plus: Any, losses_minus: Any, directions: Stream, mu: float, roundoff: float | None = None
+    ) -> Any:
         """Two-point estimate [Z1] or [Z1b]: g = (1/KB) sum_kb u_kb (f_kb+ - f_kb-) / (2 mu), u from its stream.
 
         losses (K,) with directions (K, d), or (K, B) with (K, B, d). Returns (d,) float64. The order of the sum
         depends on the shape alone: the same bits on every run and every GPU; NumPy's differ by rounding. Memory: d
-        numbers and at most 16 MiB of partial sums.
+        numbers and at most 16 MiB of partial sums. roundoff is not used: numbers are not looked at.
         """
         plus, minus = self.asarray(losses_plus), self.asarray(losses_minus)
         shape = _stream(directions, "normal").shape

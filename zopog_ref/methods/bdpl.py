@@ -18,6 +18,7 @@ from zopog_ref.checks import NOT_NEGATIVE, POSITIVE, Rule, at_least, check, chec
 from zopog_ref.distribution import mode
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.methods.simplex import project
+from zopog_ref.norms import norm
 from zopog_ref.objective import Objective
 from zopog_ref.randomness import Purpose
 
@@ -101,9 +102,9 @@ class BDPL(Method):
         g, loss = read[:-1].reshape(p.shape), float(read[-1])
         if not np.isfinite(loss):
             raise FloatingPointError(f"the mean loss of step {state.step} is {loss}: the model may be damaged")
-        norm = float(np.linalg.norm(g))
-        if 0 < s.clip < norm:
-            g = g * (s.clip / norm)
+        length = norm(g)
+        if 0 < s.clip < length:
+            g = g * (s.clip / length)
         m, v = state.first_moment, state.second_moment
         if s.optimizer == "adamw":
             m, v = _BETA_1 * m + (1 - _BETA_1) * g, _BETA_2 * v + (1 - _BETA_2) * g**2
@@ -111,7 +112,7 @@ class BDPL(Method):
             moved = p * (1 - s.eta_p * s.weight_decay) - s.eta_p * unbiased_m / (np.sqrt(unbiased_v) + _EPSILON)
         else:
             moved = p - s.eta_p * g
-        return BDPLState(state.step + 1, project(moved, s.floor), m, v, loss, norm)
+        return BDPLState(state.step + 1, project(moved, s.floor), m, v, loss, length)
 
     def prompts(self, state: BDPLState) -> list[WeightedPrompt]:
         """The most probable prompt, argmax_j p_ij at every position."""

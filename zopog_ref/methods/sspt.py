@@ -16,6 +16,7 @@ from zopog_ref.arrays import FLOAT64, INT64
 from zopog_ref.checks import NOT_NEGATIVE, POSITIVE, at_least, check, check_choices
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.methods.fixed_tokens import fixed_tokens
+from zopog_ref.norms import norm
 from zopog_ref.objective import Objective
 from zopog_ref.randomness import Purpose, normal
 from zopog_ref.zeroth_order import perturb, two_point_gradient
@@ -92,9 +93,9 @@ class SSPT(Method):
         plus, minus = losses[: s.direction_pairs], losses[s.direction_pairs :]
         if shared:
             plus, minus = plus.mean(axis=1), minus.mean(axis=1)
-        g = two_point_gradient(plus, minus, u, s.mu)  # (d,)
+        g = two_point_gradient(plus, minus, u, s.mu, getattr(objective, "roundoff", None))  # (d,)
         z = hard_threshold(state.z - s.eta_z / (1 + s.decay * state.step) * g, s.keep)
-        return SSPTState(state.step + 1, z, float(losses.mean()), float(np.linalg.norm(g)))
+        return SSPTState(state.step + 1, z, float(losses.mean()), norm(g))
 
     def prompts(self, state: SSPTState) -> list[WeightedPrompt]:
         """The fixed tokens and z."""
