@@ -1,5 +1,6 @@
 """The frozen model of a run, wherever it computes: here, on Ray actors, or behind somebody else's server."""
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,9 +17,12 @@ REQUESTS = "requests.jsonl"  # in a run folder
 
 def open_model(
     source: str, machine: Machine, *, pooling: str | None = None, temperature: float | None = None,
-    remote: Served | None = None, stream: int | None = None,
+    remote: Served | None = None, stream: int | None = None, should_stop: Callable[[], bool] = lambda: False,
 ) -> FrozenModel:  # fmt: skip
-    """Open it; whoever opened it closes it. stream: as of `load_model`. Errors: InputError, ServiceError, others."""
+    """Open it; whoever opened it closes it. stream: as of `load_model`. should_stop: ends every wait for a server.
+
+    Errors: InputError, ServiceError (Stopped after a request to stop), others.
+    """
     factor = TEMPERATURE if temperature is None else temperature
     if remote is not None:
         try:
@@ -28,6 +32,7 @@ def open_model(
         options = ServedOptions(
             wire=wire, rows=remote.rows_per_request, encoding=remote.encoding, notify=say, pooling=pooling,
             embedding_std=remote.embedding_std, temperature=factor, top=remote.top_logprobs,
+            should_stop=should_stop,
         )  # fmt: skip
         return open_served(source, remote.tokenizer, options)
     if machine.workers is not None:
