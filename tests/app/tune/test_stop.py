@@ -60,10 +60,10 @@ def test_one_request_to_stop_ends_every_wait_for_a_server(
         process.send_signal(STOPS[stop])
         _, error = process.communicate(timeout=SECONDS)
         assert process.returncode == 130, error
-        assert f"zopog tune --resume {tmp_path / 'cut'}" in error
+        assert f"zopog tune --resume {tmp_path / 'cut'} --model kserve+{service.kserve}" in error
         assert "Traceback" not in error
         service.faults, service.slow = never, 0.0
-        assert zopog("tune", "--resume", tmp_path / "cut")[0] == 0
+        assert zopog("tune", "--resume", tmp_path / "cut", *address[:2])[0] == 0
         assert same_numbers(tmp_path / "whole", tmp_path / "cut")
         cut = json.loads((tmp_path / "cut" / "result.json").read_text())
         assert cut["requests"] == service.asked
@@ -102,6 +102,13 @@ def test_a_second_request_to_stop_ends_at_once_whichever_it_is(stop: str) -> Non
             signal.raise_signal(STOPS[stop])
 
 
+def fail_beside_another(requests: Requests, error: BaseException) -> None:
+    with requests.one_call():
+        while requests._idle.is_set():
+            time.sleep(0.01)
+        raise error
+
+
 def test_leaving_at_once_waits_for_no_answer() -> None:
     """After a second Ctrl-C, an exchange of 900 s that another thread waits for is ended too."""
     with raw_server() as url:
@@ -113,11 +120,10 @@ def test_leaving_at_once_waits_for_no_answer() -> None:
             ended.set()
 
         threading.Thread(target=wait_long, daemon=True).start()
-        with pytest.raises(KeyboardInterrupt), requests.one_call():
-            while requests._idle.is_set():
-                time.sleep(0.01)
-            raise KeyboardInterrupt
+        with pytest.raises(KeyboardInterrupt):
+            fail_beside_another(requests, KeyboardInterrupt())
         assert ended.wait(SECONDS)
+        requests.close()
 
 
 def test_settling_ends_on_a_request_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,9 +140,8 @@ def test_settling_ends_on_a_request_to_stop(monkeypatch: pytest.MonkeyPatch) -> 
         other = threading.Thread(target=wait_long, daemon=True)
         other.start()
         threading.Timer(0.3, asked.set).start()
-        with pytest.raises(ServiceError, match="this one failed"), requests.one_call():
-            while requests._idle.is_set():
-                time.sleep(0.01)
-            raise ServiceError("this one failed")
+        with pytest.raises(ServiceError, match="this one failed"):
+            fail_beside_another(requests, ServiceError("this one failed"))
         other.join(SECONDS)
         assert not other.is_alive()
+        requests.close()

@@ -3,12 +3,14 @@
 import dataclasses
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zopog_models.files.lines import whole_lines
+from zopog_models.files.lines import LARGEST, whole_lines
+from zopog_models.files.untrusted import read_untrusted
 from zopog_ref.app.errors import InputError
 from zopog_ref.search import Arrays, Record
 
@@ -29,6 +31,11 @@ def as_line(record: Record) -> str:
 
 
 _NUMBERS = {"step": int, "calls": int, "sequences": int, "tokens": int, "dev_metric": float, "dev_loss": float}
+
+
+def read_curve(path: Path) -> list[bytes]:
+    """The whole lines of a curve; [] where there is none. Errors: UnusableFile."""
+    return read_untrusted(path, LARGEST).split(b"\n")[:-1] if os.path.exists(path) else []
 
 
 def read_record(path: Path, step: int, line: bytes) -> Record:

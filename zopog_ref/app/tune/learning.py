@@ -21,7 +21,7 @@ from zopog_ref.app.run.folder import RunFolder, free_name, say, write_json
 from zopog_ref.app.run.saved_run import read_result
 from zopog_ref.app.tune.backends import on_backend, open_backend, stream_of
 from zopog_ref.app.tune.checks import check_numbers, check_precision, check_run, check_workers
-from zopog_ref.app.tune.models import continued, keep_requests, open_model
+from zopog_ref.app.tune.models import continued, go_on, keep_requests, open_model
 from zopog_ref.app.tune.precision import use_precision
 from zopog_ref.app.tune.result import result_of
 
@@ -43,18 +43,15 @@ def learn(
             else:
                 raise InputError("neither a new run nor the folder of one")
         except Stopped as error:
-            again = "the same command starts it again" if out is None or config is not None else _again(out)
-            raise Interrupted(f"{error}, before anything was asked of the model: {again}") from None
+            raise Interrupted(f"{error}, before anything was asked of the model: the same command goes on") from None
         try:
             return folder.path, _run(folder, experiment, config, should_stop, quiet)
         except Stopped as error:
-            raise Interrupted(f"{error}. All that was answered is kept: {_again(folder.path)}") from None
+            raise Interrupted(
+                f"{error}. All that was answered is kept: go on with {go_on(folder.path, config)}"
+            ) from None
         except ServiceError as error:
-            raise ServiceError(f"{error}. Nothing paid for is lost: zopog tune --resume {folder.path}") from error
-
-
-def _again(path: Path) -> str:
-    return f"go on with zopog tune --resume {path}"
+            raise ServiceError(f"{error}. Nothing paid for is lost: {go_on(folder.path, config)}") from error
 
 
 def _start(
@@ -90,7 +87,9 @@ def _reopen(
     check_numbers(config)
     now = config
     if config.remote is not None:  # a served model may have moved: its hash has to be the same
-        now = replace(config, model=machine.address or config.model, remote=continued(config.remote, machine))
+        now = replace(
+            config, model=machine.address or config.model, remote=continued(config.remote, machine, config.model)
+        )
     model, experiment = _opened(now, machine, held, should_stop)
     found.check_same(Evidence.of(experiment))
     if config.precision is not None:
@@ -141,7 +140,7 @@ def _run(
             should_stop=should_stop,
         )
     if result.stop_reason == "interrupted":
-        raise Interrupted(f"stopped and saved after {ledger.calls} calls: go on with zopog tune --resume {folder.path}")
+        raise Interrupted(f"stopped and saved after {ledger.calls} calls: go on with {go_on(folder.path, config)}")
     prompt = experiment.deployable(result.prompts)
     save_prompt(folder.path / "prompt", prompt)
     answer = result_of(experiment, config, prompt, result, ledger, folder)
