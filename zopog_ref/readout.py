@@ -36,7 +36,7 @@ from zopog_ref.linear_fits import (
     softmax,
     temperature,
 )
-from zopog_ref.readout_map import KINDS, Kind, Readout, Scores, checked_labels, checked_scores, word_scores
+from zopog_ref.readout_map import KINDS, Kind, Readout, Scores, checked_labels, checked_scores, id_arrays, word_scores
 
 __all__ = ["KINDS", "Choice", "Fit", "Readout", "centred", "choose", "labels", "likely_tokens", "none", "vocabulary"]
 
@@ -44,7 +44,8 @@ FLOAT64 = NDArray[np.float64]
 INT64 = NDArray[np.int64]
 PULLS = (1.0, 3.0, 10.0, 30.0)  # candidates for lambda of [R8] where there are rows enough to choose
 FEW_ROWS_PULL = 3.0
-LEVEL = 0.01  # of the test that something was learned [R9]
+LEVEL = 0.01  # of the verdict that something was learned [R9]
+DOUBT = 0.05  # above it, what learns from labels is not chosen
 
 
 class Fit(NamedTuple):
@@ -95,7 +96,7 @@ def none(scores: Scores, labels: ArrayLike | None = None, *, columns: Sequence[A
     given = word_scores(scores)
     mean = np.asarray(sum(given) / len(given))
     identity = tuple(np.eye(mean.shape[1]) for _ in given)
-    readout = Readout("none", identity, np.zeros(mean.shape[1]), _ids(columns), rows=len(mean))
+    readout = Readout("none", identity, np.zeros(mean.shape[1]), id_arrays(columns), rows=len(mean))
     return _recorded(readout, softmax(mean), labels)
 
 
@@ -120,7 +121,7 @@ def centred(
         left_out[G] = mean[G] - (mean.sum(axis=0) - mean[G].sum(axis=0)) / (n - len(G))
     T = 1.0 if labels is None else temperature(left_out, smoothed(checked_labels(labels, n, classes), classes))
     matrix = (np.eye(classes) - 1 / classes) / T
-    readout = Readout("centred", (matrix,) * len(given), -mean.mean(axis=0) / T, _ids(columns), T, rows=n)
+    readout = Readout("centred", (matrix,) * len(given), -mean.mean(axis=0) / T, id_arrays(columns), T, rows=n)
     return _recorded(readout, softmax(left_out / T), labels)
 
 
@@ -157,7 +158,7 @@ def labels(
     blocks = [theta[m * classes : (m + 1) * classes] for m in range(len(given))]
     matrices = tuple((b - b.mean(axis=0)) * len(given) / T for b in blocks)
     bias = (theta[-1] - mean @ theta[:-1]) / T
-    readout = Readout("labels", matrices, bias, _ids(columns), T, pull, n)
+    readout = Readout("labels", matrices, bias, id_arrays(columns), T, pull, n)
     return _recorded(readout, softmax(left_out / T), y)
 
 
@@ -188,7 +189,7 @@ def vocabulary(
         bias = bias - block.mean @ weights
         matrices[block.prompt][block.where] += weights - weights.mean(axis=0)
     scaled = tuple(a * len(given) / T for a in matrices)
-    readout = Readout("vocabulary", scaled, bias / T, _ids(columns), T, fit.penalty, n)
+    readout = Readout("vocabulary", scaled, bias / T, id_arrays(columns), T, fit.penalty, n)
     return _recorded(readout, softmax(fit.left_out / T), y)
 
 
@@ -196,12 +197,13 @@ def choose(
     scores: Scores, labels: ArrayLike, n_classes: int, *, groups: ArrayLike | None = None,
     kinds: Sequence[Kind] = KINDS, columns: Sequence[ArrayLike] = (), seed: int = 0,
 ) -> Choice:  # fmt: skip
-    """The readout that says most of the rows it has not seen: least left-out NLL + 1/n where T was fitted [R11].
+    """The readout to use [R11]: the most learned whose left-out loss is within one standard error of the least.
 
     scores as for `vocabulary` (label words alone where T = C: there is no vocabulary then); labels (n,) in 0..C-1;
     groups (n,): rows of equal text have equal entries; columns: token ids of each prompt's columns; seed: of the
-    shuffles of the test [R9]. 1/n is Akaike's price of one fitted number. Equal losses go to what learned less. Where
-    nothing was learned, labels and vocabulary are not chosen, whatever their losses.
+    shuffles of the test [R9]. Loss: left-out NLL, and 1/n where T was fitted (Akaike's price of a number). Ties within
+    the noise go to what learned more, since that reads what the others read as well, and few rows are noisy judges.
+    Where p > 0.05, none or centred is chosen, unless neither is among the kinds.
     """
     given = checked_scores(scores)
     n, widths = len(given[0]), [s.shape[1] for s in given]
@@ -229,12 +231,15 @@ def choose(
         else:
             fits[kind] = vocabulary(given, y, n_classes, groups=groups, columns=columns)
     p_value = permutation_p_value(_kernel(_blocks(given, n_classes)), y, n_classes, groups, seed)
-    learned = p_value <= LEVEL
-    losses = {kind: _loss(fit.left_out, y) + (kind != "none") / n for kind, fit in fits.items()}
-    allowed = [kind for kind in losses if learned or kind in ("none", "centred")] or list(losses)
-    if not allowed:
+    paid = {kind: _losses(fit.left_out, y) + (kind != "none") / n for kind, fit in fits.items()}  # (n,) each
+    if not fits:
         raise ValueError(f"no readout can be fitted: {skipped}")
-    return Choice(min(allowed, key=losses.__getitem__), fits, losses, p_value, learned, skipped)
+    allowed = [kind for kind in fits if p_value <= DOUBT or kind in ("none", "centred")] or list(fits)
+    least = min(allowed, key=lambda kind: paid[kind].mean())
+    excess = {kind: paid[kind] - paid[least] for kind in allowed}  # (n,): paired, row by row
+    within = [kind for kind in allowed if excess[kind].mean() <= excess[kind].std(ddof=1) / np.sqrt(n)]
+    losses = {kind: float(each.mean()) for kind, each in paid.items()}
+    return Choice(max(within, key=KINDS.index), fits, losses, p_value, p_value <= LEVEL, skipped)
 
 
 _LABELS = labels  # inside `choose` that name is its argument's
@@ -276,9 +281,9 @@ def _row_centred(s: FLOAT64) -> FLOAT64:
     return np.asarray(s - s.mean(axis=1, keepdims=True)) if s.shape[1] else s
 
 
-def _loss(left_out: FLOAT64, y: INT64) -> float:
-    """Mean -log p_y, in nats."""
-    return float(-np.log(np.maximum(left_out[np.arange(len(y)), y], np.finfo(np.float64).tiny)).mean())
+def _losses(left_out: FLOAT64, y: INT64) -> FLOAT64:
+    """-log p_y, (n,), in nats."""
+    return np.asarray(-np.log(np.maximum(left_out[np.arange(len(y)), y], np.finfo(np.float64).tiny)))
 
 
 def _recorded(readout: Readout, left_out: FLOAT64, labels: ArrayLike | None) -> Fit:
@@ -286,11 +291,7 @@ def _recorded(readout: Readout, left_out: FLOAT64, labels: ArrayLike | None) -> 
         return Fit(readout, left_out)
     y = checked_labels(labels, *left_out.shape)
     right = float((left_out.argmax(axis=1) == y).mean())
-    return Fit(replace(readout, left_out_accuracy=right, left_out_loss=_loss(left_out, y)), left_out)
-
-
-def _ids(columns: Sequence[ArrayLike]) -> tuple[INT64, ...]:
-    return tuple(np.asarray(c, np.int64) for c in columns)
+    return Fit(replace(readout, left_out_accuracy=right, left_out_loss=float(_losses(left_out, y).mean())), left_out)
 
 
 def _several(groups: ArrayLike | None, n: int) -> list[INT64]:

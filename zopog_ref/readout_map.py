@@ -151,3 +151,8 @@ def checked_labels(labels: ArrayLike, n: int, n_classes: int) -> INT64:
     if y.min() < 0 or y.max() >= n_classes:
         raise ValueError(f"labels must lie in 0..{n_classes - 1}; got {y.min()}..{y.max()}")
     return y.astype(np.int64)
+
+
+def id_arrays(columns: Sequence[ArrayLike]) -> tuple[INT64, ...]:
+    """Column ids, one array a prompt."""
+    return tuple(np.asarray(c, np.int64) for c in columns)

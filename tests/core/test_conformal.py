@@ -13,10 +13,14 @@ ALPHA = 0.1
 def test_the_threshold_is_the_kth_smallest_misfit_q1() -> None:
     p = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]])
     labels = [0, 1, 0, 0]  # misfits 0.1, 0.2, 0.3, 0.6
-    assert conformal_threshold(p, labels, 0.5) == pytest.approx(0.3)  # k = ceil(0.5 * 5) = 3
-    assert conformal_threshold(p, labels, 0.2) == pytest.approx(0.6)  # k = 4
-    assert conformal_threshold(p, labels, 0.1) == 1.0  # k = 5 > 4: every class is in the set
-    assert conformal_threshold(p, labels, 0.5, groups=[0, 1, 1, 2]) == pytest.approx(0.2)  # misfits 0.1, 0.2, 0.6
+    assert conformal_threshold(p, labels, 0.5).tolist() == pytest.approx([0.3, 0.3])  # k = ceil(0.5 * 5) = 3
+    assert conformal_threshold(p, labels, 0.2)[0] == pytest.approx(0.6)  # k = 4
+    assert conformal_threshold(p, labels, 0.1)[0] == 1.0  # k = 5 > 4: every class is in the set
+    assert conformal_threshold(p, labels, 0.5, groups=[0, 1, 1, 2])[0] == pytest.approx(0.2)  # misfits 0.1, 0.2, 0.6
+    by_class = conformal_threshold(p, labels, 0.5, by_class=True)
+    assert by_class.tolist() == pytest.approx([0.3, 0.2])  # k = 2 of 0.1, 0.3, 0.6; k = 1 of 0.2
+    assert conformal_threshold(p, labels, 0.4, by_class=True).tolist() == pytest.approx([0.6, 1.0])
+    assert conformal_threshold([[0.1, 0.9]], [1], 0.5, by_class=True).tolist() == pytest.approx([1.0, 0.1])
     assert sets_at([[0.7, 0.3], [0.5, 0.5]], 0.31).tolist() == [[True, False], [False, False]]
     assert abstains([[True, False], [False, False], [True, True]]).tolist() == [False, True, True]
 
@@ -58,6 +62,22 @@ def test_jackknife_sets_of_a_readout_cover_and_those_of_its_training_scores_do_n
     assert np.mean(left_out) < 0.96  # and not by answering every class
     assert 1 < np.mean(sizes) < 3.2
     assert np.mean(trained) < 0.87
+
+
+def test_by_class_covers_every_class_where_frequencies_differ_q4() -> None:
+    """Few-shot rows 16 a class, new rows nearly all of the hard class: one threshold for all misses too often."""
+    by_class, pooled = [], []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        y = np.concatenate([np.arange(32) % 2, (rng.random(300) < 0.9).astype(int)])
+        x = rng.normal(size=332) + np.where(y == 0, 3.0, 0.0)  # class 0 is told well, by a rule that leans to it
+        p = softmax(np.stack([x, 0.5 - x], axis=1))
+        for chosen, covered in ((True, by_class), (False, pooled)):
+            sets = conformal_sets(p[32:], p[:32], y[:32], ALPHA, by_class=chosen)
+            covered.append(sets[np.arange(300), y[32:]].mean())
+    error = np.std(by_class) / np.sqrt(200)
+    assert abs(np.mean(by_class) - 16 / 17) < 4 * error  # k = 16 of 16 rows a class
+    assert np.mean(pooled) < 0.88
 
 
 def test_jackknife_plus_covers_q3() -> None:
