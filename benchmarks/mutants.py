@@ -25,60 +25,35 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 120  # of one mutant, after which it counts as seen
-CORE, METHODS = "tests/core/test_", "tests/methods/test_"
-# module -> what follows CORE or METHODS in the files that test it, the most telling first
+# module -> the tests of it, the most telling first: tests/ROOM/test_NAME.py
 TESTS = {
-    "algorithm": [
-        CORE + "algorithm",
-        CORE + "pinned",
-        CORE + "numerics",
-        CORE + "search",
-        METHODS + "searches",
-        METHODS + "start",
-    ],
-    "arrays": [CORE + "randomness"],
-    "backend": [CORE + "algorithm", METHODS + "bdpl"],
-    "categorical": [METHODS + "bdpl"],
-    "checks": [CORE + "algorithm", CORE + "numerics", METHODS + "searches", METHODS + "settings"],
-    "distribution": [CORE + "distribution", CORE + "policy_gradient", CORE + "numerics", CORE + "pinned"],
-    "method": [CORE + "numerics", CORE + "algorithm", CORE + "search", METHODS + "start"],
-    "norms": [CORE + "numerics"],
-    "objective": [CORE + "objective", CORE + "numerics", CORE + "search"],
-    "policy_gradient": [CORE + "policy_gradient", CORE + "numerics"],
-    "randomness": [CORE + "randomness", CORE + "pinned", CORE + "numerics"],
-    "rounding": [CORE + "numerics"],
-    "search": [CORE + "search", CORE + "pinned", CORE + "numerics"],
-    "zeroth_order": [CORE + "zeroth_order", CORE + "numerics", CORE + "pinned"],
-    "bbt": [METHODS + "searches", METHODS + "settings", METHODS + "incumbents", METHODS + "start"],
-    "bdpl": [METHODS + "bdpl", METHODS + "pinned", METHODS + "start"],
-    "catcma": [METHODS + "searches", METHODS + "settings", METHODS + "incumbents", METHODS + "start"],
-    "clip_tuning": [METHODS + "clip_tuning", METHODS + "settings", METHODS + "pinned", METHODS + "start"],
-    "cma_es": [METHODS + "cma_es"],
-    "fixed_tokens": [METHODS + "pinned", METHODS + "searches"],
-    "gflf_abc_smc": [
-        METHODS + "abc_smc",
-        METHODS + "abc_smc_weights",
-        METHODS + "settings",
-        METHODS + "pinned",
-        METHODS + "start",
-    ],
-    "gflf_cma_elbo": [
-        METHODS + "cma_elbo",
-        METHODS + "settings",
-        METHODS + "incumbents",
-        METHODS + "pinned",
-        METHODS + "start",
-    ],
-    "gflf_ensembles": [METHODS + "ensembles", METHODS + "settings", METHODS + "incumbents", METHODS + "start"],
-    "random_search": [
-        METHODS + "searches",
-        METHODS + "settings",
-        METHODS + "incumbents",
-        METHODS + "pinned",
-        METHODS + "start",
-    ],
-    "simplex": [METHODS + "simplex"],
-    "sspt": [METHODS + "searches", METHODS + "settings", METHODS + "pinned", METHODS + "start"],
+    "algorithm": "core/pinned core/algorithm core/numerics core/search methods/searches methods/start",
+    "arrays": "core/randomness",
+    "backend": "core/algorithm methods/bdpl",
+    "categorical": "methods/bdpl",
+    "checks": "core/algorithm core/numerics methods/searches methods/settings",
+    "distribution": "core/distribution core/policy_gradient core/numerics core/pinned",
+    "method": "core/numerics core/algorithm core/search methods/start",
+    "norms": "core/numerics",
+    "objective": "core/objective core/numerics core/search",
+    "policy_gradient": "core/policy_gradient core/numerics",
+    "randomness": "core/randomness core/pinned core/numerics",
+    "rounding": "core/numerics",
+    "search": "core/pinned core/search core/numerics",
+    "zeroth_order": "core/pinned core/zeroth_order core/numerics",
+    "bbt": "methods/start methods/incumbents methods/settings methods/searches",
+    "bdpl": "methods/pinned methods/start methods/bdpl",
+    "catcma": "methods/start methods/incumbents methods/settings methods/searches",
+    "clip_tuning": "methods/pinned methods/start methods/settings methods/clip_tuning",
+    "cma_es": "methods/cma_es",
+    "fixed_tokens": "methods/pinned methods/searches",
+    "gflf_abc_smc": "methods/abc_smc_weights methods/start methods/pinned methods/incumbents methods/settings "
+    "methods/abc_smc",
+    "gflf_cma_elbo": "methods/pinned methods/incumbents methods/start methods/settings methods/cma_elbo",
+    "gflf_ensembles": "methods/start methods/incumbents methods/settings methods/ensembles",
+    "random_search": "methods/pinned methods/start methods/incumbents methods/settings methods/searches",
+    "simplex": "methods/simplex",
+    "sspt": "methods/pinned methods/start methods/settings methods/searches",
 }
 OTHER = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -204,7 +179,7 @@ def main() -> None:
     first, last = map(int, (arguments.lines or "0-999999").split("-"))
     for path in (file.resolve() for file in files if file.stem in TESTS):
         chosen = [m for m in mutants(path.read_text("utf-8")) if first <= m[0] <= last][:: arguments.every]
-        tests = [f"{test}.py" for test in TESTS[path.stem] if Path(f"{test}.py").exists()]
+        tests = ["tests/{}/test_{}.py".format(*test.split("/")) for test in TESTS[path.stem].split()]
         if not arguments.list and not survives(path, None, tests):
             sys.exit(f"{path.name}: its tests fail as it is")
         left = []
