@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zopog_ref import Settings, ZOPoG, ZOPoGState
+from zopog_ref.algorithm import Settings, ZOPoG, ZOPoGState
 from zopog_ref.convergence.assumptions import Constants
 from zopog_ref.convergence.comparison import Inequality
 from zopog_ref.convergence.exact import log_prompt_probability
