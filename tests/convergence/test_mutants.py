@@ -8,9 +8,10 @@ from tests.convergence import mutants
 from zopog_ref.convergence.cases import TINY, Bench
 from zopog_ref.convergence.comparison import Equality
 from zopog_ref.convergence.lines_continuous import CONTINUOUS
+from zopog_ref.convergence.lines_descent import DESCENT
 from zopog_ref.convergence.lines_discrete import DISCRETE
 
-LINES = {line.key: line for line in DISCRETE + CONTINUOUS}
+LINES = {line.key: line for line in DISCRETE + CONTINUOUS + DESCENT}
 POLICY_ROWS = ("V1", "V4", "V4-paper", "V5", "V5-paper", "V7-exact", "G2", "D1")
 SCORE_ROWS = ("S1", "S2", "S3", "S3-bound", "S4", "S5")
 ZEROTH_ROWS = (

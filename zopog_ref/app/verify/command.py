@@ -17,6 +17,7 @@ from zopog_ref.app.verify import listing as verify_report
 from zopog_ref.convergence.cases import FULL, QUICK, Bench
 from zopog_ref.convergence.lines import Line, Result, evaluate
 from zopog_ref.convergence.lines_continuous import CONTINUOUS
+from zopog_ref.convergence.lines_descent import DESCENT
 from zopog_ref.convergence.lines_discrete import DISCRETE
 from zopog_ref.convergence.lines_rates import RATES, complexity_runs, mode_results, noise_modes
 
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     _refuse_a_file(arguments.out)
     started = time.perf_counter()
     bench = Bench(seed=arguments.seed, effort=QUICK if arguments.quick else FULL)
-    lines: tuple[Line, ...] = (*DISCRETE, *CONTINUOUS, *RATES)
+    lines: tuple[Line, ...] = (*DISCRETE, *CONTINUOUS, *DESCENT, *RATES)
     skipped: list[str]
     if arguments.no_model:
         skipped = ["the rows on the embedded model: --no-model"]

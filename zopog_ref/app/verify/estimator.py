@@ -24,6 +24,7 @@ from zopog_ref.convergence.cases import FULL, QUICK, Bench
 from zopog_ref.convergence.exact import policy_moments
 from zopog_ref.convergence.lines import Result, evaluate
 from zopog_ref.convergence.lines_continuous import CONTINUOUS
+from zopog_ref.convergence.lines_descent import DESCENT
 from zopog_ref.convergence.lines_discrete import DISCRETE
 from zopog_ref.convergence.prompt_lemmas import exact_policy_gradient
 from zopog_ref.convergence.smoothing_lemmas import shared_moments, smoothed_gradient
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     function = load(arguments.estimator)
     kind = arguments.kind or kind_of(function, arguments.estimator)
     bench = _bench(arguments, function, kind)
-    lines = [line for line in DISCRETE + CONTINUOUS if line.key in ROWS[kind]]
+    lines = [line for line in DISCRETE + CONTINUOUS + DESCENT if line.key in ROWS[kind]]
     try:
         results = evaluate(lines, bench)
         found = [explain(result, bench, kind) for result in results]

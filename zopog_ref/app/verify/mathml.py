@@ -5,7 +5,7 @@ from html import escape
 
 _SYMBOLS = {
     "alpha": "α", "tau": "τ", "mu": "μ", "eta": "η", "sigma": "σ", "rho": "ρ", "xi": "ξ", "nabla": "∇", "partial": "∂",
-    "epsilon": "ε",
+    "epsilon": "ε", "gamma": "γ",
     "ell": "ℓ", "kappa": "κ", "infty": "∞", "pi": "π", "cdots": "⋯", "E": "𝔼", "P": "ℙ",
 }  # fmt: skip
 _OPERATORS = {

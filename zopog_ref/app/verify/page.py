@@ -108,8 +108,9 @@ def _answers(found: dict[str, Any]) -> str:
         ("Do rows of α shrink when they are clipped at 1e-11?",
          "No: a step never shrinks a row, clipped or not [S5]. But an entry on the floor has a score of up to 1e11."),
         ("Does the analysis cover the algorithm as run?",
-         "With a fresh mini-batch in each half step, yes; with one batch for both, at the price of a further term [T1]; with one "
-         "Gumbel noise across half steps, up to a bias of order η_z [G3]."),
+         "With a fresh mini-batch and a fresh Gumbel noise in each half step, yes: under per_step noise, the default, with the variance "
+         "over the noise added [G2] [G4], which no number of samples lowers. One batch for both halves and one noise for two, as the "
+         "algorithm and the official code have it, cost a further term each, and both are needed [T1]. Clipping is covered [T1b]."),
     ]  # fmt: skip
     cells = "".join(f"<div><dt>{escape(q)}</dt><dd>{escape(a)}</dd></div>" for q, a in items)
     return f'<section><h2>In short</h2><dl class="answers">{cells}</dl></section>'
