@@ -170,8 +170,8 @@ class Bench:
 
     @cached_property
     def run_plan(self) -> Plan:
-        """A fiftieth of D2's step, so that z_noise does not cover standing still; in alpha at most a tenth of D1's, and no
-        more than keeps all runs inside [A4] whatever is drawn."""
+        """A fiftieth of D2's step, so that z_noise cannot cover standing still; in alpha a tenth of D1's, and
+        no more than keeps all runs inside [A4] whatever is drawn."""
         c = self.run_constants
         surely = (1 / 3 - c.alpha_min) / (self.effort.steps * largest_step_in_alpha(c.F, 40, c.alpha_min, 1.0))
         return Plan(min(0.1 * largest_eta_alpha(c), surely), 0.02 * largest_eta_z(c, 40), 0.02, 40, 40, 16)
