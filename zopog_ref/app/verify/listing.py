@@ -33,7 +33,8 @@ def row(result: Result) -> dict[str, Any]:
     line = result.line
     return {
         "key": line.key, "label": line.label, "statement": line.statement, "status": line.status,
-        **_numbers(result.shown), "threshold": result.threshold, "holds": result.holds, "required": line.required,
+        **_numbers(result.shown), "ratios": [_finite(x) for x in result.ratios or ()],
+        "threshold": result.threshold, "holds": result.holds, "required": line.required,
         "function": function_link(line), "test": test_link(line), "cases": [_numbers(c) for c in result.comparisons],
     }  # fmt: skip
 
@@ -68,14 +69,22 @@ def verdict(result: Result) -> str:
     return "FAILS" if result.line.required else "does not hold"
 
 
+def span(result: Result) -> str:
+    """The share of a bound that is used, from the least of the row's cases to the most."""
+    if result.ratios is None:
+        return "-"
+    low, high = result.ratios
+    return f"{high:.2g}" if high - low < 0.01 * abs(high) else f"{low:.2g} to {high:.2g}"
+
+
 def table(results: Sequence[Result]) -> str:
     """The table for the terminal."""
-    out = [f"{'label':6}{'statement':54}{'status':20}{'left':>12}{'right':>12}  {'ratio or z':>14}  verdict"]
+    out = [f"{'label':6}{'statement':54}{'status':20}{'left':>12}{'right':>12}  {'ratio or z':>20}  verdict"]
     for r in results:
         c = r.shown
-        measure = f"z = {c.z:9.2g}" if isinstance(c, Equality) else f"ratio {c.ratio:8.3g}"
+        measure = f"z = {c.z:9.2g}" if isinstance(c, Equality) else f"ratio {span(r)}"
         out.append(
             f"{r.line.label:6}{r.line.statement[:53]:54}{r.line.status:20}{c.left:12.5g}{c.right:12.5g}"
-            f"  {measure:>14}  {verdict(r)}"
+            f"  {measure:>20}  {verdict(r)}"
         )
     return "\n".join(out)

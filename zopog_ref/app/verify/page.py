@@ -11,7 +11,7 @@ from typing import Any
 
 from zopog_ref.app.verify.figures import Figure
 from zopog_ref.app.verify.formulas import FORMULAS
-from zopog_ref.app.verify.listing import ROOT, verdict
+from zopog_ref.app.verify.listing import ROOT, span, verdict
 from zopog_ref.app.verify.mathml import mathml
 from zopog_ref.convergence.comparison import Equality
 from zopog_ref.convergence.lines import Result
@@ -139,7 +139,7 @@ def _measure(result: Result) -> tuple[str, str]:
         return "", ""
     share = 100 * min(1.0, max(0.0, c.ratio))
     return (
-        f"ratio {c.ratio:.3g}",
+        f"ratio {span(result)}",
         f'<span class="bar" title="share of the bound used"><i style="width:{share:.1f}%"></i></span>',
     )
 
