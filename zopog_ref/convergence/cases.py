@@ -77,7 +77,7 @@ class Bench:
         made = NumPyBackend()
 
         def zeroth(plus: FLOAT64, minus: FLOAT64, u: FLOAT64, mu: float, roundoff: float | None = None) -> FLOAT64:
-            return self.zeroth(plus, minus, u, mu)  # an estimator under test knows nothing of rounding
+            return np.asarray(self.zeroth(plus, minus, u, mu))  # an estimator under test knows nothing of rounding
 
         made.policy_gradient, made.two_point_gradient = self.policy, zeroth  # type: ignore[assignment]
         return made
