@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from zopog_ref.convergence.theorem import alpha_noise, z_noise
+from zopog_ref.convergence.theorem import alpha_noise
 from zopog_ref.distribution import probabilities, score
 from zopog_ref.policy_gradient import collapsed, literal
 
@@ -192,7 +192,7 @@ def one_mu(plus, minus, u, mu):
 
 def unit_directions(plus, minus, u, mu):
     """u / ||u|| where u belongs."""
-    return two_point(plus, minus, u / np.linalg.norm(u, axis=-1, keepdims=True), mu)
+    return two_point(plus, minus, u / np.maximum(np.linalg.norm(u, axis=-1, keepdims=True), 1e-300), mu)
 
 
 def unsigned_directions(plus, minus, u, mu):
@@ -279,8 +279,6 @@ ZEROTH = {
         "G4",
         "Z3-hessian",
         "Z3-kink",
-        "Z5",
-        "Z5b",
     },
     unsigned_directions: {
         "Z1",
@@ -382,26 +380,25 @@ PROBABILITIES = (noise_forgotten, noise_doubled, noise_on_alpha, noise_halved)
 
 
 def _noise_over_I2(c, plan):
-    """sigma_g^2 / I^2 in D1."""
+    """sigma_g^2 / I^2 in D1: the reported order."""
     return alpha_noise(c, replace(plan, policy_samples=plan.policy_samples**2))
 
 
-def _noise_without_eta2(c, plan):
-    """Noise of first order in the step, as in D1b."""
-    return alpha_noise(c, plan) / plan.eta_alpha
+def _noise_over_B2(c, plan):
+    """sigma_alpha^2 / B^2 in D1."""
+    return alpha_noise(c, replace(plan, batch=plan.batch**2))
 
 
-def _z_noise_without_pairs(c, plan):
-    """1/I_2^2 in D2."""
-    return z_noise(c, replace(plan, direction_pairs=plan.direction_pairs**2))
+def _calls_of_one_step(sizes):
+    """I_1 + 2 I_2, without T."""
+    return sizes.policy_samples + 2 * sizes.direction_pairs
 
 
-def _step_without_L_alpha(c):
-    """1/L_z for both blocks."""
-    return 1 / c.L_z
+def _examples_of_one_row(sizes):
+    """T (I_1 + 2 I_2), without B."""
+    return sizes.calls
 
 
 COMPLEXITY = {
-    "alpha_noise": (_noise_over_I2, _noise_without_eta2), "z_noise": (_z_noise_without_pairs,),
-    "common_step": (_step_without_L_alpha,),
+    "alpha_noise": (_noise_over_I2, _noise_over_B2), "calls": (_calls_of_one_step,), "examples": (_examples_of_one_row,),
 }  # fmt: skip
