@@ -116,7 +116,7 @@ def changed(node: ast.AST) -> Iterator[ast.AST]:
         case ast.Attribute(value=ast.Name(id="Purpose")):
             new.attr = "SPLIT" if node.attr == "PROJECTION" else "PROJECTION"
             yield new
-        case ast.Attribute(attr=name) | ast.Name(id=name) if name in SWAPPED:
+        case ast.Attribute(attr=name) | ast.Name(id=name, ctx=ast.Load()) if name in SWAPPED:
             setattr(new, "attr" if isinstance(node, ast.Attribute) else "id", SWAPPED[name])
             yield new
         case ast.If() | ast.IfExp() | ast.While():
@@ -154,13 +154,16 @@ def survives(path: Path, tree: ast.Module | None, tests: list[str]) -> bool:
     os.dup2(silent, 1)
     os.dup2(silent, 2)
     if tree is not None:
-        real, code = importlib.machinery.SourceFileLoader.get_code, compile(tree, str(path), "exec")
+        real, twin = importlib.machinery.SourceFileLoader.get_code, compile(tree, str(path), "exec")
         importlib.machinery.SourceFileLoader.get_code = (  # type: ignore[method-assign]
-            lambda self, name: code if Path(self.path) == path else real(self, name)
+            lambda self, name: twin if Path(self.path) == path else real(self, name)
         )
     import pytest
 
-    os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *tests])))
+    for test in tests:  # one after the other: most mutants die in the first, and the rest is never collected
+        if code := int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", test])):
+            os._exit(code)
+    os._exit(0)
 
 
 def main() -> None:

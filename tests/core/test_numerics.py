@@ -163,6 +163,16 @@ def test_huge_losses_have_finite_norms(kind: type) -> None:
     assert all(1e150 < value < 1e180 for value in norms)
 
 
+def test_one_huge_half_is_enough() -> None:
+    """The other half's norm is 0."""
+    for ablation in ({"zeroth_order": False}, {"policy": False}):
+        method = ZOPoG(*SHAPE, Settings(**ablation), seed=1)
+        huge = FunctionObjective(lambda t, z, e: 1e160 * toy.losses(t, z, e), Ledger(1000))
+        state = method.step(method.init(), huge, np.arange(3))
+        assert sorted((state.alpha_gradient_norm, state.z_gradient_norm))[0] == 0
+        assert 1e150 < max(state.alpha_gradient_norm, state.z_gradient_norm) < 1e180
+
+
 def test_a_gradient_that_overflows_ends_the_run_by_name() -> None:
     method = ZOPoG(*SHAPE, Settings(zeroth_order=False), seed=1)
     near_zero = dataclasses.replace(method.init(), alpha=np.full(SHAPE[:2], 1e-11))

@@ -7,6 +7,7 @@ import pytest
 
 from zopog_ref import FunctionObjective, Ledger
 from zopog_ref.methods.gflf_abc_smc import AbcSmc, AbcSmcState
+from zopog_ref.randomness import Purpose, normal, uniform
 
 V0, KERNEL = 7.0, 3.0
 PARTICLES = np.array([[0.0, 1.0], [100.0, -2.0], [-80.0, 4.0]])  # far apart: a proposal shows its ancestor
@@ -64,6 +65,14 @@ def test_proposals_come_from_the_particles_by_weight_with_the_kernel_s_variances
     noise = offsets[np.arange(count), ancestors]
     assert (np.abs(noise.var(axis=0) / K - 1) < 4 * np.sqrt(2 / count)).all()
     assert (np.abs(noise.mean(axis=0)) < 4 * np.sqrt(K / count)).all()
+
+
+def test_proposals_are_of_these_streams() -> None:
+    z = method(samples=50)._propose(population())
+    u = uniform(5, 4, Purpose.ANCESTORS, (50,))
+    ancestors = (u[:, None] >= np.cumsum(WEIGHTS)).sum(axis=1)
+    noise = normal(5, 4, Purpose.Z_SEARCH, (50, 2)).astype(float)
+    np.testing.assert_allclose(z, PARTICLES[ancestors] + np.sqrt(K) * noise, rtol=1e-12)
 
 
 def test_before_a_population_proposals_come_from_the_prior() -> None:

@@ -38,6 +38,7 @@ def incumbents(name: str, values: list[float]) -> list[list[np.ndarray]]:
         constant = FunctionObjective(lambda t, z, e, value=value: np.full((len(t), len(e)), value), Ledger(1000))
         state = method.step(state, constant, ROWS)
         found.append([np.asarray(getattr(state, field)) for field in INCUMBENTS[name][1]])
+        assert state.loss == value  # of the step's prompts, whether or not one is kept
     return found
 
 
