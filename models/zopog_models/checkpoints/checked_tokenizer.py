@@ -39,6 +39,7 @@ class CheckedTokenizer:
 
     It holds the library's tokenizer of a description `without_special`, and gives the special tokens back their names.
     An id that a text may not have is left out even so: the model may write it for what it does not know.
+    can_leave_out: where the middle of a long text may be left out, see `tasks.long_texts`.
     template_tokens: what is looked for in a template, with the ids of the special ones, longest first.
     """
 
@@ -63,6 +64,7 @@ class CheckedTokenizer:
             (token._replace(special=name in self._special_ids), self._special_ids.get(name, -1))
             for name, token in sorted(every.items(), key=lambda item: (-len(item[0]), item[0]))
         ]
+        self.can_leave_out = _can_leave_out(plain)
         if self._first_only is None:
             self._described = ""  # read again only for those that tell the start of a text from what follows
 
@@ -172,6 +174,17 @@ def check_description(path: Path) -> dict[str, Any]:
     if isinstance(word, (int, float)) and word > MAX_WORD:
         raise CheckpointError(f"{path}: max_input_chars_per_word is {quoted(word)}, at most {MAX_WORD} are supported")
     return description
+
+
+def _can_leave_out(description: dict[str, Any]) -> str:
+    """ "anywhere", "at spaces", or "" (nowhere), for the tokens far from that place to stay as they are.
+
+    Unigram's best path through a word depends on all of it; words of a fixed length depend on all that stands before.
+    """
+    if "FixedLength" in json.dumps(description.get("pre_tokenizer")):
+        return ""
+    model = description.get("model")
+    return "at spaces" if isinstance(model, dict) and model.get("type", "Unigram") == "Unigram" else "anywhere"
 
 
 def _with_prefix_only_at_the_start(part: Any) -> Any:
