@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from zopog_models.tasks.layout import Part, lay_out
-from zopog_models.tasks.long_texts import MARGIN, PER_POSITION, shortened
+from zopog_models.tasks.long_texts import MARGIN, PER_POSITION, shortened, without_endless_words
 from zopog_models.tasks.template import Task, TaskError, make_task
 
 if TYPE_CHECKING:
+    from zopog_models.checkpoints.checked_tokenizer import CheckedTokenizer
     from zopog_models.frozen.model import FrozenModel
 
 __all__ = ["Encoded", "encode", "label_ids", "label_targets", "row_recipe"]
@@ -188,7 +189,7 @@ def _encode_part(
     all_owners = list(all_ids)
     pending, characters = list(range(len(texts))), PER_POSITION * max(room, 1)
     while pending:
-        filled = [_filled(part, texts[r], characters, model.tokenizer.can_leave_out) for r in pending]
+        filled = [_filled(part, texts[r], characters, model.tokenizer) for r in pending]
         strings = [string for string, _ in filled]
         encodings = model.tokenizer.encode_batch(strings, add_special_tokens=False, continuing=part.continuing)
         short = []
@@ -214,11 +215,15 @@ class _Span(NamedTuple):
     sure: int | None
 
 
-def _filled(part: Part, row: tuple[str, ...], characters: int, where: str) -> tuple[str, list[_Span]]:
+def _filled(
+    part: Part, row: tuple[str, ...], characters: int, tokenizer: "CheckedTokenizer"
+) -> tuple[str, list[_Span]]:
     """The part's string with a row's texts, the long ones shortened, and their places."""
     string, spans = part.literals[0], []
     for slot, literal in zip(part.slots, part.literals[1:], strict=True):
-        text, head = shortened(row[slot].strip(), characters, where)
+        text = row[slot].strip()
+        text = without_endless_words(text) if tokenizer.has_unknown_words else text
+        text, head = shortened(text, characters, tokenizer.can_leave_out)
         sure = None if head is None else len(string) + head - MARGIN
         # The space before a text belongs to it: a byte-level tokenizer gives a rare word's space its own token.
         spans.append(_Span(len(string.rstrip()), len(string) + len(text), slot, sure))

@@ -7,13 +7,19 @@ may change; so the tokens that a row keeps must end MARGIN characters before it.
 holds no token), more of the text is read, at last all of it.
 """
 
+import re
 from typing import NamedTuple
 
-__all__ = ["MARGIN", "PER_POSITION", "Shortened", "shortened"]
+__all__ = ["MARGIN", "PER_POSITION", "Shortened", "shortened", "without_endless_words"]
 
 # Further than a word that WordPiece takes apart may reach (`checked_tokenizer.MAX_WORD`).
 MARGIN = 12_000
 PER_POSITION = 16  # characters of a text for each position of the row, to begin with
+
+
+# Letters and digits that no step of BERT's parts: not the underscore, and none of the scripts without spaces.
+_LETTER = r"[^\W_\u2e80-\U0010ffff]"
+_ENDLESS = re.compile(rf"({_LETTER}{{{MARGIN}}}){_LETTER}+")
 
 
 class Shortened(NamedTuple):
@@ -38,6 +44,11 @@ def shortened(text: str, characters: int, where: str) -> Shortened:
             return Shortened(text, None)
         first, last = head, tail
     return Shortened(text[:first] + text[last:], first)
+
+
+def without_endless_words(text: str) -> str:
+    """The text with its words of more than MARGIN letters cut there: either is one unknown word to WordPiece."""
+    return _ENDLESS.sub(r"\1", text) if len(text) > MARGIN else text
 
 
 def _space_before(text: str, place: int, least: int) -> int | None:
