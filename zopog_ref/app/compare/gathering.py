@@ -10,7 +10,7 @@ from zopog_models.files.tensor_file import read_tensors
 from zopog_models.tasks.template import Task
 from zopog_ref.app.compare import results as of
 from zopog_ref.app.compare.cells import Cell
-from zopog_ref.app.compare.plan import MANUAL, Plan, Variant, about
+from zopog_ref.app.compare.plan import MANUAL, Plan, Variant
 from zopog_ref.app.compare.results import Comparison, Learned, Method, Run, Spread, TaskResult
 from zopog_ref.app.compare.statistics import Scores, statistics
 from zopog_ref.app.errors import InputError
@@ -22,6 +22,7 @@ from zopog_ref.app.run.typed_json import ABSENT
 from zopog_ref.app.scores.metrics import classification_metrics
 from zopog_ref.app.scores.uncertainty import brier, ensemble_metrics, negative_log_likelihood, uncertainty_metrics
 from zopog_ref.distribution import probabilities
+from zopog_ref.methods import entry_of
 
 Tokens = Callable[[int], str | None]
 MOST_LIKELY = 5  # candidates of a position that are shown with their probabilities
@@ -55,7 +56,7 @@ def _chosen(variant: Variant) -> of.Chosen:
         name=variant.name,
         method=variant.method,
         settings=variant.settings,
-        about=about(variant),
+        about=entry_of(variant.method).about,
         own=dict(vars(preset.method)),
         n=preset.n_positions,
         N=preset.n_candidates,

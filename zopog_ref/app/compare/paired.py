@@ -29,7 +29,6 @@ class Estimate:
     high: float
     error: float  # standard error of the mean
     freedom: float  # degrees of freedom
-    level: float
 
     @property
     def p_value(self) -> float:
@@ -144,7 +143,7 @@ def best_p_values(below: ArrayLike) -> FLOAT64:
 def _student(mean: float, variance: float, freedom: float, level: float) -> Estimate:
     error = sqrt(max(variance, 0.0))
     reach = error * student_quantile((1 + level) / 2, freedom) if error else 0.0
-    return Estimate(mean, mean - reach, mean + reach, error, freedom, level)
+    return Estimate(mean, mean - reach, mean + reach, error, freedom)
 
 
 def student_tail(t: float, freedom: float) -> float:

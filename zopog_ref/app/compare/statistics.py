@@ -99,7 +99,7 @@ def _same_rows(scores: Mapping[str, Mapping[int, Scores]]) -> bool:
 
 
 def _numbers(estimate: Estimate) -> dict[str, float]:
-    return {k: v for k, v in vars(estimate).items() if k != "level"} | {"p": estimate.p_value}
+    return vars(estimate) | {"p": estimate.p_value}
 
 
 def _difference(estimate: Estimate | None) -> Difference | None:
