@@ -111,8 +111,8 @@ def _predictions(cell: Cell, classes: int) -> Predictions:
 
 def _scores(p: Predictions, mean: np.ndarray) -> Scores:
     right = (mean.argmax(axis=1) == p.labels).astype(np.float64)
-    return Scores(p.rows, {"accuracy": right, "nll": negative_log_likelihood(mean, p.labels),
-                           "brier": brier(mean, p.labels)})  # fmt: skip
+    losses = {"nll": negative_log_likelihood(mean, p.labels), "brier": brier(mean, p.labels)}
+    return Scores(p.rows, {"accuracy": right, **losses})
 
 
 def _run(cell: Cell, result: Result, p: Predictions | None, classes: list[str], tokens: Tokens) -> Run:

@@ -81,13 +81,9 @@ class LiveTable:
             blocks.append(block)
         done, share = sum(cell.finished for cell in self.cells), self._share(errors)
         left = eta(self.started, self.before, share)
-        to_go = (
-            ""
-            if left is None or share >= 1
-            else f", about {left / 60:.0f} min to go"
-            if left > 90
-            else ", a minute to go"
-        )
+        to_go = ""
+        if left is not None and share < 1:
+            to_go = f", about {left / 60:.0f} min to go" if left > 90 else ", a minute to go"
         failed = f", {len(errors)} failed" if errors else ""
         last = f"{done} of {len(self.cells)} cells{failed}; calls spent {share:.0%}{to_go}"
         return Group(*blocks, Text(last, no_wrap=True, overflow="ellipsis"))

@@ -6,14 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from zopog_ref.app.compare.paired import Estimate
 from zopog_ref.app.compare.plan import MANUAL
-from zopog_ref.app.compare.results import Bins, Difference, Method, Run, TaskResult
+from zopog_ref.app.compare.results import Bins, Method, Run, TaskResult
 from zopog_ref.app.report.plots import strip, strip_axis
 from zopog_ref.app.report.svg import Axes, Dots, Line, Svg, padded, panel
 
 Curve = list[tuple[float, float]]
 Curves = dict[str, dict[int, Curve]]  # method -> seed -> curve
-Row = tuple[str, list[tuple[str, Difference | None, float]]]  # a method minus each, and how large that is
+Row = tuple[str, list[tuple[str, Estimate | None, float]]]  # a method minus each, and how large that is
 Panel = tuple[str, str, Svg]  # a method, its number, the picture
 LEAST_COVERAGE = 0.1  # below it a rejection curve jumps with single rows
 SCORES = ("nll", "brier", "ece", "auroc_errors", "rejection_area")
