@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from zopog_ref.app.compare.cells import Cell
 from zopog_ref.app.compare.schedule import Errors, eta
 from zopog_ref.app.report.terminal import rewritten, terminal
-from zopog_ref.app.run.folder import read_json
-from zopog_ref.app.run.saved_values import check, maybe, share
+from zopog_ref.app.run.saved_run import Accuracies
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
@@ -108,11 +107,8 @@ def _style(cell: Cell, errors: Errors) -> str:
 
 def accuracy(cell: Cell) -> str:
     """Of a finished cell, on the test rows; on dev where there are none."""
-    path = cell.folder / "result.json"
-    result = read_json(path, f"{path} is missing")
-    check(result, {"test_accuracy": maybe(share), "dev_accuracy": share}, path)
-    found = result["test_accuracy"]
-    return f"{found:.1%}" if found is not None else f"dev {result['dev_accuracy']:.1%}"
+    found = Accuracies.read(cell.folder)
+    return f"dev {found.dev_accuracy:.1%}" if found.test_accuracy is None else f"{found.test_accuracy:.1%}"
 
 
 def calls(folder: Path) -> int:

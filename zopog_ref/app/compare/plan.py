@@ -1,6 +1,5 @@
 """What a comparison consists of, checked before any of it runs."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,11 +39,6 @@ class Plan:
     model: str
     device: str = "cpu"
     fewer: Precision | None = None  # None: fp32
-
-    @property
-    def precision(self) -> Mapping[str, str]:
-        """precision and precision_scope; empty means fp32."""
-        return {} if self.fewer is None else {"precision": self.fewer.precision, "precision_scope": self.fewer.scope}
 
     def cells(self) -> list[Cell]:
         """Every cell, seed by seed: when one is interrupted early, whole seeds are done rather than whole methods."""
