@@ -13,8 +13,7 @@ them. A readout is a linear map of scores to C logits, fitted to rows whose scor
     choice.fit.readout.predict(scores_of_new_texts)       # (rows, 2)
 
 Every fit says what it would have answered on its own rows, each left out: `Fit.left_out`. All formulas:
-docs/readout.md; [R4] and the descent of [R8] are proved there. Nearest published relatives:
-contextual calibration (Zhao et al. 2021), batch calibration (Zhou et al. 2024), DecT (Cui et al. 2023).
+docs/readout.md; [R4] and the descent of [R8] are proved there, and its published relatives named.
 """
 
 from collections.abc import Sequence
@@ -42,7 +41,7 @@ __all__ = ["KINDS", "Choice", "Fit", "Readout", "centred", "choose", "labels", "
 
 FLOAT64 = NDArray[np.float64]
 INT64 = NDArray[np.int64]
-PULLS = (1.0, 3.0, 10.0, 30.0)  # candidates for lambda of [R8] where there are rows enough to choose
+PULLS = (3.0, 10.0, 30.0)  # candidates for lambda of [R8] where there are rows enough to choose
 FEW_ROWS_PULL = 3.0
 LEVEL = 0.01  # of the verdict that something was learned [R9]
 DOUBT = 0.05  # above it, what learns from labels is not chosen
@@ -132,8 +131,8 @@ def labels(
     """A logistic map of the label words' scores [R8], pulled to `centred`: softmax((Theta^T [x; 1]) / T).
 
     scores (n, C) in nats, or M of them, all read at once; labels (n,) in 0..C-1, where a class may be missing.
-    penalty: lambda, by how much Theta is pulled to the identity; None: 3 below 100 rows, from there the one of 1, 3, 10
-    and 30 with the best left-out likelihood. Leave-one-out is exact to 1e-9: one refit a group, warm.
+    penalty: lambda, by how much Theta is pulled to the identity; None: 3 below 100 rows, from there the one of 3, 10
+    and 30 with the best left-out likelihood. Leave-one-out is one refit a group, warm, exact to 1e-6.
     """
     given = word_scores(scores)
     n, classes = given[0].shape
@@ -237,7 +236,7 @@ def choose(
     allowed = [kind for kind in fits if p_value <= DOUBT or kind in ("none", "centred")] or list(fits)
     least = min(allowed, key=lambda kind: paid[kind].mean())
     excess = {kind: paid[kind] - paid[least] for kind in allowed}  # (n,): paired, row by row
-    within = [kind for kind in allowed if excess[kind].mean() <= excess[kind].std(ddof=1) / np.sqrt(n)]
+    within = [kind for kind in allowed if excess[kind].mean() <= excess[kind].std() / np.sqrt(max(n - 1, 1))]
     losses = {kind: float(each.mean()) for kind, each in paid.items()}
     return Choice(max(within, key=KINDS.index), fits, losses, p_value, p_value <= LEVEL, skipped)
 
