@@ -206,13 +206,13 @@ def test_what_is_read_is_what_was_written(found: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda d: d.pop("budget"), "compare.json: 'budget' is missing"),
+        (lambda d: d.pop("budget"), "compare.json: budget is missing"),
         (lambda d: d.update(more=1), "compare.json: 'more' is not what is written there"),
         (lambda d: d.update(budget="48"), "compare.json: budget is '48'"),
         (lambda d: d.update(budget=True), "compare.json: budget is True"),
         (lambda d: d["tasks"][0]["methods"][0]["cells"][0].update(seed=None), "tasks: methods: cells: seed is None"),
         (lambda d: d["tasks"][0]["methods"][0]["cells"][0]["curve"].append([1]), "cells: curve is [1]"),
-        (lambda d: d["tasks"][0]["statistics"]["metrics"]["nll"].pop("best"), "metrics: nll: 'best' is missing"),
+        (lambda d: d["tasks"][0]["statistics"]["metrics"]["nll"].pop("best"), "metrics: nll: best is missing"),
     ],
 )
 def test_a_file_that_is_no_comparison_is_named(found: dict[str, Any], change: Any, named: str) -> None:

@@ -75,12 +75,15 @@ def test_it_is_the_run_that_its_options_ask_for() -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda values: values | {"colour": 1}, "unexpected keyword argument 'colour'"),
+        (lambda values: values | {"colour": 1}, "'colour' is not what is written there"),
         (lambda values: values | {"format": 2}, "format is 2, this version reads 1"),
         (lambda values: {k: v for k, v in values.items() if k != "model"}, "model is missing"),
         (lambda values: values | {"task": values["task"] | {"labels": {"yes": 1}}}, "yes"),
         (lambda values: values | {"preset": values["preset"] | {"dim": 8.5}}, "dim is 8.5"),
-        (lambda values: values | {"preset": values["preset"] | {"depth": 8}}, "unexpected keyword argument 'depth'"),
+        (
+            lambda values: values | {"preset": values["preset"] | {"depth": 8}},
+            "preset: 'depth' is not what is written there",
+        ),
     ],
 )
 def test_what_is_no_run_is_named(change, named: str) -> None:

@@ -43,10 +43,10 @@ def written(target: Target, folder: Path, name: str, change: Callable[[Any], Any
         ("config.json", {"seed": -1}, "seed is -1"), ("config.json", {"seed": True}, "seed is True"),
         ("config.json", {"shots": "many"}, "shots is 'many'"), ("config.json", {"preset": None}, "preset is None"),
         ("config.json", {"method": "nothing"}, "unknown method"), ("config.json", {"candidates": [HUGE]}, "candidates is"),
-        ("config.json", {"task": {"template": 5, "labels": {}}}, "task is"), ("config.json", {"remote": []}, "remote is"),
+        ("config.json", {"task": {"template": 5, "labels": {}}}, "task: template is 5"), ("config.json", {"remote": []}, "remote is"),
         ("config.json", {"remote": {"timeout": "x"}}, "timeout is 'x'"), ("config.json", {"temperature": "hot"}, "temperature is"),
         ("config.json", {"model": None}, "model is None"), ("config.json", {"precision": 5}, "precision is 5"),
-        ("result.json", {"test_metrics": {"rows": 4}}, "test_metrics is"), ("result.json", {"dev_accuracy": 1.5}, "dev_accuracy is"),
+        ("result.json", {"test_metrics": {"rows": 4}}, "test_metrics: truncated is missing"), ("result.json", {"dev_accuracy": 1.5}, "dev_accuracy is"),
         ("result.json", {"calls": HUGE}, "calls is"), ("result.json", {"seconds": float("nan")}, "seconds is nan"),
         ("result.json", {"prompt_tokens": [[5]]}, "prompt_tokens is"), ("result.json", {"method": "\ud800"}, "method is"),
     ],
@@ -84,7 +84,7 @@ def test_a_run_without_a_test_is_shown(found: dict[str, Target], tmp_path: Path)
 @pytest.mark.parametrize(
     ("settings", "named"),
     [({"tau": "1"}, "tau is '1'"), ({"policy_samples": 2.5}, "policy_samples is 2.5"), ({"mu": HUGE}, "mu is"),
-     ({"x": 1}, "unexpected keyword argument"), ({"policy": 1}, "policy is 1"), ({"tau": -1.0}, "tau is -1.0")],
+     ({"x": 1}, "'x' is not what is written there"), ({"policy": 1}, "policy is 1"), ({"tau": -1.0}, "tau is -1.0")],
 )  # fmt: skip
 def test_settings_of_another_kind(
     found: dict[str, Target], tmp_path: Path, settings: dict[str, Any], named: str

@@ -11,8 +11,7 @@ from zopog_models.files.untrusted import check_regular
 from zopog_ref.app.compare.cells import Cell
 from zopog_ref.app.compare.schedule import Errors, eta
 from zopog_ref.app.report.terminal import rewritten, terminal
-from zopog_ref.app.run.folder import read_json
-from zopog_ref.app.run.saved_values import check, maybe, share
+from zopog_ref.app.run.saved_run import Accuracies
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
@@ -83,13 +82,9 @@ class LiveTable:
             blocks.append(block)
         done, share = sum(cell.finished for cell in self.cells), self._share(errors)
         left = eta(self.started, self.before, share)
-        to_go = (
-            ""
-            if left is None or share >= 1
-            else f", about {left / 60:.0f} min to go"
-            if left > 90
-            else ", a minute to go"
-        )
+        to_go = ""
+        if left is not None and share < 1:
+            to_go = f", about {left / 60:.0f} min to go" if left > 90 else ", a minute to go"
         failed = f", {len(errors)} failed" if errors else ""
         last = f"{done} of {len(self.cells)} cells{failed}; calls spent {share:.0%}{to_go}"
         return Group(*blocks, Text(last, no_wrap=True, overflow="ellipsis"))
@@ -109,11 +104,8 @@ def _style(cell: Cell, errors: Errors) -> str:
 
 def accuracy(cell: Cell) -> str:
     """Of a finished cell, on the test rows; on dev where there are none."""
-    path = cell.folder / "result.json"
-    result = read_json(path, f"{path} is missing")
-    check(result, {"test_accuracy": maybe(share), "dev_accuracy": share}, path)
-    found = result["test_accuracy"]
-    return f"{found:.1%}" if found is not None else f"dev {result['dev_accuracy']:.1%}"
+    found = Accuracies.read(cell.folder)
+    return f"dev {found.dev_accuracy:.1%}" if found.test_accuracy is None else f"{found.test_accuracy:.1%}"
 
 
 def calls(folder: Path) -> int:

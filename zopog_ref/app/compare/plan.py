@@ -1,6 +1,5 @@
 """What a comparison consists of, checked before any of it runs."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import Precision, RunConfig, read_run
 from zopog_ref.app.run.experiment import prepare
 from zopog_ref.app.run.presets import Preset
-from zopog_ref.methods import entry_of
 
 MANUAL = "manual"  # the row of the template alone
 
@@ -40,11 +38,6 @@ class Plan:
     model: str
     device: str = "cpu"
     fewer: Precision | None = None  # None: fp32
-
-    @property
-    def precision(self) -> Mapping[str, str]:
-        """precision and precision_scope; empty means fp32."""
-        return {} if self.fewer is None else {"precision": self.fewer.precision, "precision_scope": self.fewer.scope}
 
     def cells(self) -> list[Cell]:
         """Every cell, seed by seed: when one is interrupted early, whole seeds are done rather than whole methods."""
@@ -87,8 +80,3 @@ def check_started(plan: Plan) -> None:
         if changed := [name for name in wanted if found.get(name) != wanted[name]]:
             was = ", ".join(f"{name} {quoted(found.get(name))} (now {wanted[name]!r})" for name in changed)
             raise InputError(f"{cell.folder} was started with {was}: choose another --out, or give what it had")
-
-
-def about(variant: Variant) -> str:
-    """One line on the method."""
-    return entry_of(variant.method).about

@@ -6,9 +6,8 @@ The command line, `zopog compare`, `PromptClassifier` and a run folder each make
 """
 
 import platform
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,9 @@ from zopog_models.tasks.template import Task, make_task
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.folder import read_json
-from zopog_ref.app.run.presets import PRESET_FIELDS, Preset
-from zopog_ref.app.run.saved_values import Seed, TokenId, Whole, damaged, from_fields
+from zopog_ref.app.run.presets import PRESET_FIELDS, Preset, settings_of
 from zopog_ref.app.run.splits import Split
-from zopog_ref.methods import settings_class
+from zopog_ref.app.run.typed_json import Seed, TokenId, Whole, damage_named, from_fields, plain
 
 FORMAT = 1
 _TASK = ("name", "description", "template", "labels", "metric", "text_columns", "label_column", "skip_labels")
@@ -126,7 +124,7 @@ class Evidence:
     @classmethod
     def from_json(cls, values: Mapping[str, Any], path: Path) -> "Evidence":
         """What config.json says of it. Errors: InputError."""
-        with _damage_named(path):
+        with damage_named(path):
             return from_fields(cls, {f.name: values[f.name] for f in fields(cls) if f.name in values})
 
     def check_same(self, now: "Evidence") -> None:
@@ -159,6 +157,12 @@ class RunConfig:
     temperature: float | None = None  # of a sentence-embedding model; None: the default
     remote: Served | None = None
     precision: Precision | None = None  # None: fp32
+    readout: str | None = None  # of the scores: none, centred, labels, vocabulary, auto; None: as in version 0.1.0
+    readout_tokens: Whole | None = None  # that a readout reads besides the label words; None: the default
+    templates: tuple[str, ...] | None = (
+        None  # of the manual prompts, where there are several; task.template is the first
+    )
+    deploy: str | None = None  # tuned: whatever else was better; None: what is best
 
     @property
     def method(self) -> str:
@@ -184,33 +188,20 @@ class RunConfig:
 
     def to_json(self, found: Evidence) -> dict[str, Any]:
         """config.json: what was chosen, what was found, and the versions of all that a number could depend on."""
-        task, files = self.task, {name: getattr(self.task, name) for name in _FILES}
-        labels: dict[str, Any] = {"pooling": self.pooling, "temperature": self.temperature}
-        if found.label_ids is not None:
-            labels = {"label_ids": list(found.label_ids)}
-        later = {"backend": self.backend, "remote": self.remote, "precision": self.precision}
+        chosen, seen = plain(self), plain(found)
+        labels = ("pooling", "temperature") if found.label_ids is None else ("label_ids",)
+        later = ("backend", "remote", "precision", "readout", "readout_tokens", "templates", "deploy")
         return {
             "format": FORMAT,
             "method": self.method,
             "model": self.model,
-            "task": {
-                **{name: _plain(getattr(task, name)) for name in _TASK},
-                **{name: None if file is None else str(file) for name, file in files.items()},
-                "source": self.source,
-            },
-            "seed": self.seed,
-            "shots": self.shots,
-            "settings": self.settings,
-            "preset": {name: getattr(self.preset, name) for name in PRESET_FIELDS}
-            | {"method": _plain(self.preset.method)},
-            "model_sha256": found.model_sha256,
-            "tokenizer_sha256": found.tokenizer_sha256,
-            "injection": found.injection,
-            "splits": {name: asdict(split) for name, split in found.splits.items()},
-            "candidates": list(found.candidates),
-            **labels,
+            "task": {name: chosen["task"][name] for name in (*_TASK, *_FILES)} | {"source": self.source},
+            **{name: chosen[name] for name in ("seed", "shots", "settings")},
+            "preset": {name: chosen["preset"][name] for name in (*PRESET_FIELDS, "method")},
+            **{name: seen[name] for name in ("model_sha256", "tokenizer_sha256", "injection", "splits", "candidates")},
+            **{name: (chosen | seen)[name] for name in labels},
             "versions": versions(),
-            **{name: _plain(value) for name, value in later.items() if value is not None},
+            **{name: chosen[name] for name in later if chosen[name] is not None},
         }
 
     @classmethod
@@ -219,7 +210,7 @@ class RunConfig:
         not_chosen = ("format", "versions", "method", *(f.name for f in fields(Evidence)))
         flat, name = {key: value for key, value in values.items() if key not in not_chosen}, values.get("method")
         task, preset = flat.get("task"), flat.get("preset")
-        with _damage_named(path):
+        with damage_named(path):
             if values.get("format", FORMAT) != FORMAT:
                 raise ValueError(f"format is {quoted(values['format'])}, this version reads {FORMAT}")
             if isinstance(task, dict):
@@ -244,25 +235,10 @@ def _checked(task: Task, source: str | None) -> Task:
 def _with_settings(preset: Preset) -> Preset:
     """The preset with the object of its method's settings read. Errors: InputError for settings that cannot be."""
     try:
-        return replace(preset, method=from_fields(settings_class(preset.method_name), preset.method))
+        return replace(preset, method=from_fields(settings_of(preset.method_name), preset.method))
     except (ValueError, TypeError) as error:
         what = f"{str(error)[:300]}: it was edited or damaged"
         raise InputError(f"the run's config.json holds no settings of a method: {what}") from None
-
-
-@contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        raise damaged(path, str(error)) from None
-
-
-def _plain(value: Any) -> Any:
-    """As JSON has it: lists, objects."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    return list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value
 
 
 def read_run(folder: Path) -> tuple[RunConfig, Evidence]:

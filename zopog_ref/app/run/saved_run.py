@@ -1,30 +1,54 @@
-"""A run folder's config.json and result.json as they are written, checked, for whoever shows them."""
+"""What is read again of a finished run's result.json, checked."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from zopog_ref.app.run.config import read_run
 from zopog_ref.app.run.folder import read_json
-from zopog_ref.app.run.saved_values import Kind, check, each, maybe, named, number, share, text, whole
-
-_SCORES = maybe(named({"rows": whole, "truncated": whole, "accuracy": share, "majority": share, "macro_f1": share}))
-RESULT: dict[str, Kind] = {
-    "method": text, "calls": whole, "sequences": whole, "tokens": whole, "best_step": whole, "stop_reason": text,
-    "seconds": lambda value: number(value) and value >= 0, "dev_accuracy": share, "dev_loss": maybe(number),
-    "test_accuracy": maybe(share), "test_metrics": _SCORES, "manual_metrics": _SCORES,
-    "prompt_tokens": each(each(text)),
-}  # fmt: skip
+from zopog_ref.app.run.typed_json import Part, Seconds, Share, Whole
 
 
-def read_configuration(folder: Path) -> dict[str, Any]:
-    """A run's config.json. Errors: InputError for one that is missing or is not what a run writes."""
-    config, found = read_run(folder)
-    return config.to_json(found)
+class Scores(Part):
+    """On the test rows."""
+
+    rows: Whole
+    truncated: Whole
+    accuracy: Share
+    majority: Share
+    macro_f1: Share
+
+
+class Accuracies(Part):
+    """What a live table shows of a run."""
+
+    dev_accuracy: Share
+    test_accuracy: Share | None
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Of a run folder. Errors: InputError for a file that is missing or is not what a run writes."""
+        path = folder / "result.json"
+        return cls.from_json(read_json(path, f"{path} is missing"), path)
+
+
+class Result(Accuracies):
+    """What a comparison shows of a run."""
+
+    method: str
+    calls: Whole
+    sequences: Whole
+    tokens: Whole
+    seconds: Seconds
+    best_step: Whole
+    stop_reason: str
+    dev_loss: float | None
+    test_metrics: Scores | None
+    manual_metrics: Scores | None
+    prompt_tokens: list[list[str]]
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """A finished run's result.json. Errors: InputError for one that is missing or is not what a run writes."""
+    """All of result.json. Errors: InputError for one that is missing or is not what a run writes."""
     path = folder / "result.json"
     found = read_json(path, f"{path} is missing")
-    check(found, RESULT, path)
+    Result.from_json(found, path)
     return found
