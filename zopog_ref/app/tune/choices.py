@@ -62,6 +62,8 @@ def check_resumed(arguments: argparse.Namespace) -> None:
 
 def chosen_preset(method: str, settings: str, given: Mapping[str, Any]) -> Preset:
     """Named settings of a method with what was given (option -> value or None) replaced. Errors: InputError."""
+    if (method, settings) not in PRESETS:
+        raise InputError(f"{method} has no settings {settings!r}: PRESETS in zopog_ref/app/run/presets.py has none")
     preset = PRESETS[method, settings]
     changes = {name: given[name] for name in (*PRESET_FIELDS, *method_options()) if given.get(name) is not None}
     own = [field.name for field in dataclasses.fields(preset.method)]
