@@ -182,9 +182,9 @@ def test_the_black_box_is_the_one_that_the_tests_of_runners_run() -> None:
     assert blocks("A black box") == [(ROOT / "tests" / "models" / "runners" / "example.py").read_text("utf-8")]
 
 
+@needs_model
 def test_the_command_runs_the_black_box_from_outside(tmp_path: Path, own_rows: list[str]) -> None:
     """The page's own line of the shell, with a file of the page's own name beside it."""
-    pytest.importorskip("onnxruntime", reason="a model needs the extra cpu")
     from tests.models.tiny_models import write_model
 
     (tmp_path / "my_box.py").write_text(blocks("A black box")[0], "utf-8")
@@ -211,3 +211,45 @@ def test_the_files_of_the_tables_exist() -> None:
         looked_for = path if not re.search(r"NAME|\*", path) else str(Path(path).parent)
         found = [base / looked_for for base in (ROOT, ROOT / "tests" / "models", ROOT / "docs")]
         assert any(place.exists() for place in found), path
+
+
+# -- what other pages say of files ------------------------------------------------------------------------------------
+
+PAGES = sorted(p for pattern in ("*.md", "docs/**/*.md", "examples/*.md") for p in ROOT.glob(pattern))
+PAGES = [page for page in PAGES if page.name != "CHANGELOG.md"]  # which speaks of what there was
+EXAMPLES = {"my_box.py", "zopog_ref.methods.mutation", "zopog_models.families.toybert"}  # written by the page's reader
+FOREIGN = {"run_glue_discrete_LM.py"}  # in the official code
+CODE = ("zopog_ref", "models", "kernels", "tests", "examples", "benchmarks", "docs", ".ci")
+PACKAGES = {"zopog_ref": ROOT, "zopog_models": ROOT / "models", "zopog_kernels": ROOT / "kernels"}
+
+
+def is_there(dotted: str) -> bool:
+    """Whether a dotted name is a package, a module, or something that one of them speaks of."""
+    first, *parts = dotted.split(".")
+    place = PACKAGES[first] / first
+    while parts and (place / parts[0]).is_dir():
+        place /= parts.pop(0)
+    source = place / f"{parts[0]}.py" if parts and (place / f"{parts[0]}.py").exists() else place / "__init__.py"
+    inside = parts[1:] if source.name != "__init__.py" else parts
+    return not inside or re.search(rf"\b{inside[0]}\b", source.read_text("utf-8")) is not None
+
+
+def stale(text: str) -> list[str]:
+    """Files and modules that a text names and nobody has; a file may be named by the last parts of its path."""
+    here = [path.as_posix() for room in CODE for path in (ROOT / room).rglob("*.py")]
+    files = {name for name in re.findall(r"(?<![\w*/.-])[\w./]+\.py\b", text) if "NAME" not in name}
+    gone = {name for name in files if not any(path.endswith(f"/{name.lstrip('./')}") for path in here)}
+    dotted = set(re.findall(rf"\b(?:{'|'.join(PACKAGES)})(?:\.[A-Za-z]\w*)+", text))
+    return sorted((gone | {name for name in dotted if not is_there(name)}) - EXAMPLES - FOREIGN)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_no_page_names_a_file_that_is_gone(page: Path) -> None:
+    assert stale(page.read_text("utf-8")) == []
+
+
+def test_a_name_that_is_gone_is_seen() -> None:
+    assert stale("`task.py`, `app/run_folder.py`, `rows.py`, `app/run/folder.py`") == ["app/run_folder.py", "task.py"]
+    assert stale("`zopog_models.cluster.model`, `zopog_models.cluster.runner.open_cluster`, `zopog_ref.perturb`") == [
+        "zopog_models.cluster.model"
+    ]
