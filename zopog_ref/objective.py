@@ -202,7 +202,9 @@ class ModelObjective:
         if self.labels.shape != oracle.lengths.shape:
             raise ValueError(f"the oracle has {len(oracle.lengths)} rows, labels are {self.labels.shape}")
         if self.labels.size and not (0 <= self.labels.min() and self.labels.max() < oracle.n_classes):
-            raise ValueError(f"labels must lie in 0..{oracle.n_classes - 1}; largest is {self.labels.max()}")
+            raise ValueError(
+                f"labels must lie in 0..{oracle.n_classes - 1}, not {self.labels.min()}..{self.labels.max()}"
+            )
         self.oracle, self.ledger, self.loss, self.journal = oracle, ledger, LOSSES[loss], journal
         self.roundoff = DOUBLE if loss == "error" else SINGLE  # the logits are float32; 0 and 1 are exact
 

@@ -84,11 +84,18 @@ def test_a_diverged_model_is_named() -> None:
     objective = ModelObjective(TableOracle(), [0, 1, 0], Ledger(9))
     with pytest.raises(FloatingPointError, match="1 non-finite losses of 1"), np.errstate(invalid="ignore"):
         objective.losses(np.array([[0, 1]]), np.full((1, 4), np.nan), np.array([0]))
+    with pytest.raises(FloatingPointError, match="1 non-finite losses of 2"), np.errstate(invalid="ignore"):
+        objective.losses(np.array([[0, 1]] * 2), np.array([[0.0] * 4, [np.nan] * 4]), np.array([0]))
 
 
 @pytest.mark.parametrize(
     ("labels", "loss", "message"),
-    [([0, 1], "hinge", "3 rows"), ([0, 1, 2], "hinge", r"0\.\.1"), ([0, 1, 0], "zero_one", "unknown loss")],
+    [
+        ([0, 1], "hinge", "3 rows"),
+        ([0, 1, 2], "hinge", r"0\.\.1"),
+        ([0, 1, -1], "hinge", r"0\.\.1"),
+        ([0, 1, 0], "zero_one", "unknown loss"),
+    ],
 )
 def test_errors_say_what_is_wrong(labels: list[int], loss: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
