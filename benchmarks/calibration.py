@@ -20,7 +20,7 @@ import argparse
 import contextlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,15 @@ from zopog_models.prompts.bundle import Prompt, load_prompt, predict
 from zopog_models.tasks.task_files import load_task, read_rows
 from zopog_ref.app.command_line import main as zopog
 from zopog_ref.app.compare.paired import crossed, nested
-from zopog_ref.app.report.uncertainty_plots import rejection_plot, reliability_diagram
-from zopog_ref.app.run.config import preset_of
+from zopog_ref.app.report.html import environment
+from zopog_ref.app.report.plots import Chart, described
+from zopog_ref.app.report.svg import LARGE, Axes, Dots, Line, panel
+from zopog_ref.app.run.config import read_run
 from zopog_ref.app.run.experiment import Experiment, prepare
 from zopog_ref.app.run.predictions import load_predictions
 from zopog_ref.app.scores.uncertainty import (
+    RejectionCurve,
+    Reliability,
     auroc,
     brier,
     entropy,
@@ -47,10 +51,13 @@ from zopog_ref.app.scores.uncertainty import (
     reliability,
     uncertainty_metrics,
 )
-from zopog_ref.app.tune.task import task_of
-from zopog_ref.app.verify import page as verify_page
 
 FLOAT64 = NDArray[np.float64]
+LEAST_SHARE, POINTS = 0.02, 200
+COLOURS = 6  # of the palette; a seventh curve begins it again
+PAGE = """{% extends "base.html" %}{% from "parts.html" import figures %}{% block title %}calibration{% endblock %}
+{% block main %}{% for cells in methods %}<section>{{ figures(cells) }}</section>{% endfor %}{% endblock %}
+"""
 KINDS = ("mean", "votes", "best one")
 SCORES: dict[str, Callable[[FLOAT64, Any], FLOAT64]] = {
     "nll": negative_log_likelihood,
@@ -109,13 +116,12 @@ def answers(chosen: argparse.Namespace, model: FrozenModel, method: str, seed: i
     """Of one run: the true classes, and the predictives on the test rows and on those outside."""
     folder = run_folder(chosen, method, seed)
     kept, prompt = load_predictions(folder), load_prompt(folder / "prompt")
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    task = task_of(config)
-    outside = outside_rows(chosen.outside, len(task.slots), chosen.outside_rows)
+    config, _ = read_run(folder)
+    outside = outside_rows(chosen.outside, len(config.task.slots), chosen.outside_rows)
     other = predict(model, prompt, outside).per_prompt
     found = {"labels": kept.labels, "mean": kept.mean, "outside": {"mean": predictive(other, prompt.weights)}}
     if method != chosen.baseline:
-        experiment = prepare(model, task, preset_of(config), seed, config["shots"])
+        experiment = prepare(model, config.task, config.preset, seed, config.shots or 1)
         member = best_one(experiment, prompt)
         found |= {"votes": predictive(kept.per_prompt, kept.weights, "votes"), "best one": kept.per_prompt[member]}
         found["outside"] |= {"votes": predictive(other, prompt.weights, "votes"), "best one": other[member]}
@@ -152,18 +158,52 @@ def summary(runs: list[dict[str, Any]], kind: str) -> dict[str, float]:
     return found
 
 
-def figures(pooled: dict[str, tuple[FLOAT64, Any]], title: str) -> str:
+def reliability_diagram(tables: Mapping[str, Reliability]) -> Chart:
+    """Accuracy against confidence, a curve for each name; a dot's area is its bin's share of the rows.
+
+    The dashed diagonal is perfect calibration: above it, answers are better than they claim to be.
+    """
+    marks: list[Line | Dots] = [Line([(0, 0), (1, 1)], "level")]
+    keys = []
+    for i, (name, found) in enumerate(tables.items()):
+        colour, filled = f"c{i % COLOURS + 1}", found.rows > 0
+        points = list(zip(found.confidence[filled].tolist(), found.accuracy[filled].tolist()))
+        radius = (2 + 10 * np.sqrt(found.rows[filled] / found.rows.sum())).tolist()
+        marks += [Line(points, colour), Dots(points, colour, radius, [f"{n} rows" for n in found.rows[filled]])]
+        keys.append((colour, f"{name}, ECE {found.ece:.3f}"))
+    axes = Axes((0, 1), (0, 1), "confidence", "accuracy", percent_x=True, frame=LARGE)
+    return Chart(panel(axes, marks, described("confidence", "accuracy", keys)), keys)
+
+
+def rejection_plot(curves: Mapping[str, RejectionCurve]) -> Chart:
+    """Accuracy of the surest rows against the share of rows that are answered, a curve for each name.
+
+    Drawn from a share of 2% on: the accuracy of a handful of rows is noise.
+    """
+    if not curves:
+        raise ValueError("there is no curve to draw")
+    drawn = {name: curve.accuracy[curve.coverage >= LEAST_SHARE] for name, curve in curves.items()}
+    low, high = min(float(y.min()) for y in drawn.values()), max(float(y.max()) for y in drawn.values())
+    span = max(0.0, np.floor(low * 10 - 0.5) / 10), min(1.0, np.ceil(high * 10 + 0.5) / 10)
+    lines, keys = [], []
+    for i, (name, curve) in enumerate(curves.items()):
+        y, x = drawn[name], curve.coverage[curve.coverage >= LEAST_SHARE]
+        some = np.unique(np.linspace(0, len(x) - 1, POINTS).round().astype(int))
+        lines.append(Line(list(zip(x[some].tolist(), y[some].tolist())), f"c{i % COLOURS + 1}"))
+        keys.append((lines[-1].kind, f"{name}, area {curve.area:.3f}"))
+    what = ("share of rows answered, surest first", "accuracy on them")
+    axes = Axes((0, 1), span, *what, percent_x=True, frame=LARGE)
+    return Chart(panel(axes, lines, described(*what, keys)), keys)
+
+
+def figures(pooled: dict[str, tuple[FLOAT64, Any]], title: str) -> list[tuple[str, str, Chart]]:
     """Both plots, over the rows of all seeds together."""
     tables = {name: reliability(p, labels) for name, (p, labels) in pooled.items()}
     curves = {name: rejection_curve(unsure(p), p.argmax(axis=1) == labels) for name, (p, labels) in pooled.items()}
-    cells = "".join(
-        f"<figure><figcaption><b>{title}: {what}</b></figcaption>{body}</figure>"
-        for what, body in (
-            ("reliability", reliability_diagram(tables)),
-            ("accuracy of the surest rows", rejection_plot(curves)),
-        )
-    )
-    return f'<section><div class="figures">{cells}</div></section>'
+    return [
+        (f"{title}: reliability", "", reliability_diagram(tables)),
+        (f"{title}: accuracy of the surest rows", "", rejection_plot(curves)),
+    ]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -185,9 +225,8 @@ def main(arguments: list[str] | None = None) -> int:
     text = json.dumps(report, indent=2, ensure_ascii=False)
     (chosen.out / "calibration.json").write_text(text + "\n", encoding="utf-8")
     print(table(report))
-    style = (Path(verify_page.__file__).parents[1] / "report" / "verify_page.css").read_text(encoding="utf-8")
-    head = f"<!doctype html><meta charset=utf-8><title>calibration</title><style>{style}</style>"
-    (chosen.out / "calibration.html").write_text(f"{head}<main>{''.join(body)}</main>", encoding="utf-8")
+    html = environment().from_string(PAGE).render(methods=body)
+    (chosen.out / "calibration.html").write_text(html, encoding="utf-8")
     return 0
 
 

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 
 from zopog_models import load_model
-from zopog_models.cluster.model import ClusterModel, open_cluster
 from zopog_models.cluster.ray_connection import RayConnection
+from zopog_models.cluster.runner import ClusterRunner, open_cluster
 from zopog_models.frozen.model import FrozenModel
 from zopog_ref.app.bench.random_model import Shape, write_random_model
 
@@ -45,9 +45,10 @@ def question(model: FrozenModel, rows: int) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def ping(model: ClusterModel, times: int = 300) -> float:
+def ping(model: FrozenModel, times: int = 300) -> float:
     """Seconds of an empty call, median."""
-    ray, [handle, *_] = model._connection.ray, model.replicas.handles
+    assert isinstance(model.runner, ClusterRunner)
+    ray, [handle, *_] = model.runner.connection.ray, model.runner.replicas.handles
     taken = []
     for _ in range(times):
         start = time.perf_counter()
@@ -56,15 +57,16 @@ def ping(model: ClusterModel, times: int = 300) -> float:
     return statistics.median(taken)
 
 
-def recovery(model: ClusterModel, asked: tuple[object, ...], expected: np.ndarray) -> float:
+def recovery(model: FrozenModel, asked: tuple[object, ...], expected: np.ndarray) -> float:
     """Seconds that a killed worker adds: a question with a kill in its middle, same bits."""
-    killer = threading.Timer(0.2, os.kill, (model.replicas.pids[0], signal.SIGKILL))
+    assert isinstance(model.runner, ClusterRunner)
+    killer = threading.Timer(0.2, os.kill, (model.runner.replicas.pids[0], signal.SIGKILL))
     start = time.perf_counter()
     killer.start()
     answer = model.logits(*asked)  # type: ignore[arg-type]
     taken = time.perf_counter() - start
     assert np.array_equal(answer, expected)
-    assert model.replicas.replaced == 1, "the question was answered before the kill: give more --rows"
+    assert model.runner.replicas.replaced == 1, "the question was answered before the kill: give more --rows"
     return taken
 
 

@@ -20,7 +20,9 @@ from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS
 from zopog_ref.methods import METHODS, settings_class
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted(path for pattern in ("*.md", "docs/**/*.md", "models/**/*.md") for path in ROOT.glob(pattern))
+PAGES = sorted(
+    path for pattern in ("*.md", "docs/**/*.md", "models/**/*.md", "examples/*.md") for path in ROOT.glob(pattern)
+)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s#]+)(?:#[^)]*)?\)")
 
 

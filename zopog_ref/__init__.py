@@ -24,7 +24,7 @@ from zopog_ref.rounding import RoundingWarning
 from zopog_ref.search import DevScore, Record, SearchResult, run
 from zopog_ref.zeroth_order import perturb, projection, two_point_gradient
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "BudgetExhausted", "DevScore", "FunctionObjective", "Ledger", "Method", "ModelObjective", "Objective", "Oracle",

@@ -16,7 +16,16 @@ from nbconvert import MarkdownExporter
 from traitlets.config import Config
 
 ROOT = Path(__file__).parents[2]
-CARRIED = ("*.md", "docs/*.md", "docs/api/*.md", "docs/pictures/*.svg", "docs/pictures/*.png", "models/**/*.md")
+CARRIED = (
+    "*.md",
+    "docs/*.md",
+    "docs/api/*.md",
+    "docs/pictures/*.svg",
+    "docs/pictures/*.png",
+    "models/**/*.md",
+    "examples/*.md",
+    "CITATION.cff",
+)
 LANGUAGES = {".py": "python", ".mjs": "javascript"}  # what is listed
 LISTED = re.compile(r"(?<=\]\()(?![a-z]+:)[^)#\s]+\.(?:py|mjs|ipynb)(?=[)#])")  # a link's target
 

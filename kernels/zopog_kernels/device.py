@@ -107,7 +107,7 @@ def typed(argument: Any, kind: str) -> Any:
 
 def _require_cupy() -> ModuleType:
     advice = (
-        'install it with: pip install "zopog-ref[cupy]" (CUDA 13) or "zopog-ref[cupy-cu12]" (CUDA 12); '
+        'install it with: pip install "cupy-cuda13x>=13.6" (CUDA 13) or "cupy-cuda12x>=13.6" (CUDA 12); '
         "without a GPU, use the NumPy backend, which gives the same numbers"
     )
     try:

@@ -1,6 +1,9 @@
-"""Makes the two embedded tasks, `supersense` and `hyponym`, and says which synsets they hold out.
+"""Makes the embedded tasks, `supersense`, `organism` and `hyponym`, and says which synsets they hold out.
 
 supersense: a noun's definition -> the kind of thing it defines, by lexicographer file.
+
+organism: the definition of an animal or a plant -> which of six kinds of it is meant, by hypernyms. Its
+rows are rows of supersense in the same split, so the task costs no pretraining text of its own.
 
 hyponym: does the second noun name a kind of the first? The second noun (with its definition) is a
 synset that supersense holds out in the same split, so the task costs no pretraining text of its own.
@@ -22,6 +25,8 @@ SEED = 20250
 LABELS = {"animal": "animal", "person": "person", "food": "food", "plant": "plant",
           "location": "place", "artifact": "object"}  # lexicographer file -> label  # fmt: skip
 PER_CLASS = {"test": 500, "dev": 250, "train": 400}
+ORGANISMS = ("bird", "fish", "mammal", "herb", "shrub", "tree")  # hypernyms, and the labels
+ORGANISM_ROWS = {"test": 49, "dev": 21, "train": 37}  # a class: as many as the rarest has
 HYPONYM_ROWS = {"test": 1000, "dev": 400, "train": 1000}
 WORDS = range(4, 36)  # a shorter definition is trivial, a longer one does not fit beside a prompt
 
@@ -73,6 +78,26 @@ def supersense(splits: dict[str, dict[str, list[Synset]]]) -> Splits:
     rows: Splits = {}
     for split, by_label in splits.items():
         rows[split] = [(s.definition, label) for label, chosen in by_label.items() for s in chosen]
+        draw.shuffle(rows[split])
+    return rows
+
+
+def organism(wordnet: WordNet, splits: dict[str, dict[str, list[Synset]]]) -> Splits:
+    """(definition, kind) rows of each split, as many of each kind, in a random order."""
+    draw = random.Random(SEED + 3)
+    rows: Splits = {}
+    for split, by_label in splits.items():
+        kinds: dict[str, list[Synset]] = {kind: [] for kind in ORGANISMS}
+        for synset in [*by_label["animal"], *by_label["plant"]]:
+            above = {wordnet[key].names[0] for key in wordnet.ancestors(synset.key)}
+            found = [kind for kind in ORGANISMS if kind in above]
+            if len(found) == 1:
+                kinds[found[0]].append(synset)
+        rows[split] = [
+            (synset.definition, kind)
+            for kind, chosen in kinds.items()
+            for synset in draw.sample(chosen, ORGANISM_ROWS[split])
+        ]
         draw.shuffle(rows[split])
     return rows
 
@@ -146,6 +171,7 @@ def main() -> None:
     TASKS.mkdir(parents=True, exist_ok=True)
     for name, header, rows in (
         ("supersense", ("text", "label"), supersense(splits)),
+        ("organism", ("text", "label"), organism(wordnet, splits)),
         ("hyponym", ("text_a", "text_b", "label"), hyponym(wordnet, splits)),
     ):
         for split, split_rows in rows.items():

@@ -1,28 +1,40 @@
 """The frozen language model of a prompt-learning run, as a black box: NumPy, ONNX Runtime, tokenizers, no PyTorch."""
 
-from zopog_models.checkpoints.checkpoint import CheckpointError, load_checkpoint
-from zopog_models.files.tensor_file import TensorFileError, read_metadata, read_tensors, write_tensors
+from zopog_models.checkpoints.checkpoint import load_checkpoint
+from zopog_models.errors import (
+    CheckpointError,
+    ClusterError,
+    PromptError,
+    PromptMismatch,
+    ProviderError,
+    ServiceError,
+    SetupError,
+    TaskError,
+    TensorFileError,
+    UnusableInput,
+    VocabularyError,
+)
+from zopog_models.files.tensor_file import read_metadata, read_tensors, write_tensors
 from zopog_models.frozen.device_oracle import DeviceOracle
 from zopog_models.frozen.model import FrozenModel, load_model
 from zopog_models.frozen.oracle import FrozenModelOracle
 from zopog_models.prompts.bundle import (
     Prediction,
     Prompt,
-    PromptError,
-    PromptMismatch,
+    PromptReadout,
     load_prompt,
     predict,
     save_prompt,
 )
 from zopog_models.runners.bound import DeviceMemory
-from zopog_models.runners.session import ProviderError
 from zopog_models.tasks.encoding import Encoded, encode, label_ids, label_targets
 from zopog_models.tasks.task_files import Rows, embedded_tasks, few_shot, load_task, read_rows
-from zopog_models.tasks.template import Task, TaskError, make_task
-from zopog_models.tasks.vocabulary import VocabularyError, pmi_candidates
+from zopog_models.tasks.template import Task, make_task
+from zopog_models.tasks.vocabulary import pmi_candidates
 
 __all__ = [
     "CheckpointError",
+    "ClusterError",
     "DeviceMemory",
     "DeviceOracle",
     "Encoded",
@@ -32,11 +44,15 @@ __all__ = [
     "Prompt",
     "PromptError",
     "PromptMismatch",
+    "PromptReadout",
     "ProviderError",
     "Rows",
+    "ServiceError",
+    "SetupError",
     "Task",
     "TaskError",
     "TensorFileError",
+    "UnusableInput",
     "VocabularyError",
     "embedded_tasks",
     "encode",

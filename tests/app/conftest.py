@@ -1,5 +1,6 @@
 """A small task cut from the embedded one, and a small run, so that a whole `zopog tune` takes a second."""
 
+import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,21 @@ pytest.importorskip("tokenizers", reason="the command line needs tokenizers (ext
 
 from zopog_models.tasks.task_files import load_task
 from zopog_ref.app.command_line import main
+from zopog_ref.app.run.config import Machine, RunConfig
+from zopog_ref.app.tune.choices import chosen_machine, chosen_run
+from zopog_ref.app.tune.options import add_arguments
 
 SMALL = ["--budget", "120", "--policy-samples", "4", "--direction-pairs", "2", "--n-positions", "3", "--dim", "8",
-         "--n-candidates", "12", "--batch-size", "4", "--shots", "3", "--threads", "1"]  # fmt: skip
+         "--n-candidates", "12", "--batch-size", "4", "--shots", "3", "--threads", "1", "--readout", "none"]  # fmt: skip
 Run = Callable[..., tuple[int, str, str]]
+
+
+def asked(options: list[str]) -> tuple[RunConfig, Machine]:
+    """What these options of `zopog tune` ask for."""
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_arguments(parser)
+    arguments = parser.parse_args(options)
+    return chosen_run(arguments), chosen_machine(arguments)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from tests.app.conftest import SMALL, Run
 from zopog_models import load_prompt, save_prompt
+from zopog_ref import __version__
 from zopog_ref.app.scores.metrics import classification_metrics
 
 
@@ -98,6 +101,13 @@ def test_help_answers(zopog: Run) -> None:
     assert "--eta-alpha" in zopog("tune", "--help")[1]
 
 
+def test_python_m_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "zopog_ref", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"zopog-ref {__version__}\n"), done.stderr
+    wrong = subprocess.run([sys.executable, "-m", "zopog_ref", "no-such-command"], capture_output=True, text=True)
+    assert (wrong.returncode, "usage: zopog" in wrong.stderr) == (2, True)
+
+
 def test_missing_packages_name_the_extra(zopog: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib
 
@@ -107,7 +117,8 @@ def test_missing_packages_name_the_extra(zopog: Run, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(importlib, "import_module", missing)
     code, _, error = zopog("tasks")
     assert code == 2
-    assert "zopog-ref[cpu]" in error
+    assert "pip install onnxruntime;" in error
+    assert 'pip install ".[cpu]" in a clone, "zopog-ref[cpu]" elsewhere' in error
 
 
 def test_metrics_by_hand() -> None:
@@ -117,5 +128,9 @@ def test_metrics_by_hand() -> None:
     assert metrics["macro_f1"] == pytest.approx((2 * 2 / 6 + 2 * 2 / 5 + 0) / 3)
     # Matthews, multi-class: (4*6 - (3*3 + 2*3 + 1*0)) / sqrt(36 - 14) / sqrt(36 - 18)
     assert metrics["matthews"] == pytest.approx(9 / (22**0.5 * 18**0.5))
+    # As scikit-learn: a class that is predicted and never true counts, one that is neither does not.
+    never_true = classification_metrics([2, 2, 1, 1, 1], [2, 0, 2, 2, 0], ["a", "b", "c", "d"])
+    assert never_true["macro_f1"] == pytest.approx((0 + 0 + 2 * 1 / 5) / 3)
+    assert classification_metrics([0, 0], [0, 0], ["a", "b"])["macro_f1"] == 1.0
     assert metrics["confusion"] == [[2, 1, 0], [0, 2, 0], [1, 0, 0]]
     assert classification_metrics([0, 0], [1, 1], ["a", "b"])["matthews"] == 0.0

@@ -1,6 +1,5 @@
 """Targets: going on with a stranger's run, comparing it with others, and the report, in which every text is escaped."""
 
-import argparse
 import json
 import random
 from dataclasses import asdict
@@ -17,24 +16,21 @@ from zopog_models.files.tensor_file import TensorFileError
 from zopog_models.prompts.bundle import PromptError
 from zopog_models.tasks.task_files import EMBEDDED_TASKS
 from zopog_models.tasks.template import TaskError, make_task
+from zopog_ref.app.compare import gathering
 from zopog_ref.app.compare import page as compare_page
-from zopog_ref.app.compare import results as compare_results
 from zopog_ref.app.compare.live import accuracy, calls
 from zopog_ref.app.compare.plan import Plan, Variant, check_started
 from zopog_ref.app.compare.table import table
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.predict import prompt_and_config
-from zopog_ref.app.run.config import preset_of
+from zopog_ref.app.predict import prompt_and_model
+from zopog_ref.app.run.config import Machine, read_run
 from zopog_ref.app.run.curve import as_line
 from zopog_ref.app.run.experiment import method_of
-from zopog_ref.app.run.folder import read_json
 from zopog_ref.app.run.presets import PRESETS
-from zopog_ref.app.run.saved_run import CONFIGURATION, read_result
-from zopog_ref.app.run.saved_values import check
-from zopog_ref.app.tune.options import check_numbers
+from zopog_ref.app.run.saved_run import read_result
+from zopog_ref.app.tune.checks import check_numbers
+from zopog_ref.app.tune.models import continued
 from zopog_ref.app.tune.result import table as result_table
-from zopog_ref.app.tune.served import remote_settings
-from zopog_ref.app.tune.task import task_of
 from zopog_ref.methods import MissingPackage
 from zopog_ref.search import Record
 
@@ -71,7 +67,7 @@ def _config(name: str) -> dict[str, Any]:
         "format": 1, "method": preset.pop("method_name"), "model": "embedded", "seed": 1, "shots": 4, "settings": "embedded",
         "task": {"name": "mine", "description": "", "template": _TASK.template, "labels": dict(_TASK.labels), "metric": "accuracy",
                  "text_columns": ["text"], "label_column": "label", "skip_labels": [], "train": "x.tsv", "dev": None, "test": None, "source": None},
-        "preset": preset, "model_sha256": "0" * 64, "tokenizer_sha256": "1" * 64, "injection": "post_layernorm", "splits": {"train": {"rows": [0, 1]}},
+        "preset": preset, "model_sha256": "0" * 64, "tokenizer_sha256": "1" * 64, "injection": "post_layernorm", "splits": {"train": {"file": "x.tsv", "sha256": "2" * 64, "rows": [0, 1]}},
         "candidates": list(range(5)), "label_ids": [1, 2], "backend": "numpy", "remote": _REMOTE, "precision": None,
     }  # fmt: skip
 
@@ -127,17 +123,15 @@ class _Tags(HTMLParser):
 
 
 def _compare(folder: Path) -> None:
-    variants = [Variant(name, name, "embedded", {}, _PRESETS[name]) for name in METHODS]
-    plan = Plan(folder, {"mine": ("mine.toml", _TASK)}, variants, [1], 4, 8, "embedded", "cpu", {}, {})
+    variants = [Variant(name, name, "embedded", _PRESETS[name]) for name in METHODS]
+    plan = Plan(folder, {"mine": ("mine.toml", _TASK)}, variants, [1], 4, 8, "embedded")
     for cell in plan.cells():
         assert type(calls(cell.folder)) is int
         assert accuracy(cell)
     check_started(plan)
-    compare_results.versions = lambda: {"python": "3"}  # which reads what is installed
-    found = compare_results.document(
-        plan, {plan.cells()[0]: "<script>"}, lambda i: WORDS[i] if i < len(WORDS) else None
-    )
-    json.dumps(found, allow_nan=False)  # as compare.json is written
+    gathering.versions = lambda: {"python": "3"}  # which reads what is installed
+    found = gathering.document(plan, {plan.cells()[0]: "<script>"}, lambda i: WORDS[i] if i < len(WORDS) else None)
+    json.dumps(found.to_json(), allow_nan=False)  # as compare.json is written
     assert table(found)
     html = compare_page.page(found)
     html.encode()
@@ -148,12 +142,11 @@ def _compare(folder: Path) -> None:
 
 
 def _go_on(folder: Path) -> None:
-    config = read_json(folder / "config.json", "missing")
-    check(config, CONFIGURATION, folder / "config.json")
-    preset, task = preset_of(config), task_of(config)
-    check_numbers(preset, config["shots"] or 1, config["seed"], len(task.labels))
-    method_of(preset, config["seed"])
-    if config.get("remote"):
-        remote_settings({}, config["remote"])
-    prompt_and_config(argparse.Namespace(run=folder, model=None))
+    config, found = read_run(folder)
+    check_numbers(config)
+    method_of(config.preset, config.seed)
+    if config.remote is not None:
+        continued(config.remote, Machine(address=config.model), config.model)
+    json.dumps(config.to_json(found), allow_nan=False)  # what was read can be written
+    prompt_and_model(folder, None)
     assert result_table(read_result(folder), folder)

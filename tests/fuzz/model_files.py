@@ -14,7 +14,7 @@ from zopog_models.checkpoints.checked_tokenizer import CheckedTokenizer
 from zopog_models.checkpoints.checkpoint import load_checkpoint
 from zopog_models.checkpoints.tokenizer import beginning_id, open_tokenizer
 from zopog_models.checkpoints.weights import read_weights, weights_sha256
-from zopog_models.families import CheckpointError, Config, family_of
+from zopog_models.families import FAMILIES, CheckpointError, Config, family_of
 from zopog_models.families.sentence import max_length_of, pooling_of
 from zopog_models.files.json_file import read_object
 from zopog_models.files.tensor_file import TensorFileError, read_metadata, read_tensors
@@ -139,6 +139,7 @@ class _Folder:
     class architecture:
         vocab_size = 30
 
+    family = FAMILIES["bert"]
     pooling = ""
 
     def __init__(self, folder: Path) -> None:

@@ -66,7 +66,7 @@ def _model() -> FrozenModel:
 def _use_prompt(folder: Path) -> None:
     model: Any = _model()
     prompt = load_prompt(folder)
-    vars(model._checkpoint).update(model_sha256=prompt.model_sha256, tokenizer_sha256=prompt.tokenizer_sha256)
+    vars(model.description.facts).update(model_sha256=prompt.model_sha256, tokenizer_sha256=prompt.tokenizer_sha256)
     texts = [("a text", "good")[: len(make_task(prompt.template, prompt.labels).slots)]] * 2
     found = predict(model, prompt, texts)
     assert found.probabilities.shape == (2, len(prompt.labels))

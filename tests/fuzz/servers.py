@@ -18,13 +18,15 @@ from tests.fuzz.model_files import CONFIGS, TOKENIZERS
 from tests.fuzz.mutation import http_answer, mutated_http, mutated_inference, mutated_json, mutated_lines
 from tests.fuzz.target import Target, as_json
 from zopog_models.checkpoints.checkpoint import CheckpointError
-from zopog_models.served.completions import CompletionsModel
+from zopog_models.errors import ServiceError
+from zopog_models.served.completions import open_completions
 from zopog_models.served.inference_protocol import encode_request
-from zopog_models.served.kserve import RemoteModel, ServedModel
+from zopog_models.served.kserve import open_remote
 from zopog_models.served.request_log import RequestLog
-from zopog_models.served.transport import ServiceError, Transport, Wire
+from zopog_models.served.transport import Transport
+from zopog_models.served.wire import Wire
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.tune.served import keep_requests
+from zopog_ref.app.tune.models import keep_requests
 
 URL = "http://localhost/v2/models/m"
 _TENSORS = {"text_ids": "INT64", "attention_mask": "INT64", "answer_position": "INT64", "prompt_ids": "INT64",
@@ -119,36 +121,37 @@ class _Patient(Transport):
         super().__init__(*given, **options)
         self._http = _Manager()
 
-    @staticmethod
-    def _pause(seconds: float, abandoned: Any, where: str) -> None:
+    def _pause(self, seconds: float, abandoned: Any, where: str) -> None:
         """As if it had waited."""
 
 
 WIRE = Wire(retries=1, concurrency=1, max_bytes=1 << 22)
 
 
-def _opened(cls: type[Any], url: str, folder: Path, **options: Any) -> Any:
+def _opened(opener: Any, url: str, folder: Path, **options: Any) -> Any:
     """A model whose server answers from a folder's files."""
-    import zopog_models.served.kserve as remote
+    import zopog_models.served.requests as remote
 
     _Connection.folder, before = folder, remote.Transport
     remote.Transport = _Patient  # type: ignore[misc]
     try:
-        return cls(url, folder, wire=WIRE, **options)
+        return opener(url, folder, wire=WIRE, **options)
     finally:
         remote.Transport = before  # type: ignore[misc]
 
 
 def _read_metadata(folder: Path) -> None:
-    model = _opened(RemoteModel, URL, folder)
+    model = _opened(open_remote, URL, folder)
     assert isinstance(model.sha256, str)
-    assert isinstance(model.binary, bool)
-    encode_request({"label_ids": np.arange(2)}, model._datatypes, "logits", "q", binary=model.binary)
+    assert isinstance(model.runner.binary, bool)
+    encode_request(
+        {"label_ids": np.arange(2)}, model.runner.engine.datatypes, "logits", "q", binary=model.runner.binary
+    )
     assert model.embedding_std > 0
 
 
 @cache
-def _model(cls: type[Any], url: str, config: str, **options: Any) -> Any:
+def _model(opener: Any, url: str, config: str, **options: Any) -> Any:
     """Opened once, with valid answers; the questions are asked in each input's folder."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -156,18 +159,19 @@ def _model(cls: type[Any], url: str, config: str, **options: Any) -> Any:
                  "ready.http": http_answer(b"{}"), "metadata.http": http_answer(as_json(METADATA))}  # fmt: skip
         for file, content in files.items():
             (folder / file).write_bytes(content)
-        return _opened(cls, url, folder, **options)
+        return _opened(opener, url, folder, **options)
 
 
-def _fresh(model: ServedModel, folder: Path) -> None:
-    model.log = model.transport.log = RequestLog()  # an answer that was given before is not asked for again
-    model.transport._not_before = 0.0
+def _fresh(model: Any, folder: Path) -> None:
+    requests = model.runner.requests
+    requests.log = requests.transport.log = RequestLog()  # an answer that was given before is not asked for again
+    requests.transport._not_before = 0.0
     _Connection.folder = folder
 
 
 def _ask(binary: bool) -> Any:
     def read(folder: Path) -> None:
-        model = _model(RemoteModel, URL, "bert", encoding="binary" if binary else "json")
+        model = _model(open_remote, URL, "bert", encoding="binary" if binary else "json")
         _fresh(model, folder)
         texts, ones = [np.array([1, 5, 3, 2])] * 2, np.ones((1, 1), np.int64)
         found = model.logits(
@@ -180,22 +184,22 @@ def _ask(binary: bool) -> Any:
 
 
 def _complete(folder: Path) -> None:
-    model = _model(CompletionsModel, "http://localhost/v1#m", "llama", rows=2)
+    model = _model(open_completions, "http://localhost/v1#m", "llama", rows=2)
     _fresh(model, folder)
     texts, prompts = [np.array([1, 5]), np.array([1, 6])], np.array([[8], [8]])
     found = model.logits(texts, np.array([1, 1]), prompts, None, np.array([0, 1]), np.array([5, 8]))
     assert found.shape == (2, 2)
     assert np.isfinite(found).all()
-    json.dumps(model.coverage(), allow_nan=False)
+    json.dumps(model.runner.coverage(), allow_nan=False)
 
 
 def _read_log(folder: Path) -> None:
-    model = _model(RemoteModel, URL, "bert", encoding="json")
+    model = _model(open_remote, URL, "bert", encoding="json")
     _fresh(model, folder)
     try:
         keep_requests(model, folder)
-        json.dumps(dict(model.log.failures), allow_nan=False)
-        assert type(model.log.sent) is int
-        assert model.log.sent >= model.log.retries >= 0
+        json.dumps(dict(model.runner.requests.log.failures), allow_nan=False)
+        assert type(model.runner.requests.log.sent) is int
+        assert model.runner.requests.log.sent >= model.runner.requests.log.retries >= 0
     finally:
-        model.log.close()
+        model.runner.requests.log.close()

@@ -189,7 +189,7 @@ def test_noise_passed_as_an_array_is_refused() -> None:
 
 def test_without_cupy_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(BackendUnavailable, match=r'pip install "zopog-ref\[cupy\]"'):
+    with pytest.raises(BackendUnavailable, match=r'pip install "cupy-cuda13x>=13\.6"'):
         cupy_backend()
 
 

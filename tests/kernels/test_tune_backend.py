@@ -130,7 +130,7 @@ def test_without_cupy_the_command_says_what_to_install(
     monkeypatch.setitem(sys.modules, "cupy", None)
     code, _, errors = zopog("tune", "--task", small_task, *SMALL, "--backend", "cupy", "--out", tmp_path / "run")
     assert code == 2
-    assert 'pip install "zopog-ref[cupy]"' in errors
+    assert 'pip install "cupy-cuda13x>=13.6"' in errors
     assert not (tmp_path / "run").exists()
 
 

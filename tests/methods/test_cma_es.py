@@ -155,5 +155,5 @@ def test_what_cannot_be_told() -> None:
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cma", None)
-    with pytest.raises(ImportError, match=r'pip install "zopog-ref\[methods\]"'):
+    with pytest.raises(ImportError, match=r'pip install "cma>=4\.0"'):
         CmaEs(3, 1.0, 6, seed=1)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from zopog_models import FrozenModel
+from zopog_models.runners.local import LocalRunner
 from zopog_models.served.inference_protocol import DATATYPES
 
 NUMPY = {name: np.dtype(kind) for name, kind in DATATYPES.items()}
@@ -201,9 +202,8 @@ def infer(model: FrozenModel, request: dict[str, Any], raw: bytes) -> np.ndarray
         else:
             values, start = np.frombuffer(raw[start : start + size], kind), start + size
         feeds[tensor["name"]] = values.reshape(tensor["shape"])
-    if model._reuse is not None:
-        feeds["prefix"] = model._reuse.nothing(len(feeds["prompt_ids"]))
-    return model._session.run("logits", feeds)
+    assert isinstance(model.runner, LocalRunner)
+    return model.runner.run_chunk("logits", feeds)
 
 
 def _described(logits: np.ndarray, request: dict[str, Any], fault: str | None) -> tuple[bytes, bytes, dict[str, str]]:

@@ -27,6 +27,8 @@ COMMANDS = {
     "bench": ("bench.command", "measure this machine, as ratios side by side"),
 }
 
+_EVERYTHING = 'all that the commands need: pip install ".[cpu]" in a clone, "zopog-ref[cpu]" elsewhere (CUDA: [gpu])'
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
@@ -48,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _input_errors() as error:
         return _say(error, 2)
     except ModuleNotFoundError as error:
-        extra = 'pip install "zopog-ref[cpu]" (or [gpu] on a machine with CUDA)'
-        return _say(f"the package {error.name!r} is not installed: {extra}", 2)
+        name = {"sklearn": "scikit-learn"}.get(str(error.name), str(error.name))
+        return _say(f"the package {error.name!r} is not installed: pip install {name}; {_EVERYTHING}", 2)
     except Interrupted as stopped:
         return _say(stopped, 130)
     except KeyboardInterrupt:
@@ -62,26 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _input_errors() -> tuple[type[Exception], ...]:
-    """Whatever speaks of unusable input, here and in the models room."""
-    from zopog_models.checkpoints.checkpoint import CheckpointError
-    from zopog_models.files.tensor_file import TensorFileError
-    from zopog_models.prompts.bundle import PromptError, PromptMismatch
-    from zopog_models.runners.session import ProviderError
-    from zopog_models.tasks.template import TaskError
-    from zopog_models.tasks.vocabulary import VocabularyError
+    """Whatever speaks of unusable input, here, in the models room and in the methods."""
+    from zopog_models.errors import UnusableInput
     from zopog_ref.methods import MissingPackage
 
-    ours = (InputError, BudgetExhausted, MissingPackage)
-    return (
-        *ours,
-        PromptError,
-        PromptMismatch,
-        CheckpointError,
-        ProviderError,
-        TaskError,
-        TensorFileError,
-        VocabularyError,
-    )
+    return InputError, BudgetExhausted, MissingPackage, UnusableInput
 
 
 def _say(message: object, code: int) -> int:

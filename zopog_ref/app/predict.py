@@ -4,22 +4,21 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from zopog_models.files.quoting import quoted
-from zopog_models.frozen.model import TEMPERATURE, FrozenModel, load_model
 from zopog_models.prompts.bundle import Prediction, Prompt, load_prompt, predict, shared_source
+from zopog_models.served.addresses import is_served
 from zopog_models.tasks.template import is_text, make_task
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.folder import read_json, say
-from zopog_ref.app.run.saved_run import MODEL
-from zopog_ref.app.run.saved_values import check
+from zopog_ref.app.run.config import Machine, Served, read_run
+from zopog_ref.app.run.folder import say
 from zopog_ref.app.scores.uncertainty import entropy, expected_entropy, mutual_information, predictive
-from zopog_ref.app.tune.served import is_remote, open_remote, remote_settings
+from zopog_ref.app.tune.models import continued, open_model
 
 ROWS_AT_ONCE = 256
 Text = tuple[str, ...]
@@ -47,16 +46,19 @@ def run(arguments: argparse.Namespace) -> int:
     """Answer each text with its label, the labels' probabilities and, for several prompts, how they differ."""
     if not arguments.file and not arguments.text:
         raise InputError("nothing to label: give --text, a JSONL file, or - to read JSONL from standard input")
-    prompt, tuned = prompt_and_config(arguments)
-    name, pooling = arguments.model or tuned["model"], tuned.get("pooling")
-    if is_remote(name):
-        if not tuned.get("remote"):
-            raise InputError(f"{name} is an address, and this prompt was not tuned there: give the model's folder")
-        wire = remote_settings({"key_variable": arguments.key_variable}, tuned["remote"])
-        model: FrozenModel = open_remote(name, wire, pooling, tuned.get("temperature") or TEMPERATURE)
-    else:
-        model = load_model(name, device=arguments.device, threads=arguments.threads, pooling=pooling)
-    texts = _texts(arguments, make_task(prompt.template, prompt.labels).slots)
+    prompt, tuned = prompt_and_model(arguments.run, arguments.model)
+    machine, temperature, remote = Machine(arguments.device, arguments.threads), None, None
+    if is_served(tuned.source):
+        if tuned.remote is None:
+            raise InputError(
+                f"{tuned.source} is an address, and this prompt was not tuned there: give the model's folder"
+            )
+        temperature = tuned.temperature
+        remote = continued(
+            tuned.remote, Machine(address=arguments.model, key_variable=arguments.key_variable), tuned.source
+        )
+    model = open_model(tuned.source, machine, pooling=tuned.pooling, temperature=temperature, remote=remote)
+    texts = _texts(arguments.text, arguments.file, make_task(prompt.template, prompt.labels).slots)
     truncated = 0
     while rows := list(islice(texts, ROWS_AT_ONCE)):
         prediction = predict(model, prompt, rows)
@@ -69,42 +71,50 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def prompt_and_config(arguments: argparse.Namespace) -> tuple[Prompt, dict[str, Any]]:
-    """The prompt of a run folder or of the prompt folder inside it, and the configuration it was tuned with.
+@dataclass(frozen=True)
+class Tuned:
+    """The model that a prompt is for: where it is, and how it was read."""
 
-    Of a prompt folder without its run, what the prompt itself says of its model.
+    source: str
+    pooling: str | None = None
+    temperature: float | None = None
+    remote: Served | None = None
+
+
+def prompt_and_model(run: Path, model: str | None) -> tuple[Prompt, Tuned]:
+    """The prompt of a run folder or of the prompt folder inside it, and the model it was tuned with.
+
+    model: where it is, if said. Of a prompt folder without its run, what the prompt itself says of its model.
     """
-    folder = arguments.run
+    folder = run
     if not (folder / "prompt.safetensors").exists():
         if (folder / "config.json").exists() and not (folder / "prompt").exists():
             raise InputError(f"{folder} has no tuned prompt yet: finish it with zopog tune --resume {folder}")
         folder = folder / "prompt"
     if not folder.is_dir():
-        raise InputError(f"{arguments.run} is neither a run folder nor a prompt folder")
-    config = folder.parent / "config.json"
-    if config.exists():
-        tuned = read_json(config, "")
-        check(tuned, MODEL, config)
-        return load_prompt(folder), tuned
+        raise InputError(f"{run} is neither a run folder nor a prompt folder")
+    if (folder.parent / "config.json").exists():
+        config, _ = read_run(folder.parent)
+        return load_prompt(folder), Tuned(model or config.model, config.pooling, config.temperature, config.remote)
     prompt = load_prompt(folder)
-    known = shared_source(prompt.source) or ("embedded" if prompt.model == "embedded" else None)
-    if arguments.model is None and known is None:
+    source = model or shared_source(prompt.source) or ("embedded" if prompt.model == "embedded" else None)
+    if source is None:
         raise InputError(f"{folder} was tuned for {quoted(prompt.model)}: say where its folder is with --model")
-    return prompt, {"model": known, "pooling": prompt.pooling or None}
+    return prompt, Tuned(source, prompt.pooling or None)
 
 
-def _texts(arguments: argparse.Namespace, columns: tuple[str, ...]) -> Iterator[Text]:
-    for given in arguments.text or []:
+def _texts(texts: list[list[str]] | None, file: str | None, columns: tuple[str, ...]) -> Iterator[Text]:
+    for given in texts or []:
         if len(columns) == 1:
             yield from ((text,) for text in given)
         elif len(given) == len(columns):
             yield tuple(given)
         else:
             raise InputError(f"this task takes two texts ({', '.join(columns)}): give both after one --text")
-    if arguments.file == "-":
+    if file == "-":
         yield from _rows(getattr(sys.stdin, "buffer", sys.stdin), "standard input", columns)
-    elif arguments.file:
-        yield from _rows(_lines(arguments.file), arguments.file, columns)
+    elif file:
+        yield from _rows(_lines(file), file, columns)
 
 
 def _lines(file: str | Path) -> Iterator[bytes]:
@@ -135,17 +145,24 @@ def _rows(lines: Iterable[bytes | str], name: str, columns: tuple[str, ...]) -> 
 
 
 def _answers(prompt: Prompt, prediction: Prediction) -> Iterator[dict[str, object]]:
-    """A line for each row; for a distribution over prompts with entropies in nats, and how the prompts vote."""
+    """A line for each row; for a distribution over prompts with entropies in nats, and how the prompts vote.
+
+    With a threshold, `set`: the classes that cannot be left out. Where it is not one class alone, ask somebody else.
+    """
     labels, mixture, each = list(prompt.labels), prediction.probabilities, prediction.per_prompt
+    weights = prompt.answer_weights
     unsure = {
         "entropy": entropy(mixture),
-        "expected_entropy": expected_entropy(each, prompt.weights),
-        "mutual_information": mutual_information(each, prompt.weights),
+        "expected_entropy": expected_entropy(each, weights),
+        "mutual_information": mutual_information(each, weights),
     }  # (rows,) each
-    votes = predictive(each, prompt.weights, "votes")
+    votes = predictive(each, weights, "votes")
+    sets = None if prompt.readout is None else prompt.readout.sets(mixture)
     for row, p in enumerate(mixture):
         chosen = int(np.argmax(p))
         answer: dict[str, object] = {"label": labels[chosen], "probabilities": _shares(labels, p)}
+        if sets is not None:
+            answer["set"] = [label for label, held in zip(labels, sets[row]) if held]
         if len(each) > 1:
             answer |= {name: round(float(values[row]), 6) for name, values in unsure.items()}
             answer["votes"] = _shares(labels, votes[row])

@@ -95,7 +95,7 @@ def method_class(name: str) -> type[Method]:
     """The method's class. Errors: UnknownMethod; MissingPackage, which says what to install."""
     entry = entry_of(name)
     if entry.package is not None and importlib.util.find_spec(entry.package) is None:
-        install = f'pip install "zopog-ref[{entry.extra}]"'
+        install = f"pip install {entry.package} (the extra {entry.extra} has it)"
         raise MissingPackage(f"the method {name} needs the package {entry.package!r}: {install}")
     return _load(entry)
 

@@ -136,5 +136,5 @@ def _cma() -> Any:
             warnings.simplefilter("ignore")  # it says that it cannot plot without matplotlib
             import cma
     except ImportError as error:
-        raise ImportError('CMA-ES comes from the package cma: pip install "zopog-ref[methods]"') from error
+        raise ImportError('CMA-ES comes from the package cma: pip install "cma>=4.0"') from error
     return cma

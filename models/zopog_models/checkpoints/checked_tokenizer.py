@@ -5,16 +5,18 @@ fill the memory, and a rule that contradicts the vocabulary is met only on the t
 """
 
 import base64
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from zopog_models.families import CheckpointError
+from zopog_models.checkpoints.special_tokens import AddedToken, Special, added_tokens, without_special
+from zopog_models.errors import CheckpointError
 from zopog_models.files.json_file import read_object
 from zopog_models.files.quoting import quoted
 
-__all__ = ["CheckedTokenizer", "check_description"]
+__all__ = ["CheckedTokenizer", "TokenizedText", "check_description"]
 
 MAX_BYTES = 100_000_000  # the largest that is published has 35 million
 MAX_GROWTH = 1000.0  # characters or tokens out, for each one in; published files stay below 20
@@ -23,44 +25,138 @@ MAX_PIECE = 2_000  # characters of a token of Unigram: its tree is as deep, and 
 MAX_WORD = 10_000  # characters of a word that WordPiece takes apart, in quadratic time; BERT has 100
 
 
-class CheckedTokenizer:
-    """A `tokenizers.Tokenizer` whose encode and encode_batch raise CheckpointError, whatever goes wrong inside."""
+class TokenizedText(NamedTuple):
+    """What is left of the library's `Encoding` where a text had led to a special id."""
 
-    def __init__(self, tokenizer: Any, path: Path) -> None:
-        self._tokenizer, self._path = tokenizer, path
+    ids: list[int]
+    tokens: list[str]
+    offsets: list[tuple[int, int]]
+    special_tokens_mask: list[int]
+
+
+class CheckedTokenizer:
+    """A tokenizer to which a text is a text: no text yields a special id, and every failure is a CheckpointError.
+
+    It holds the library's tokenizer of a description `without_special`, and gives the special tokens back their names.
+    An id that a text may not have is left out even so: the model may write it for what it does not know.
+    can_leave_out: where the middle of a long text may be left out, and has_unknown_words: whether a word of more than
+    MAX_WORD letters is one unknown token; see `tasks.long_texts`.
+    template_tokens: what is looked for in a template, with the ids of the special ones, longest first.
+    """
+
+    def __init__(self, description: dict[str, Any], path: Path, special: Special) -> None:
+        from tokenizers import Tokenizer
+
+        self._path = path
+        plain, renamed = without_special(description, special.names)
+        self._described = json.dumps(plain)
+        self._open = Tokenizer.from_str
+        self._tokenizer = self._opened(self._described)
+        self._first_only = _with_prefix_only_at_the_start(plain.get("pre_tokenizer"))
+        self._renamed = renamed
+        self._continuing: Any = None
+        found = {name: self._tokenizer.token_to_id(other) for name, other in renamed.items()}
+        self._special_ids = {name: i for name, i in found.items() if i is not None}
+        self._names = {i: name for name, i in self._special_ids.items()}
+        self._forbidden = frozenset(i for name, i in self._special_ids.items() if name != special.unknown)
+        listed = {token.name: token for token in added_tokens(description)}
+        every = {name: listed.get(name, AddedToken(name, True)) for name in {*listed, *self._special_ids}}
+        self.template_tokens = [
+            (token._replace(special=name in self._special_ids), self._special_ids.get(name, -1))
+            for name, token in sorted(every.items(), key=lambda item: (-len(item[0]), item[0]))
+        ]
+        self.can_leave_out = _can_leave_out(plain)
+        self.has_unknown_words = _has_unknown_words(plain)
+        if self._first_only is None:
+            self._described = ""  # read again only for those that tell the start of a text from what follows
+
+    def _opened(self, described: str) -> Any:
+        tokenizer = self._open(described)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True  # a special token's new name, if somebody writes it, is text
+        return tokenizer
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)
 
-    def encode(self, text: str, *rest: Any, **options: Any) -> Any:
-        """As the library's."""
+    @property
+    def special_ids(self) -> dict[str, int]:
+        """Name -> id of every special token."""
+        return dict(self._special_ids)
+
+    @property
+    def prefixes_the_start_only(self) -> bool:
+        """Whether a piece after a special token is read otherwise than at the start of a text."""
+        return self._first_only is not None
+
+    def encode(self, text: str, *, add_special_tokens: bool = True, continuing: bool = False) -> Any:
+        """The library's `Encoding` of a text, or a `TokenizedText`. continuing: it stands after a special token."""
         try:
-            return self._tokenizer.encode(text, *rest, **options)
+            found = self._at(continuing).encode(text, add_special_tokens=add_special_tokens)
+            return self._without_forbidden(found, add_special_tokens)
         except (KeyboardInterrupt, SystemExit, MemoryError):
             raise
         except BaseException as error:  # the library raises bare Exception, and panics that are no Exception
             raise CheckpointError(f"{self._path} cannot read the text {quoted(text)}: {str(error)[:300]}") from None
 
-    def encode_batch(self, texts: Sequence[str], *rest: Any, **options: Any) -> Any:
-        """As the library's."""
+    def encode_batch(
+        self, texts: Sequence[str], *, add_special_tokens: bool = True, continuing: bool = False
+    ) -> list[Any]:
+        """`encode` of each."""
         try:
-            return self._tokenizer.encode_batch(texts, *rest, **options)
+            found = self._at(continuing).encode_batch(texts, add_special_tokens=add_special_tokens)
+            return [self._without_forbidden(encoding, add_special_tokens) for encoding in found]
         except (KeyboardInterrupt, SystemExit, MemoryError):
             raise
         except BaseException as error:
             raise CheckpointError(f"{self._path} cannot read one of {len(texts)} texts: {str(error)[:300]}") from None
 
+    def _at(self, continuing: bool) -> Any:
+        if not continuing or self._first_only is None:
+            return self._tokenizer
+        if self._continuing is None:
+            described = json.dumps(json.loads(self._described) | {"pre_tokenizer": self._first_only})
+            self._continuing = self._opened(described)
+        return self._continuing
+
+    def _without_forbidden(self, encoding: Any, add_special_tokens: bool) -> Any:
+        ids = encoding.ids
+        if self._forbidden.isdisjoint(ids):
+            return encoding
+        # What the post-processor added belongs to no text.
+        added = [text is None for text in encoding.sequence_ids] if add_special_tokens else [False] * len(ids)
+        kept = [place for place, i in enumerate(ids) if added[place] or i not in self._forbidden]
+        if len(kept) == len(ids):
+            return encoding
+        parts = ids, encoding.tokens, encoding.offsets, encoding.special_tokens_mask
+        return TokenizedText(*([part[place] for place in kept] for part in parts))
+
     def token_to_id(self, token: str) -> int | None:
         """As the library's; None for a string that is no text."""
+        if token in self._renamed:
+            return self._special_ids.get(token)
         try:
             found: int | None = self._tokenizer.token_to_id(token)
         except UnicodeEncodeError:
             return None
         return found
 
+    def id_to_token(self, token: int) -> str | None:
+        """As the library's."""
+        name = self._names.get(token)
+        return self._tokenizer.id_to_token(token) if name is None else name
 
-def check_description(path: Path) -> None:
-    """Raises CheckpointError for a tokenizer.json that is too large, no JSON, or that multiplies what it reads."""
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        """As the library's."""
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+        for name, other in self._renamed.items():
+            text = text.replace(other, name)
+        return text
+
+
+def check_description(path: Path) -> dict[str, Any]:
+    """A tokenizer.json. Raises CheckpointError for one that is too large, no JSON, or that multiplies what it reads."""
     description = read_object(path, MAX_BYTES)
     for part in ("normalizer", "pre_tokenizer", "post_processor"):
         try:
@@ -79,6 +175,43 @@ def check_description(path: Path) -> None:
     word = model.get("max_input_chars_per_word") if isinstance(model, dict) else None
     if isinstance(word, (int, float)) and word > MAX_WORD:
         raise CheckpointError(f"{path}: max_input_chars_per_word is {quoted(word)}, at most {MAX_WORD} are supported")
+    return description
+
+
+def _can_leave_out(description: dict[str, Any]) -> str:
+    """ "anywhere", "at spaces", or "" (nowhere), for the tokens far from that place to stay as they are.
+
+    Unigram's best path through a word depends on all of it; words of a fixed length depend on all that stands before.
+    """
+    if "FixedLength" in json.dumps(description.get("pre_tokenizer")):
+        return ""
+    model = description.get("model")
+    return "at spaces" if isinstance(model, dict) and model.get("type", "Unigram") == "Unigram" else "anywhere"
+
+
+def _has_unknown_words(description: dict[str, Any]) -> bool:
+    """WordPiece of words that only white space and punctuation part."""
+    kinds = []
+    for name in ("model", "pre_tokenizer", "normalizer"):
+        part = description.get(name)
+        kinds.append(part.get("type") if isinstance(part, dict) else None)
+    words = kinds[1] in ("BertPreTokenizer", "Whitespace", "WhitespaceSplit")
+    return kinds[0] == "WordPiece" and words and kinds[2] in (None, "BertNormalizer", "Lowercase")
+
+
+def _with_prefix_only_at_the_start(part: Any) -> Any:
+    """A pre-tokenizer that marks the first word of a text alone, as it reads what follows; None for all others."""
+    if not isinstance(part, dict):
+        return None
+    if part.get("type") == "Metaspace" and part.get("prepend_scheme") == "first":
+        return {**part, "prepend_scheme": "never"}
+    steps = part.get("pretokenizers")
+    if part.get("type") != "Sequence" or not isinstance(steps, list):
+        return None
+    changed = [_with_prefix_only_at_the_start(step) for step in steps]
+    if all(step is None for step in changed):
+        return None
+    return {**part, "pretokenizers": [new or old for new, old in zip(changed, steps, strict=True)]}
 
 
 def _growth(part: Any) -> float:

@@ -7,15 +7,18 @@ config.json promises.
 """
 
 import hashlib
-from dataclasses import dataclass, field
+import warnings
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from zopog_models.checkpoints.other_formats import how_to_convert
 from zopog_models.checkpoints.weights import WEIGHTS, WEIGHTS_INDEX, read_weights, weights_sha256
-from zopog_models.families import Architecture, CheckpointError, Config, Family, family_of
+from zopog_models.errors import CheckpointError
+from zopog_models.families import Architecture, Config, Family, family_of
 from zopog_models.families.sentence import as_published
 from zopog_models.files.json_file import read_object
 
@@ -39,7 +42,7 @@ class Checkpoint:
 
     @property
     def pooling(self) -> str:
-        """Of a sentence-embedding model; "" for a model with a head."""
+        """ "mean" or "cls" of a sentence-embedding model; "" for a model with a head."""
         return getattr(self.architecture, "pooling", "")
 
     @property
@@ -56,14 +59,27 @@ class Checkpoint:
         """What `sha256sum tokenizer.json` prints."""
         return _sha256(self.tokenizer_path)
 
+    @cached_property
+    def embedding_std(self) -> float:
+        """The standard deviation of all entries of the word embedding matrix."""
+        words = self.word_embeddings
+        blocks = range(0, len(words), 4096)  # in float64, but never the whole matrix at once
+        mean = sum(words[i : i + 4096].sum(dtype=np.float64) for i in blocks) / words.size
+        squares = sum(np.square(words[i : i + 4096].astype(np.float64) - mean).sum() for i in blocks)
+        return float(np.sqrt(squares / words.size))
+
 
 def load_checkpoint(folder: str | Path, pooling: str | None = None) -> Checkpoint:
     """Open a model folder and check it against its own config.json.
 
-    pooling, "mean" or "cls", makes an encoder a sentence-embedding model; None: what the folder's modules.json says
-    (see `families.sentence`), and without one it is a model with a head.
+    An output matrix or bias that is stored and that config.json denies is read, with a warning.
     Raises CheckpointError (no folder, a missing file, an unsupported architecture, tensors that are missing, unknown
     or of the wrong shape) and TensorFileError (damaged weights).
+
+    Parameters
+        folder: with config.json, *.safetensors and tokenizer.json
+        pooling: "mean" or "cls" makes an encoder a sentence-embedding model; default: what the folder's modules.json
+            says (`families.sentence`), and without one it is a model with a head
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -75,30 +91,44 @@ def load_checkpoint(folder: str | Path, pooling: str | None = None) -> Checkpoin
         if not (folder / name).is_file() and not (name == WEIGHTS and (folder / WEIGHTS_INDEX).is_file()):
             raise CheckpointError(
                 f"{folder} has no {name}; a model folder needs config.json, model.safetensors and "
-                "tokenizer.json (the files that Hugging Face's save_pretrained writes)"
+                f"tokenizer.json (the files that Hugging Face's save_pretrained writes){how_to_convert(folder, name)}"
             )
     config = Config(folder / "config.json", read_object(folder / "config.json"))
     family = family_of(config)
     architecture = as_published(family.read(config), folder, pooling)
-    tensors = _canonical_tensors(folder, family, architecture)
+    tensors, architecture = _canonical_tensors(folder, family, architecture)
     return Checkpoint(family, dict(config.values), tensors, folder, architecture)
 
 
-def _canonical_tensors(folder: Path, family: Family, architecture: Architecture) -> dict[str, np.ndarray]:
+def _canonical_tensors(
+    folder: Path, family: Family, architecture: Architecture
+) -> tuple[dict[str, np.ndarray], Architecture]:
+    """The tensors by their canonical names, and the architecture as the file has it: perhaps with a head of its own."""
     path = folder / (WEIGHTS if (folder / WEIGHTS).is_file() else WEIGHTS_INDEX)  # for messages
+    stored = read_weights(folder)
+    architecture = _with_stored_head(path, stored, family, architecture)
     shapes = family.shapes(architecture)
     tensors: dict[str, np.ndarray] = {}
+    spelled: dict[str, str] = {}  # canonical name -> the stored one
     surplus: list[str] = []
-    for stored, array in read_weights(folder).items():
-        name = family.canonical(stored, architecture)
+    for spelling, array in stored.items():
+        name = family.canonical(spelling, architecture)
         if name is None:
             continue
         if name not in shapes:
-            surplus.append(stored)
+            surplus.append(spelling)
         elif name in tensors and not np.array_equal(tensors[name], array):
-            raise CheckpointError(f"{path}: {name} is stored twice with different values")
+            read = family.read_of_two(spelled[name], spelling, architecture)
+            if read is None:
+                raise CheckpointError(f"{path}: {name} is stored twice with different values")
+            warnings.warn(
+                f"{path}: {spelled[name]} and {spelling} differ, where one tensor is expected; {read} is read, as "
+                "transformers does",
+                stacklevel=4,
+            )
+            tensors[name] = tensors[name] if read == spelled[name] else array
         else:
-            tensors[name] = array
+            tensors[name], spelled[name] = array, spelling
     if missing := [name for name in shapes if name not in tensors]:
         raise CheckpointError(f"{path}: missing tensors: {_listed(missing)}{family.missing_hint(missing)}")
     if surplus:
@@ -110,7 +140,29 @@ def _canonical_tensors(folder: Path, family: Family, architecture: Architecture)
             raise CheckpointError(f"{path}: {name} has shape {tensors[name].shape}, config.json says {shape}")
         if tensors[name].dtype not in (np.float32, np.float16):
             raise CheckpointError(f"{path}: {name} has dtype {tensors[name].dtype}, expected float32, float16 or BF16")
-    return tensors
+    return tensors, architecture
+
+
+def _with_stored_head(
+    path: Path, stored: dict[str, np.ndarray], family: Family, architecture: Architecture
+) -> Architecture:
+    """The architecture, untied where config.json ties the output matrix and the file has another one.
+
+    Training may untie the two and leave config.json as it was. transformers computes with the stored matrix.
+    """
+    output = family.output_matrix(architecture)
+    if not architecture.tied or output is None or output not in stored:
+        return architecture
+    words = family.word_embeddings(architecture)
+    table = next((array for name, array in stored.items() if family.canonical(name, architecture) == words), None)
+    if table is None or np.array_equal(table, stored[output]):
+        return architecture
+    warnings.warn(
+        f"{path}: config.json says tie_word_embeddings, but {output} is stored and is not the word embedding; the "
+        "stored matrix is read, as transformers does",
+        stacklevel=5,
+    )
+    return replace(architecture, tied=False)
 
 
 def _listed(names: list[str]) -> str:

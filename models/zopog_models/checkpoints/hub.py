@@ -11,10 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from zopog_models.families import CheckpointError, Config, family_of
+from zopog_models.errors import CheckpointError, HubError
+from zopog_models.families import Config, family_of
+from zopog_models.files.atomic import write_atomically
 from zopog_models.files.json_file import read_object
 from zopog_models.files.quoting import quoted
-from zopog_models.files.tensor_file import write_atomically
 
 __all__ = ["HubError", "HubModel", "fetch", "is_hub_id"]
 
@@ -28,13 +29,10 @@ _DESCRIPTION = [
     "modules.json",
     "*_Pooling/config.json",
     "sentence_bert_config.json",
+    "config_sentence_transformers.json",
     "model.safetensors.index.json",
 ]
 _WEIGHTS = ["model.safetensors", "model-*-of-*.safetensors"]
-
-
-class HubError(CheckpointError):
-    """A model that the hub does not have, or that cannot be fetched now."""
 
 
 class HubModel(NamedTuple):
@@ -120,7 +118,7 @@ def _told(name: str, revision: str | None) -> Iterator[None]:
     except ImportError as error:
         raise HubError(
             f"{name!r} is no folder here, and fetching it from the hub needs the package huggingface_hub ({error}): "
-            "pip install 'zopog-ref[hub]'"
+            'pip install "huggingface_hub>=0.26"'
         ) from error
     asked = f"{name}@{revision}" if revision else name
     try:

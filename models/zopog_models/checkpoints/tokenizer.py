@@ -3,37 +3,37 @@
 from typing import Any, NamedTuple
 
 from zopog_models.checkpoints.checked_tokenizer import CheckedTokenizer, check_description
-from zopog_models.checkpoints.checkpoint import Checkpoint, CheckpointError
+from zopog_models.checkpoints.checkpoint import Checkpoint
+from zopog_models.checkpoints.special_tokens import find_special
+from zopog_models.errors import CheckpointError, ProviderError
 from zopog_models.families.decoder import DecoderArchitecture
 from zopog_models.files.json_file import read_object
 from zopog_models.files.quoting import quoted
-from zopog_models.runners.session import ProviderError
 
 __all__ = ["SpecialIds", "beginning_id", "open_tokenizer", "special_ids", "word_space"]
 
 
 def open_tokenizer(checkpoint: Checkpoint) -> CheckedTokenizer:
-    """tokenizer.json without truncation and padding, special tokens in a text read as plain text.
+    """tokenizer.json without truncation and padding, and without a way from a text to a special token.
 
     Raises ProviderError (the package is missing) and CheckpointError (a file that is no tokenizer, or whose ids the
     model does not know).
     """
     try:
-        from tokenizers import Tokenizer
+        import tokenizers  # noqa: F401  is it there?
     except ImportError as error:
         raise ProviderError(
-            f"the package tokenizers is missing ({error}); install it with: pip install 'zopog-ref[cpu]' "
-            "(or 'zopog-ref[gpu]')"
+            f'the package tokenizers is missing ({error}); install it with: pip install "tokenizers>=0.20"'
         ) from error
-    check_description(checkpoint.tokenizer_path)
+    description = check_description(checkpoint.tokenizer_path)
+    special = find_special(
+        description, _settings(checkpoint), checkpoint.family.special_tokens.values(), _configured_ids(checkpoint)
+    )
     try:
-        tokenizer = Tokenizer.from_file(str(checkpoint.tokenizer_path))
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        tokenizer.encode_special_tokens = True  # "[MASK]" inside a user's text is text
+        tokenizer = CheckedTokenizer(description, checkpoint.tokenizer_path, special)
         for text in ("", "a text"):  # some contradictions are only met on the first text
             tokenizer.encode(text, add_special_tokens=True)
-    except (KeyboardInterrupt, SystemExit, MemoryError):
+    except (KeyboardInterrupt, SystemExit, MemoryError, CheckpointError):
         raise
     except BaseException as error:  # the library raises bare Exception, and panics that are no Exception
         raise CheckpointError(f"{checkpoint.tokenizer_path} is not a tokenizer: {str(error)[:300]}") from None
@@ -43,7 +43,23 @@ def open_tokenizer(checkpoint: Checkpoint) -> CheckedTokenizer:
             f"{checkpoint.tokenizer_path} has token ids up to {largest}, config.json says "
             f"vocab_size {checkpoint.architecture.vocab_size}"
         )
-    return CheckedTokenizer(tokenizer, checkpoint.tokenizer_path)
+    return tokenizer
+
+
+def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    path = checkpoint.folder / "tokenizer_config.json"
+    return read_object(path) if path.is_file() else {}
+
+
+def _configured_ids(checkpoint: Checkpoint) -> list[Any]:
+    """The beginning and the ends that a decoder's config.json names: of some models there are several ends."""
+    if not isinstance(checkpoint.architecture, DecoderArchitecture):
+        return []
+    ids: list[Any] = []
+    for name in ("bos_token_id", "eos_token_id"):
+        value = checkpoint.config.get(name)
+        ids += value if isinstance(value, list) else [value]
+    return ids
 
 
 class SpecialIds(NamedTuple):
@@ -64,13 +80,12 @@ def special_ids(checkpoint: Checkpoint, tokenizer: CheckedTokenizer) -> SpecialI
     """The ids of the family's special tokens. Raises CheckpointError when the tokenizer lacks one."""
     # Special by the file's own list, or by name: some tokenizer files list only part of them.
     listed = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    unknown = {i for i in map(tokenizer.token_to_id, ("[UNK]", "<unk>")) if i is not None}
+    listed |= set(tokenizer.special_ids.values())
     if isinstance(checkpoint.architecture, DecoderArchitecture):
         beginning = beginning_id(checkpoint, tokenizer)
-        ends: list[Any] = [beginning, checkpoint.config.get("bos_token_id"), checkpoint.config.get("eos_token_id")]
+        named = {i for i in (beginning, *_configured_ids(checkpoint)) if type(i) is int}
         # Any id does for padding: nobody looks at it.
-        named = {i for i in ends if type(i) is int}
-        return SpecialIds(None, beginning or 0, beginning, None, frozenset(listed | unknown | named))
+        return SpecialIds(None, beginning or 0, beginning, None, frozenset(listed | named))
     tokens = checkpoint.family.special_tokens
     ids: dict[str, int] = {}
     for role, token in tokens.items():
@@ -82,7 +97,7 @@ def special_ids(checkpoint: Checkpoint, tokenizer: CheckedTokenizer) -> SpecialI
                 f"{checkpoint.tokenizer_path} has no {role} token {token!r}, which a {checkpoint.family.name} needs"
             )
         ids[role] = token_id
-    every = frozenset(listed | unknown | set(ids.values()))
+    every = frozenset(listed | set(ids.values()))
     return SpecialIds(ids.get("mask"), ids["pad"], ids["cls"], ids["sep"], every)
 
 
@@ -94,9 +109,7 @@ def beginning_id(checkpoint: Checkpoint, tokenizer: CheckedTokenizer) -> int | N
     asked for and not there).
     """
     path = checkpoint.folder / "tokenizer_config.json"
-    settings: Any = {}
-    if path.is_file():
-        settings = read_object(path)
+    settings = _settings(checkpoint)
     asked = settings.get("add_bos_token")
     if asked is None:
         encoding = tokenizer.encode("", add_special_tokens=True)

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from zopog_models.runners.session import ProviderError
+from zopog_models.errors import ClusterError, ProviderError
 
 __all__ = ["ClusterError", "RayConnection", "require_ray"]
 
@@ -30,17 +30,13 @@ _SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 _STARTS = 3
 
 
-class ClusterError(OSError):
-    """The cluster cannot go on: no replica is left, or one question killed every replica that was asked."""
-
-
 def require_ray() -> Any:
     """The module ray. Raises ProviderError, which names the extra."""
     os.environ.update({name: value for name, value in _SETTINGS.items() if name not in os.environ})
     try:
         return importlib.import_module("ray")
     except ImportError as error:
-        raise ProviderError(f"several workers need Ray ({error}): pip install 'zopog-ref[cluster]'") from error
+        raise ProviderError(f'several workers need Ray ({error}): pip install "ray>=2.40"') from error
 
 
 class RayConnection:

@@ -14,8 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from zopog_models.cluster.ray_connection import ClusterError, RayConnection
-from zopog_models.frozen.model import FrozenModel, load_model
+from zopog_models.cluster.ray_connection import RayConnection
+from zopog_models.errors import ClusterError
+from zopog_models.frozen.model import load_model
+from zopog_models.runners.engine import Engine
+from zopog_models.runners.local import LocalRunner
 
 __all__ = ["Opening", "Replicas", "Route"]
 
@@ -47,8 +50,10 @@ class Replica:
             opening.source, device=opening.device, threads=opening.threads, injection=opening.injection,
             pooling=opening.pooling, temperature=opening.temperature,
         )  # fmt: skip
+        assert isinstance(self._model.runner, LocalRunner)
+        self._runner = self._model.runner
         self._lock = threading.Lock()
-        self._reduced: dict[str, FrozenModel] = {}
+        self._reduced: dict[str, Engine] = {}
 
     def about(self) -> dict[str, Any]:
         """Hashes, providers and process id; answered once the model is open."""
@@ -60,22 +65,22 @@ class Replica:
 
     def run(self, route: str, output: str, chunks: list[dict[str, np.ndarray]]) -> list[np.ndarray]:
         """Chunks through the graph of that name, one by one: "rows", "prefix", "thinned", or a precision."""
-        session = self._session(route)
-        return [session.run(output, feeds) for feeds in chunks]
+        engine = self._engine(route)
+        return [engine.run(output, feeds) for feeds in chunks]
 
-    def _session(self, route: str) -> Any:
-        model = self._model
+    def _engine(self, route: str) -> Engine:
+        runner = self._runner
         if route == "rows":
-            return model._session
+            return runner.engine
         with self._lock:  # what is opened when it is first asked for is opened once
             if route == "thinned":
-                return model._thinnable_session
+                return runner.thinnable
             if route == "prefix":
-                assert model._reuse is not None
-                return model._reuse._prefix_session
+                assert runner.reuse is not None
+                return runner.reuse.prefix_engine
             if route not in self._reduced:
-                self._reduced[route] = model.reduced(route)
-            return self._reduced[route]._session
+                self._reduced[route] = runner.reduced(route).engine
+            return self._reduced[route]
 
 
 @dataclass

@@ -1,10 +1,11 @@
 """The architectures this package can run, one file each: what config.json says, and which tensors there must be."""
 
+from zopog_models.errors import CheckpointError
 from zopog_models.families.albert import ALBERT
 from zopog_models.families.bert import BERT
 from zopog_models.families.distilbert import DISTILBERT
 from zopog_models.families.electra import ELECTRA
-from zopog_models.families.family import Architecture, CheckpointError, Config, Family
+from zopog_models.families.family import Architecture, Config, Family
 from zopog_models.families.gpt2 import GPT2
 from zopog_models.families.llama import LLAMA, QWEN2
 from zopog_models.families.roberta import ROBERTA

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from zopog_models.families.family import Architecture, CheckpointError, Config, Family
+from zopog_models.errors import CheckpointError
+from zopog_models.families.family import Architecture, Config, Family
 
 
 @dataclass(frozen=True, kw_only=True)

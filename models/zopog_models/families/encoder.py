@@ -12,7 +12,8 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from zopog_models.families.family import Architecture, CheckpointError, Config, Family, without_tensorflow_spelling
+from zopog_models.errors import CheckpointError
+from zopog_models.families.family import Architecture, Config, Family, without_tensorflow_spelling
 
 MAX_LAYERS = 4096  # a limit, so that a wrong number is an error and not an endless list of missing tensors
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
@@ -145,6 +146,14 @@ class EncoderFamily(Family):
             return None
         # A model saved without a head is saved without the prefix that tells the two apart.
         return name if name.startswith(f"{self.prefix}.") else f"{self.prefix}.{name}"
+
+    def output_matrix(self, architecture: EncoderArchitecture) -> str | None:
+        return None if architecture.pooling else self.head_names(architecture).output
+
+    def read_of_two(self, one: str, other: str, architecture: EncoderArchitecture) -> str | None:
+        """The bias has two names, of the head and of its output layer: the layer adds its own."""
+        own = self.head_names(architecture).output.replace(".weight", ".bias")
+        return next((name for name in (one, other) if name == own), None)
 
     def missing_hint(self, missing: list[str]) -> str:
         if all(name.startswith(f"{self.prefix}.") for name in missing):

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zopog_models.errors import CheckpointError
 from zopog_models.files.quoting import quoted
-
-
-class CheckpointError(ValueError):
-    """A folder that is not a model this package can run; the message says what is missing or wrong."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +101,14 @@ class Family(ABC):
     @abstractmethod
     def word_embeddings(self, architecture: Any) -> str:
         """The name of the word embedding table (V, E)."""
+
+    def output_matrix(self, architecture: Any) -> str | None:
+        """The stored name of the matrix that scores words, where the model has one beside the word embedding."""
+        return "lm_head.weight"
+
+    def read_of_two(self, one: str, other: str, architecture: Any) -> str | None:
+        """Which of two stored spellings of a tensor is read where they differ; None: neither can be trusted."""
+        return None
 
     def missing_hint(self, missing: list[str]) -> str:
         """What missing tensors mean, where that is known: appended to the error."""

@@ -3,8 +3,9 @@
 import re
 from typing import Any
 
+from zopog_models.errors import CheckpointError
 from zopog_models.families.decoder import DecoderArchitecture, DecoderFamily, layers_of
-from zopog_models.families.family import CheckpointError, Config
+from zopog_models.families.family import Config
 
 
 class GPT2Family(DecoderFamily):

@@ -4,8 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from zopog_models.errors import CheckpointError
 from zopog_models.families.decoder import DecoderArchitecture, DecoderFamily, Rotary, layers_of
-from zopog_models.families.family import CheckpointError, Config
+from zopog_models.families.family import Config
 from zopog_models.files.quoting import quoted
 
 

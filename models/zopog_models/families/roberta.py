@@ -6,9 +6,10 @@ padding_idx + 1, there is one token type, and the head's activation is gelu what
 
 from dataclasses import replace
 
+from zopog_models.errors import CheckpointError
 from zopog_models.families.bert import Bert
 from zopog_models.families.encoder import EncoderArchitecture, HeadNames
-from zopog_models.families.family import CheckpointError, Config
+from zopog_models.families.family import Config
 
 
 class Roberta(Bert):

@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from zopog_models.errors import CheckpointError
 from zopog_models.families.encoder import EncoderArchitecture
-from zopog_models.families.family import Architecture, CheckpointError
+from zopog_models.families.family import Architecture
 from zopog_models.files.json_file import read_object, read_value
 from zopog_models.files.quoting import quoted, quoted_names
 
@@ -24,10 +25,52 @@ _FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 
 def as_published(architecture: Architecture, folder: Path, pooling: str | None) -> Architecture:
     """The architecture as its folder says to read it, or with the pooling given. Raises CheckpointError."""
-    pooling = pooling_of(folder) if pooling is None else pooling
+    asked, pooling = pooling, pooling_of(folder) if pooling is None else pooling
     if not pooling:
         return architecture
+    if asked is None:
+        refuse_other_reading(folder)
     return replace(pooled(architecture, pooling), max_length=max_length_of(folder))
+
+
+def refuse_other_reading(folder: Path) -> None:
+    """What sentence-transformers does to a text before its tokens, and this package does not.
+
+    Raises CheckpointError naming it: a prompt before every text, one that is left out of the pooling, lower-casing
+    that the tokenizer does not do by itself.
+    """
+    path = folder / "config_sentence_transformers.json"
+    settings = read_object(path) if path.is_file() else {}
+    name, prompts = settings.get("default_prompt_name"), settings.get("prompts")
+    by_hand = "give pooling='mean' or pooling='cls' (--pooling) to read the model without it"
+    if name is not None:
+        prompt = prompts.get(name) if isinstance(prompts, dict) and isinstance(name, str) else None
+        written = "" if prompt is None else f" ({quoted(prompt)})"
+        raise CheckpointError(
+            f"{path}: default_prompt_name {quoted(name)}{written} stands before every text, which is not supported; "
+            f"begin the template and the label phrases with it, and {by_hand}"
+        )
+    path = folder / "sentence_bert_config.json"
+    settings = read_object(path) if path.is_file() else {}
+    if settings.get("do_lower_case") is True and not _lowers(_normalizer(folder)):
+        raise CheckpointError(
+            f"{path}: do_lower_case is true, but the tokenizer keeps case: lower-casing every text is not supported; "
+            f"lower-case your texts and labels, and {by_hand}"
+        )
+
+
+def _normalizer(folder: Path) -> Any:
+    path = folder / "tokenizer.json"
+    return read_object(path, 100_000_000).get("normalizer") if path.is_file() else None
+
+
+def _lowers(normalizer: Any) -> bool:
+    if not isinstance(normalizer, dict):
+        return False
+    steps = normalizer.get("normalizers")
+    if normalizer.get("type") == "Sequence" and isinstance(steps, list):
+        return any(_lowers(step) for step in steps if isinstance(step, dict) and step.get("type") != "Sequence")
+    return normalizer.get("type") == "Lowercase" or normalizer.get("lowercase") is True
 
 
 def max_length_of(folder: Path) -> int | None:
@@ -74,6 +117,11 @@ def _read_pooling(folder: Path, modules: Path, name: Any) -> str:
         raise CheckpointError(f"{modules}: the Pooling is in {quoted(name)}; expected the name of a folder beside it")
     path = folder / name / "config.json"
     config = read_object(path)
+    if config.get("include_prompt") is False:
+        raise CheckpointError(
+            f"{path}: include_prompt is false, but the prompt that is learned here is part of the pooling; give "
+            "pooling='mean' or pooling='cls' (--pooling) to read the model so"
+        )
     chosen = [flag for flag, on in config.items() if flag.startswith("pooling_mode_") and on]
     if "pooling_mode" in config:
         chosen = [config["pooling_mode"]]

@@ -7,17 +7,17 @@ every claim is checked before a single array is made, and each lie has its own m
 
 import json
 import math
-import os
-import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from zopog_models.errors import TensorFileError
+from zopog_models.files.atomic import write_atomically
 from zopog_models.files.quoting import quoted
 
-__all__ = ["TensorFileError", "in_place", "read_metadata", "read_tensors", "write_atomically", "write_tensors"]
+__all__ = ["TensorFileError", "in_place", "read_metadata", "read_tensors", "write_tensors"]
 
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -36,10 +36,6 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
 }
 _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "BF16"}
-
-
-class TensorFileError(ValueError):
-    """A `.safetensors` file that is damaged, or whose header does not describe its bytes."""
 
 
 def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
@@ -122,28 +118,6 @@ def write_tensors(
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     write_atomically(path, [len(text).to_bytes(8, "little"), text, *(arrays[name].tobytes() for name in order)])
-
-
-def write_atomically(path: Path, parts: Sequence[bytes | memoryview]) -> None:
-    """Replace the content of `path` by `parts`, all or nothing: temporary file, fsync, rename, fsync of the folder."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if hasattr(os, "O_DIRECTORY"):  # the rename itself must survive a power cut
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _storable(path: Path, name: str, array: np.ndarray) -> np.ndarray:

@@ -11,8 +11,8 @@ import numpy as np
 
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.frozen.oracle import FrozenModelOracle, rows_at_once
-from zopog_models.frozen.rows import ModelRows
 from zopog_models.runners.bound import DeviceMemory, Tensor, part
+from zopog_models.runners.rows import ModelRows
 from zopog_models.tasks.encoding import Encoded
 
 __all__ = ["DeviceOracle"]
@@ -44,14 +44,17 @@ class _Batch:
 class DeviceOracle(FrozenModelOracle):
     """A `FrozenModelOracle` whose tokens, z and logits lie on the model's device.
 
-    memory: where they lie; its kind must be the model's device, and a model on CUDA must have been opened on its
-    stream. On a CPU, memory is NumPy's, and the logits are the bits of FrozenModelOracle's where both read the same
-    chunks. length_step: rows are padded to a multiple of so many tokens (default: 1 on a CPU, 8 on CUDA).
+    On a CPU, memory is NumPy's, and the logits are the bits of FrozenModelOracle's where both read the same chunks.
 
     Differences: equal prompts are read again, since seeing that they are equal would mean waiting for the device;
     indices are not looked at, for the same reason; a z that is one point broadcast to all prompts is projected once,
-    and is what `reduced` reads. Raises ValueError for a model that cannot be bound (`FrozenModel.bindable`), memory
-    elsewhere, and shapes and rows as FrozenModelOracle.
+    and is what `reduced` reads. Raises ValueError for a model that cannot be bound (`FrozenModel.why_not_bound`),
+    memory elsewhere, and shapes and rows as FrozenModelOracle.
+
+    Parameters, besides those of FrozenModelOracle
+        memory: where the arrays lie; its kind must be the model's device, and a model on CUDA must have been opened on
+            its stream
+        length_step: rows are padded to a multiple of so many tokens; default: 1 on a CPU, 8 on CUDA
     """
 
     def __init__(
@@ -74,8 +77,8 @@ class DeviceOracle(FrozenModelOracle):
                 "both on one device (CUDA_VISIBLE_DEVICES chooses which is device 0)"
             )
         for reader in (model, reduced):
-            if reader is not None and reader.bindable:
-                raise ValueError(f"model {model.name!r} cannot read arrays where they lie: {reader.bindable}")
+            if reader is not None and reader.why_not_bound:
+                raise ValueError(f"model {model.name!r} cannot read arrays where they lie: {reader.why_not_bound}")
             if reader is not None and reader.stream != memory.stream:
                 raise ValueError(f"the model computes on stream {reader.stream}, the arrays' is {memory.stream}")
         super().__init__(
@@ -85,7 +88,7 @@ class DeviceOracle(FrozenModelOracle):
         prompts = max(1, -(-len(candidates) // max(1, n_positions)))
         shown = np.resize(self._candidates, (prompts, n_positions))
         nothing = np.zeros(len(encoded.ids), np.int64)
-        self._rows = ModelRows(model, encoded.ids, encoded.answer_position, shown, None, nothing, label_ids)
+        self._rows = ModelRows(model.description, encoded.ids, encoded.answer_position, shown, None, nothing, label_ids)
         self._memory = memory
         self._longest = model.max_positions - n_positions
         self._length_step = LENGTH_STEP[model.device] if length_step is None else length_step

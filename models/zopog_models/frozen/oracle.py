@@ -21,12 +21,19 @@ def rows_at_once(width: int, chunk_rows: int) -> int:
 class FrozenModelOracle:
     """A frozen model on the rows of one split, addressed by candidate indices and points of the subspace.
 
-    encoded: the rows; label_ids: as in `FrozenModel.logits`; candidates (N,): the token id of every candidate index;
-    projection: A (n·E, d), float32. reduced: the model in fewer bits (`FrozenModel.reduced`), which reads prompts that
-    share one z; prompts that differ in z, as those of a two-point difference do, it reads only with differences=True:
-    at a small radius its rounding can be larger than the difference. Attributes: n_positions (n), n_candidates (N), dim
-    (d), n_classes (C), lengths (rows,): tokens of each row, the prompt included; hidden_units (layers, F). Nothing here
-    counts calls: that is the caller's ledger.
+    Attributes: n_positions (n), n_candidates (N), dim (d), n_classes (C), hidden_units (layers, F), and lengths
+    (rows,): tokens of each row, the prompt included. Nothing here counts calls: that is the caller's ledger.
+
+    Parameters
+        model: who reads the rows
+        encoded: the rows of the split (`encode`)
+        label_ids: as in `FrozenModel.logits` (`label_targets`)
+        candidates: (N,), the token id of every candidate index
+        projection: A (n·E, d), float32
+        n_positions: n, the prompt's length in tokens
+        reduced: the model in fewer bits (`FrozenModel.reduced`), which reads prompts that share one z; default: none
+        differences: the reduced model reads prompts that differ in z, too, as those of a two-point difference do.
+            Default False: at a small radius its rounding can be larger than the difference
     """
 
     def __init__(
@@ -110,7 +117,7 @@ class FrozenModelOracle:
         return self._project(z).reshape(len(z), self.n_positions, self._model.embedding_size)
 
     def _reader(self, one_point: bool) -> FrozenModel:
-        """The model that reads these prompts: the reduced one, where there is one and it may."""
+        """The model that reads these prompts: `reduced`, if there is one and it is allowed to."""
         if self._reduced is None or not (one_point or self._differences):
             return self._model
         return self._reduced

@@ -1,15 +1,13 @@
-"""A z for many z, on a model's device and in its threads."""
+"""A z for many z, on a runner's device and in its threads."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from zopog_models.graph import build_projection
 from zopog_models.runners.bound import DeviceMemory, part
+from zopog_models.runners.runner import Runner
 from zopog_models.runners.session import Session
-
-if TYPE_CHECKING:
-    from zopog_models.frozen.model import FrozenModel
 
 __all__ = ["Projector"]
 
@@ -20,11 +18,11 @@ _SLICE = {"cpu": 64, "cuda": 256}
 class Projector:
     """A z for many z: (U, d) -> (U, rows), float32. projection is A (rows, d)."""
 
-    def __init__(self, model: "FrozenModel", projection: np.ndarray) -> None:
-        self._model = model
-        self._slice = _SLICE[model.device]
+    def __init__(self, runner: Runner, projection: np.ndarray) -> None:
+        self._pool = runner.pool
+        self._slice = _SLICE[runner.device]
         self.rows, self.dim = projection.shape
-        self._session = Session(*build_projection(projection), model.device, stream=model.stream)
+        self._session = Session(*build_projection(projection), runner.device, stream=runner.stream)
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
         z = np.ascontiguousarray(z, np.float32)
@@ -34,7 +32,7 @@ class Projector:
             chosen = slice(start, start + self._slice)
             result[chosen] = self._session.run("offset", {"z": z[chosen]})
 
-        self._model.run_all(run, range(0, len(z), self._slice))
+        self._pool.run_all(run, range(0, len(z), self._slice))
         return result
 
     def bound(self, memory: DeviceMemory, z: Any, out: Any) -> None:
@@ -48,4 +46,4 @@ class Projector:
             target = part(memory, out, start * self.rows, (count, self.rows))
             self._session.run_bound({"z": source}, {"offset": target})
 
-        self._model.run_all(run, range(0, len(z), self._slice))
+        self._pool.run_all(run, range(0, len(z), self._slice))

@@ -9,9 +9,14 @@ from zopog_models.graph.builder import PRECISIONS, GraphBuilder
 from zopog_models.graph.decoder import build_prefix
 from zopog_models.graph.projection import build_projection
 
-__all__ = ["INJECTIONS", "PRECISIONS", "GraphBuilder", "build", "build_prefix", "build_projection"]
+__all__ = ["INJECTIONS", "PRECISIONS", "GraphBuilder", "build", "build_prefix", "build_projection", "check_injection"]
 
 INJECTIONS = encoder.INJECTIONS
+
+
+def check_injection(checkpoint: Checkpoint, injection: str) -> None:
+    """Raises ValueError for a place where this architecture adds no soft prompt."""
+    (decoder if isinstance(checkpoint.architecture, DecoderArchitecture) else encoder).check_injection(injection)
 
 
 def build(

@@ -3,9 +3,11 @@
     m prompts, weights w:   p_m(c | row) = softmax(logits_m(row))_c      (of votes: 1 at the largest, else 0)
     p(c | row) = Σ_m w_m p_m(c | row),     entropy = −Σ_c p(c | row) log p(c | row), in nats
 
-Where the model answers is found in the row. A row that is not as the model's rows are (no first token, no mask or two,
-no separator at its end) has no answer: all its outputs are NaN. So a wrong tokenisation is seen, and a mask token
-smuggled into a text cannot move the answer.
+    with a readout:         p(· | row) = softmax((1/M) Σ_m s_m(row) A_m + b), s_m the scores of the tokens it reads
+
+Where the model answers is found in the row. A row that is not as the model's rows are (no first token, other masks than
+the template's, no separator at its end) has no answer: all its outputs are NaN. So a wrong tokenisation is seen, and a
+mask token smuggled into a text cannot move the answer.
 """
 
 from dataclasses import dataclass
@@ -18,11 +20,16 @@ from zopog_models.graph.inlined import Inlined
 
 @dataclass(frozen=True)
 class RowMarks:
-    """Token ids that a row has: its first token, its mask, its last token; None where the family has none."""
+    """Token ids that a row has: its first token, its mask, its last token; None where the family has none.
+
+    masks: how many mask tokens the template has; answer: which of them is answered.
+    """
 
     first: int | None
     mask: int | None
     last: int | None
+    masks: int = 1
+    answer: int = 0
 
 
 def answer_position(g: Inlined, ids: str, mask: str, marks: RowMarks) -> tuple[str, str]:
@@ -50,7 +57,10 @@ def answer_position(g: Inlined, ids: str, mask: str, marks: RowMarks) -> tuple[s
     if marks.mask is not None:
         masks = g.op("And", g.op("Equal", ids, g.scalar(marks.mask)), attended)
         count = g.op("ReduceSum", g.op("Cast", masks, to=onnx_format.INT64), one, keepdims=0)
-        sound = g.op("And", sound, g.op("Equal", count, g.scalar(1)))
+        sound = g.op("And", sound, g.op("Equal", count, g.scalar(marks.masks)))
+        if marks.masks > 1:
+            numbered = g.op("CumSum", g.op("Cast", masks, to=onnx_format.INT64), g.scalar(1))  # from 1, (R, L)
+            masks = g.op("And", masks, g.op("Equal", numbered, g.scalar(marks.answer + 1)))
         position = at(masks)
     # An unsound row is computed too, somewhere inside it, and then thrown away.
     return g.op("Max", position, g.scalar(0)), sound
@@ -95,3 +105,18 @@ def probabilities(g: Inlined, logits: str, sound: str, weights: np.ndarray, clas
     g.outer_output(mixture, "probabilities", np.float32, ("batch", classes))
     g.outer_output(g.op("Neg", terms), "entropy", np.float32, ("batch",))
     g.outer_output(per_prompt, "per_prompt", np.float32, ("batch", count, classes))
+
+
+def read(g: Inlined, scores: str, sound: str, matrices: np.ndarray, bias: np.ndarray) -> None:
+    """The output `probabilities` from scores (M · R, U), matrices A (M, U, C) and bias (C,).
+
+    In float64, as `PromptReadout.probabilities` has it: hundreds of scores cancel in the sum.
+    """
+    count, width, classes = matrices.shape
+    each = g.op("Reshape", g.op("Cast", scores, to=onnx_format.DOUBLE), g.integers(count, -1, width))  # (M, R, U)
+    parts = g.op("MatMul", each, g.constant("readout_matrices", np.asarray(matrices / count, np.float64)))
+    logits = g.op("ReduceSum", parts, g.integers(0), keepdims=0)  # (R, C)
+    logits = g.op("Add", logits, g.constant("readout_bias", np.asarray(bias, np.float64)))
+    p = g.op("Cast", g.op("Softmax", logits, axis=-1), to=onnx_format.FLOAT)
+    nothing, sound = g.constant("no_answer", np.array(np.nan, np.float32)), g.op("Unsqueeze", sound, g.integers(1))
+    g.outer_output(g.op("Where", sound, p, nothing), "probabilities", np.float32, ("batch", classes))

@@ -10,80 +10,33 @@ with them. What differs between families stands in `gpt2` and `llama`.
 """
 
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
 
 import numpy as np
 
 from zopog_models.checkpoints.checkpoint import Checkpoint
-from zopog_models.families.decoder import DecoderArchitecture
 from zopog_models.graph.builder import GraphBuilder
+from zopog_models.graph.decoder_layers import DecoderLayers
+from zopog_models.graph.gpt2 import GPT2Layers
+from zopog_models.graph.llama import LlamaLayers
 
-
-class DecoderLayers(ABC):
-    """The layers of a decoder, by name. x is the name of a value; shapes stand at the line ends."""
-
-    def __init__(self, graph: GraphBuilder, checkpoint: Checkpoint) -> None:
-        assert isinstance(checkpoint.architecture, DecoderArchitecture)
-        self.graph = graph
-        self.tensors = checkpoint.tensors
-        self.architecture = checkpoint.architecture
-
-    @abstractmethod
-    def words(self) -> str:
-        """The word embeddings (V, D)."""
-
-    @abstractmethod
-    def start(self, x: str, positions: str, total: str) -> str:
-        """What enters the first layer, from word embeddings x (R, S, D) at positions (R, S) below total (1,)."""
-
-    @abstractmethod
-    def before_attention(self, x: str, i: int) -> str:
-        """The normalised input of the i-th layer's attention."""
-
-    @abstractmethod
-    def queries(self, x: str, positions: str, i: int) -> str:
-        """(R, Q, D) at positions (R, Q) -> (R, Q, heads · w)."""
-
-    @abstractmethod
-    def keys_values(self, x: str, positions: str, i: int) -> tuple[str, str]:
-        """(R, S, D) at positions (R, S) -> keys and values, (R, S, key_heads · w) each."""
-
-    @abstractmethod
-    def attended(self, x: str, i: int) -> str:
-        """The attention's output map, (R, Q, heads · w) -> (R, Q, D)."""
-
-    @abstractmethod
-    def feed_forward(self, x: str, i: int) -> str:
-        """(R, Q, D) -> (R, Q, D), its normalisation included, the residual sum not."""
-
-    @abstractmethod
-    def end(self, x: str) -> str:
-        """The last normalisation."""
-
-    @abstractmethod
-    def outputs(self) -> str:
-        """The output matrix (V, D)."""
-
-    def table(self, name: str) -> str:
-        """A weight as it is stored."""
-        return self.graph.weight(name, self.tensors[name])
-
-    def layer(self, i: int, x: str, q: str, k: str, v: str, mask: str) -> str:
-        """x + attention, + feed-forward: (R, Q, D), with queries q that look at k and v (R, T, ·) where mask says."""
-        g, a = self.graph, self.architecture
-        attended = g.op("Attention", q, k, v, mask, q_num_heads=a.heads, kv_num_heads=a.key_heads)  # (R, Q, heads · w)
-        x = g.op("Add", x, self.attended(attended, i))
-        return g.op("Add", x, self.feed_forward(x, i))
+# family -> its layers
+LAYERS: dict[str, type[DecoderLayers]] = {"gpt2": GPT2Layers, "llama": LlamaLayers, "qwen2": LlamaLayers}
 
 
 def layers_of(graph: GraphBuilder, checkpoint: Checkpoint) -> DecoderLayers:
     """The layers of the checkpoint's family."""
-    from zopog_models.graph.gpt2 import GPT2Layers
-    from zopog_models.graph.llama import LlamaLayers
+    return LAYERS[checkpoint.architecture.family](graph, checkpoint)
 
-    return (GPT2Layers if checkpoint.architecture.family == "gpt2" else LlamaLayers)(graph, checkpoint)
+
+def check_injection(injection: str) -> None:
+    """Raises ValueError for another place of the soft prompt than the word embeddings."""
+    if injection != "word_embedding":
+        raise ValueError(
+            f"a decoder's soft prompt is added to its word embeddings: injection must be 'word_embedding', "
+            f"got {injection!r}"
+        )
 
 
 def build(
@@ -105,9 +58,7 @@ def build(
     graph: an empty builder, for weights of another precision, or in a file.
     Raises ValueError for an injection other than "word_embedding".
     """
-    if injection != "word_embedding":
-        raise ValueError(f"a decoder's soft prompt is added to its word embeddings: injection must be "
-                         f"'word_embedding', got {injection!r}")  # fmt: skip
+    check_injection(injection)
     g = GraphBuilder() if graph is None else graph
     layers = layers_of(g, checkpoint)
     a = layers.architecture
@@ -133,8 +84,21 @@ def build(
     mask = _causal_mask(g, visible, m)  # (R, S, T)
     x = layers.start(x, positions, total)
 
-    # The answer's place in the row, and what is needed of it: there alone the last layer is computed.
-    at = g.op("Unsqueeze", g.op("Add", answer_position, n), g.integers(1))  # (R, 1)
+    at = g.op("Unsqueeze", g.op("Add", answer_position, n), g.integers(1))  # (R, 1), the answer's place in the row
+    x = _through_layers(layers, x, positions, mask, at, prompt_index, prefix)  # (R, 1, D)
+    hidden = layers.end(g.op("Squeeze", x, g.integers(1)))  # (R, D)
+    chosen = g.op("Gather", layers.outputs(), label_ids)  # (C, D): the vocabulary-wide head is never computed
+    logits = g.to_float32(g.op("MatMul", hidden, g.op("Transpose", chosen, perm=(1, 0))))
+    g.output(logits, "logits", np.float32, ("R", "C"))
+    metadata = {"injection": injection, "architecture": json.dumps(asdict(a), sort_keys=True)}
+    return g.model_bytes(f"{a.family}_causal_language_model", metadata), g.initializers
+
+
+def _through_layers(
+    layers: DecoderLayers, x: str, positions: str, mask: str, at: str, prompt_index: str, prefix: str | None
+) -> str:
+    """x (R, S, D) through all layers, the last one at the answer's place alone: (R, 1, D)."""
+    g, a = layers.graph, layers.architecture
     heads_axis = g.integers(1)
     for i in range(a.layers):
         y = layers.before_attention(x, i)
@@ -147,12 +111,7 @@ def build(
             x, y, queried = (g.op("Unsqueeze", value, g.integers(1)) for value in (x, y, queried))  # Q = 1
             seen = g.op("Unsqueeze", seen, g.integers(1, 2))  # (R, 1, 1, T)
         x = layers.layer(i, x, layers.queries(y, queried, i), k, v, seen)
-    hidden = layers.end(g.op("Squeeze", x, g.integers(1)))  # (R, D)
-    chosen = g.op("Gather", layers.outputs(), label_ids)  # (C, D): the vocabulary-wide head is never computed
-    logits = g.to_float32(g.op("MatMul", hidden, g.op("Transpose", chosen, perm=(1, 0))))
-    g.output(logits, "logits", np.float32, ("R", "C"))
-    metadata = {"injection": injection, "architecture": json.dumps(asdict(a), sort_keys=True)}
-    return g.model_bytes(f"{a.family}_causal_language_model", metadata), g.initializers
+    return x
 
 
 def build_prefix(checkpoint: Checkpoint, weights: Mapping[str, np.ndarray]) -> tuple[bytes, dict[str, np.ndarray]]:

@@ -17,6 +17,7 @@ embeddings and a map E -> D.
 
 import json
 from dataclasses import asdict
+from typing import NamedTuple
 
 import numpy as np
 
@@ -49,8 +50,7 @@ def build(
     shared, of another precision, or in a file.
     Raises ValueError for an unknown injection.
     """
-    if injection not in INJECTIONS:
-        raise ValueError(f"injection must be one of {INJECTIONS}, got {injection!r}")
+    check_injection(injection)
     family, a = checkpoint.family, checkpoint.architecture
     assert isinstance(family, EncoderFamily)
     assert isinstance(a, EncoderArchitecture)
@@ -70,9 +70,51 @@ def build(
     n = g.op("Shape", prompt_ids, start=1, end=2)  # (1,)
     length = g.op("Shape", text_ids, start=1, end=2)  # (1,)
     one = g.integers(1)
-
-    # Embeddings. Prompts are embedded once each, not once a row.
     words = layers.table(embeddings.words)  # (V, E)
+    row = _Row(text_ids, prompt_ids, offset, prompt_index, n, length, one)
+    x = _embed(layers, embeddings, injection, words, row)
+    visible, to_answer, to_all = _masks(g, attention_mask, row)
+    for i in range(a.layers - 1):
+        x = layers.encoder_layer(x, x, to_all, family.layer_names(a, i), unit_mask[i])
+    last = family.layer_names(a, a.layers - 1)
+    if a.pooling:
+        labels = g.input("label_embeddings", np.float32, ("C", a.hidden_size))
+        x = layers.encoder_layer(x, x, to_all, last, unit_mask[-1])
+        logits = _pooled_logits(g, x, visible, a, labels)
+    else:
+        answer_position = g.input("answer_position", np.int64, ("R",))
+        label_ids = g.input("label_ids", np.int64, ("C",))
+        answer = _at_answer(g, x, answer_position, n)  # (R, 1, D)
+        answer = layers.encoder_layer(answer, x, to_answer, last, unit_mask[-1])
+        hidden = g.op("Squeeze", answer, g.integers(1))  # (R, D)
+        logits = g.to_float32(_label_logits(layers, hidden, words, label_ids, head))
+    g.output(logits, "logits", np.float32, ("R", "C"))
+    metadata = {"injection": injection, "architecture": json.dumps(asdict(a), sort_keys=True)}
+    kind = "sentence_embedding" if a.pooling else "masked_language_model"
+    return g.model_bytes(f"{a.family}_{kind}", metadata), g.initializers
+
+
+def check_injection(injection: str) -> None:
+    """Raises ValueError for an unknown place of the soft prompt."""
+    if injection not in INJECTIONS:
+        raise ValueError(f"injection must be one of {INJECTIONS}, got {injection!r}")
+
+
+class _Row(NamedTuple):
+    """The inputs that stand in a row, and its lengths, by the names of their values."""
+
+    text_ids: str  # (R, L)
+    prompt_ids: str  # (P, n)
+    offset: str  # (P, n, E)
+    prompt_index: str  # (R,)
+    n: str  # (1,), the prompt's length
+    length: str  # (1,), L
+    one: str
+
+
+def _embed(layers: Layers, embeddings: EmbeddingNames, injection: str, words: str, row: _Row) -> str:
+    """What enters the first layer, (R, S, D) with S = n + L. Prompts are embedded once each, not once a row."""
+    g, (text_ids, prompt_ids, offset, prompt_index, n, length, one) = layers.graph, row
     places = _places(layers, embeddings)  # (S, E)
     after_prompt = g.op("Add", n, one)
     prompt_places = g.op("Slice", places, one, after_prompt)  # (n, E)
@@ -91,39 +133,33 @@ def build(
     if injection == "post_layernorm":
         prompt = g.op("Add", prompt, offset)
     x = _insert(g, text, g.op("Gather", prompt, prompt_index))  # (R, S, E), S = n + L
-    if embeddings.projection is not None:
-        x = layers.linear(x, embeddings.projection)  # (R, S, D)
+    return x if embeddings.projection is None else layers.linear(x, embeddings.projection)  # (R, S, D)
 
-    # Which positions may be looked at: the prompt always, padding never.
+
+def _masks(g: GraphBuilder, attention_mask: str, row: _Row) -> tuple[str, str, str]:
+    """Which positions may be looked at, the prompt always, padding never: (R, S), (R, 1, 1, S) and (R, 1, S, S)."""
+    text_ids, n, length, one = row.text_ids, row.n, row.length, row.one
     prompt_mask = g.op("Expand", one, g.op("Concat", g.op("Shape", text_ids, end=1), n, axis=0))  # (R, n)
     visible = g.op("Greater", _insert(g, attention_mask, prompt_mask), g.scalar(0))  # (R, S)
     to_answer = g.op("Unsqueeze", visible, g.integers(1, 2))  # (R, 1, 1, S)
     # ONNX Runtime's CPU Attention does not broadcast the query axis of a mask: expand it.
     total = g.op("Add", n, length)
     to_all = g.op("Expand", to_answer, g.op("Concat", one, one, total, one, axis=0))  # (R, 1, S, S)
+    return visible, to_answer, to_all
 
-    for i in range(a.layers - 1):
-        x = layers.encoder_layer(x, x, to_all, family.layer_names(a, i), unit_mask[i])
-    last = family.layer_names(a, a.layers - 1)
-    if a.pooling:
-        labels = g.input("label_embeddings", np.float32, ("C", a.hidden_size))
-        x = layers.encoder_layer(x, x, to_all, last, unit_mask[-1])
-        embedding = _pool(g, g.to_float32(x), visible, a.pooling)  # (R, D)
-        g.output(embedding, "embedding", np.float32, ("R", a.hidden_size))
-        logits = g.op("MatMul", embedding, g.op("Transpose", labels, perm=(1, 0)))
-    else:
-        answer_position = g.input("answer_position", np.int64, ("R",))
-        label_ids = g.input("label_ids", np.int64, ("C",))
-        position = g.op("Unsqueeze", g.op("Add", answer_position, n), g.integers(1))  # (R, 1)
-        answer = g.op("GatherND", x, position, batch_dims=1)  # (R, D)
-        answer = g.op("Unsqueeze", answer, g.integers(1))  # (R, 1, D)
-        answer = layers.encoder_layer(answer, x, to_answer, last, unit_mask[-1])
-        hidden = g.op("Squeeze", answer, g.integers(1))  # (R, D)
-        logits = g.to_float32(_label_logits(layers, hidden, words, label_ids, head))
-    g.output(logits, "logits", np.float32, ("R", "C"))
-    metadata = {"injection": injection, "architecture": json.dumps(asdict(a), sort_keys=True)}
-    kind = "sentence_embedding" if a.pooling else "masked_language_model"
-    return g.model_bytes(f"{a.family}_{kind}", metadata), g.initializers
+
+def _at_answer(g: GraphBuilder, x: str, answer_position: str, n: str) -> str:
+    """x (R, S, D) where each row's answer stands behind its prompt: (R, 1, D)."""
+    position = g.op("Unsqueeze", g.op("Add", answer_position, n), g.integers(1))  # (R, 1)
+    answer = g.op("GatherND", x, position, batch_dims=1)  # (R, D)
+    return g.op("Unsqueeze", answer, g.integers(1))
+
+
+def _pooled_logits(g: GraphBuilder, x: str, visible: str, a: EncoderArchitecture, labels: str) -> str:
+    """Products (R, C) of the rows' unit vectors, an output of their own, with the labels' embeddings (C, D)."""
+    embedding = _pool(g, g.to_float32(x), visible, a.pooling)  # (R, D)
+    g.output(embedding, "embedding", np.float32, ("R", a.hidden_size))
+    return g.op("MatMul", embedding, g.op("Transpose", labels, perm=(1, 0)))
 
 
 def _places(layers: Layers, names: EmbeddingNames) -> str:
@@ -151,7 +187,10 @@ def _pool(g: GraphBuilder, x: str, visible: str, pooling: str) -> str:
         # The mean's denominator goes with the normalisation that follows.
         seen = g.op("Cast", g.op("Unsqueeze", visible, g.integers(1)), to=onnx_format.FLOAT)  # (R, 1, S)
         pooled = g.op("Squeeze", g.op("MatMul", seen, x), g.integers(1))  # (R, D)
-    return g.op("LpNormalization", pooled, axis=-1, p=2)
+    # From operators that every ONNX Runtime has; a vector of zeros stays one.
+    length = g.op("ReduceL2", pooled, g.integers(-1), keepdims=1)  # (R, 1)
+    smallest = g.op("Cast", g.doubles("smallest_length", np.array(1e-30)), to=onnx_format.FLOAT)
+    return g.op("Div", pooled, g.op("Max", length, smallest))
 
 
 def _label_logits(layers: Layers, hidden: str, words: str, label_ids: str, names: HeadNames) -> str:

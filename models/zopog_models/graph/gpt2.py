@@ -13,7 +13,7 @@ import numpy as np
 
 from zopog_models.checkpoints.checkpoint import Checkpoint
 from zopog_models.graph.builder import GraphBuilder
-from zopog_models.graph.decoder import DecoderLayers
+from zopog_models.graph.decoder_layers import DecoderLayers
 
 
 class GPT2Layers(DecoderLayers):

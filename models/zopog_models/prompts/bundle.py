@@ -3,6 +3,9 @@
 `prompt.safetensors` holds everything, numbers and settings, so it is replaced in one piece or not at all.
 `prompt.json` beside it repeats the settings for human eyes; it is never read back.
 
+Version 2 holds a readout of the scores, and where they differ a template for each prompt; without those a prompt is
+written as version 1, which all programs read.
+
 The format has a whole number as its version. Within one version a file may gain settings and tensors that an older
 program does not know and can do without: it passes them over. What an older program would misread is a new version,
 and refused. A hash of the settings and of every tensor is part of the file, so that a damaged one is refused too.
@@ -18,18 +21,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zopog_models.checkpoints.hub import is_hub_id
+from zopog_models.errors import PromptError, PromptMismatch, RepeatedKey, TaskError, TensorFileError
 from zopog_models.families.sentence import POOLINGS
+from zopog_models.files.atomic import write_atomically
 from zopog_models.files.quoting import quoted, quoted_names
-from zopog_models.files.tensor_file import TensorFileError, read_metadata, read_tensors, write_atomically, write_tensors
+from zopog_models.files.repeated_keys import parse_json
+from zopog_models.files.tensor_file import read_metadata, read_tensors, write_tensors
+from zopog_models.files.untrusted import check_regular
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.graph import INJECTIONS
+from zopog_models.prompts.readout import TENSOR, PromptReadout, targets
 from zopog_models.tasks.encoding import encode
-from zopog_models.tasks.template import TaskError, make_task, require_mask
+from zopog_models.tasks.template import make_task, require_mask
 
-__all__ = ["Prediction", "Prompt", "PromptError", "PromptMismatch", "load_prompt", "predict", "save_prompt",
-           "shared_source"]  # fmt: skip
+__all__ = ["Prediction", "Prompt", "PromptError", "PromptMismatch", "PromptReadout", "load_prompt", "predict",
+           "prompt_scores", "save_prompt", "shared_source"]  # fmt: skip
 
 SCHEMA = 1
+SCHEMA_WITH_READOUT = 2
 PREDICTIVES = ("mean", "votes")
 _TENSORS = ("ids", "offsets", "weights", "label_ids")
 _STRINGS = ("template", "injection", "model", "model_sha256", "tokenizer_sha256", "predict", "pooling", "source")
@@ -37,26 +46,26 @@ _HASHED = "sha256"  # the setting `hash` of a file whose metadata hold the hash 
 _LABEL_EMBEDDINGS = "label_embeddings"  # in place of label_ids, in the file of a sentence-embedding model's prompt
 
 
-class PromptError(ValueError):
-    """A prompt folder that is damaged or incomplete."""
-
-
-class PromptMismatch(ValueError):
-    """A prompt used with another model, tokenizer or injection point than it was tuned for."""
-
-
 @dataclass(frozen=True)
 class Prompt:
     """M prompts of n positions with their weights; M = 1 unless the method learns a distribution over prompts.
 
-    ids (M, n): token ids; offsets (M, n, D), float32: A z, added to the prompt's embeddings; weights (M,), ≥ 0, with a
-    positive sum; label_ids (C,): token ids of the label words, or, of a sentence-embedding model, (C, D), float32: the
-    temperature times the unit embeddings of the label phrases; template and labels (label value -> label word) as in
-    `Task`; injection: where the offsets are added; the sha256 of the model's and the tokenizer's files; about: anything
-    else worth keeping (method, seed, scores), as JSON; predict: how several prompts answer together, "mean" of their
-    probabilities, or "votes" of their labels where a method saw nothing else (a file without it means "mean");
-    pooling: of a sentence-embedding model; source: what `load_model` finds the model by on any machine, "embedded" or
-    org/name@commit. Both are "" where there is none, and in files of before they were kept.
+    Parameters
+        ids: (M, n) token ids
+        offsets: (M, n, E), float32, A z, added to the prompt's embeddings
+        weights: (M,), ≥ 0, with a positive sum
+        label_ids: (C,) token ids of the label words; of a sentence-embedding model, (C, D), float32, the temperature
+            times the unit embeddings of the label phrases
+        template, labels: as in `Task`; labels: label value -> label word
+        injection: where the offsets are added
+        model, model_sha256, tokenizer_sha256: the model's name, and the hashes of its and the tokenizer's files
+        about: anything else worth keeping (method, seed, scores), as JSON; default: nothing
+        predict: how several prompts answer together, by the "mean" of their probabilities, or by the "votes" of their
+            labels where a method saw nothing else; default "mean", in files without an entry too
+        pooling: of a sentence-embedding model; default "": the model has a head, or the file is older than the entry
+        source: "embedded" or org/name@commit, by which `load_model` finds the model on any machine; default "": none
+        readout: how the scores are read; default None: the label words' own, by softmax, each prompt for itself
+        templates: of each prompt, where they differ (`template` is the first); only with a readout; default: all one
     """
 
     ids: np.ndarray
@@ -73,15 +82,27 @@ class Prompt:
     predict: str = "mean"
     pooling: str = ""
     source: str = ""
+    readout: PromptReadout | None = None
+    templates: tuple[str, ...] = ()
 
     @property
     def n_positions(self) -> int:
         return int(self.ids.shape[1])
 
+    @property
+    def every_template(self) -> tuple[str, ...]:
+        """The template of each prompt, (M,)."""
+        return self.templates or (self.template,) * len(self.ids)
+
+    @property
+    def answer_weights(self) -> np.ndarray:
+        """Weights of the answers in `Prediction.per_prompt`: a readout reads all prompts and is one answer."""
+        return np.ones(1) if self.readout is not None else np.asarray(self.weights, np.float64)
+
 
 class Prediction(NamedTuple):
     """probabilities (R, C): the weighted mean over the prompts; per_prompt (M, R, C): each prompt's own (of votes: 1 at
-    its label); truncated: how many rows were cut to fit the model."""
+    its label; with a readout, which reads all prompts at once, M = 1); truncated: rows cut to fit the model."""
 
     probabilities: np.ndarray
     per_prompt: np.ndarray
@@ -89,17 +110,21 @@ class Prediction(NamedTuple):
 
 
 def shared_source(source: str) -> str:
-    """Of a model's `source` what finds it on any machine, "embedded" or org/name@commit; "" of a folder, an address."""
+    """A `source` that finds the model on any machine, "embedded" or org/name@commit; "" for a folder or an address."""
     return source if source == "embedded" or (is_hub_id(source) and not Path(source).exists()) else ""
 
 
 def save_prompt(folder: str | Path, prompt: Prompt) -> None:
-    """Write prompt.safetensors and prompt.json. Raises PromptError for a prompt that contradicts itself, OSError."""
+    """Write prompt.safetensors and prompt.json. Raises PromptError for a prompt that contradicts itself, OSError.
+
+    Parameters
+        folder: made where there is none; the prompt that it held is replaced
+    """
     folder = Path(folder)
     _check(prompt, str(folder))
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
-        "schema": SCHEMA,
+        "schema": SCHEMA if prompt.readout is None else SCHEMA_WITH_READOUT,
         "hash": _HASHED,
         "template": prompt.template,
         "labels": dict(prompt.labels),
@@ -121,13 +146,17 @@ def save_prompt(folder: str | Path, prompt: Prompt) -> None:
         tensors[_LABEL_EMBEDDINGS] = np.asarray(prompt.label_ids, np.float32)
     else:
         tensors["label_ids"] = np.asarray(prompt.label_ids, np.int64)
+    if prompt.readout is not None:
+        more, about = prompt.readout.to_file()
+        tensors |= more
+        settings |= {"readout": about} | ({"templates": list(prompt.templates)} if prompt.templates else {})
     text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
     write_tensors(folder / "prompt.safetensors", tensors, {"prompt": text, _HASHED: content_sha256(tensors, text)})
     write_atomically(folder / "prompt.json", [text.encode()])
 
 
 def content_sha256(tensors: Mapping[str, np.ndarray], settings: str) -> str:
-    """Of the settings' text, then of each tensor in the order of their names: a line with name, dtype, shape; bytes."""
+    """The hash of the settings' text and of each tensor, by name: a line with name, dtype, shape, then its bytes."""
     found = hashlib.sha256(settings.encode() + b"\n")
     for name, array in sorted(tensors.items()):
         found.update(f"{name} {array.dtype.str} {list(array.shape)}\n".encode())
@@ -144,13 +173,16 @@ def load_prompt(folder: str | Path) -> Prompt:
     path = Path(folder) / "prompt.safetensors"
     if not path.is_file():
         raise PromptError(f"{folder} holds no tuned prompt (no prompt.safetensors)")
+    check_regular(path)
     try:
         # Copied out of the file: a prompt in use must not change when the file is replaced.
         tensors = {name: np.array(array) for name, array in read_tensors(path).items()}
         metadata = read_metadata(path)
-        settings = json.loads(metadata.get("prompt", "null"))
+        settings = parse_json(metadata.get("prompt", "null"))
     except TensorFileError as error:
         raise PromptError(str(error)) from error
+    except RepeatedKey as error:
+        raise PromptError(f"{path}: in the settings {error}") from None
     except (ValueError, RecursionError) as error:
         raise PromptError(f"{path}: the settings are not JSON: {error}") from None
     _check_version(settings, path)
@@ -166,48 +198,61 @@ def load_prompt(folder: str | Path) -> Prompt:
     known = {item.name for item in fields(Prompt)}
     values = {name: value for name, value in {**settings, **tensors}.items() if name in known}
     try:
-        prompt = Prompt(**values)
-    except TypeError as error:
+        prompt = Prompt(**values | _with_readout(settings, tensors))
+    except (TypeError, PromptError) as error:
         raise PromptError(f"{path}: {error}") from None
     _check(prompt, str(path))
     return prompt
 
 
+def _with_readout(settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Of a file of version 2 its readout and its templates; a file of version 1 has neither."""
+    if settings["schema"] < SCHEMA_WITH_READOUT:
+        return {"readout": None, "templates": ()}
+    templates = settings.get("templates", [])
+    if not isinstance(templates, list):
+        raise PromptError(f"templates must be a list, got {templates!r:.100}")
+    own = {name: array for name, array in tensors.items() if name.startswith(TENSOR)}
+    return {"readout": PromptReadout.from_file(own, settings.get("readout")), "templates": tuple(templates)}
+
+
 def _check_version(settings: Any, path: Path) -> None:
     found = settings.get("schema") if isinstance(settings, dict) else None
-    if type(found) is not int or found != SCHEMA:
-        newer = type(found) is int and found > SCHEMA
+    if type(found) is not int or not SCHEMA <= found <= SCHEMA_WITH_READOUT:
+        newer = type(found) is int and found > SCHEMA_WITH_READOUT
         advice = ": it was written by a newer program; pip install --upgrade zopog-ref" if newer else ""
-        raise PromptError(f"{path}: format version {found!r:.50}, this program reads version {SCHEMA}{advice}")
+        raise PromptError(
+            f"{path}: format version {found!r:.50}, this program reads version {SCHEMA} and {SCHEMA_WITH_READOUT}"
+            f"{advice}"
+        )
 
 
 def predict(model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]]) -> Prediction:
     """Label probabilities: p(c | row) = Σ_m w_m p_m(c | row) / Σ_m w_m, p_m = softmax(logits_m(row)).
 
     A prompt with predict="votes" has p_m(c | row) = 1 where logits_m(row)_c is largest (of equals the first), else 0.
+    With a readout p(· | row) is what it makes of all prompts' scores.
 
-    texts: R tuples of one string, or two for a template with two texts. Raises PromptMismatch (another model,
-    tokenizer or injection point), TaskError (rows that do not fit the template), PromptError (scores that are not
-    finite: offsets that are too large).
+    Raises PromptMismatch (another model, tokenizer or injection point), TaskError (rows that do not fit the template),
+    PromptError (scores that are not finite: offsets that are too large).
+
+    Parameters
+        model, prompt: the prompt, or several with weights, and the model that they were tuned for
+        texts: R tuples of one string, or two for a template with two texts
     """
     check_match(model, prompt)
-    task = make_task(prompt.template, prompt.labels)
-    encoded = encode(texts, task, model, prompt.n_positions)
-    count, rows = len(prompt.ids), len(texts)
-    logits = model.logits(
-        encoded.ids * count,
-        np.tile(encoded.answer_position, count),
-        prompt.ids,
-        prompt.offsets,
-        np.repeat(np.arange(count), rows),
-        prompt.label_ids,
-    ).astype(np.float64)
-    if not np.isfinite(logits).all():
-        raise PromptError(
-            f"the scores of {model.name!r} with this prompt are not finite: its offsets, up to "
-            f"{np.abs(prompt.offsets).max(initial=0):.1e}, are too large, or the model is damaged"
-        )
-    logits = logits.reshape(count, rows, len(prompt.label_ids))  # (M, R, C)
+    label_ids = np.asarray(prompt.label_ids)
+    if prompt.readout is not None:
+        wanted = targets(prompt.readout.asked()[0], label_ids)
+        scores, truncated = prompt_scores(model, prompt, texts, wanted)
+        probabilities = prompt.readout.probabilities(scores)
+        return Prediction(probabilities, probabilities[None], truncated)
+    logits, truncated = prompt_scores(model, prompt, texts, label_ids)
+    return answered(prompt, logits, truncated)
+
+
+def answered(prompt: Prompt, logits: np.ndarray, truncated: int) -> Prediction:
+    """What a prompt without a readout makes of its label words' scores (M, R, C)."""
     if prompt.predict == "votes":
         per_prompt = np.eye(logits.shape[-1])[logits.argmax(-1)]
     else:
@@ -215,7 +260,35 @@ def predict(model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]]
         per_prompt = exponentials / exponentials.sum(-1, keepdims=True)
     weights = np.asarray(prompt.weights, np.float64)
     probabilities = np.einsum("m,mrc->rc", weights / weights.sum(), per_prompt)
-    return Prediction(probabilities, per_prompt, encoded.truncated)
+    return Prediction(probabilities, per_prompt, truncated)
+
+
+def prompt_scores(
+    model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]], wanted: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """Scores (M, R, U), float64, of `wanted` (as `FrozenModel.logits` takes label_ids), and how many rows were cut.
+
+    Each row is read with each prompt in its own template. Raises as `predict`.
+    """
+    count, rows, templates = len(prompt.ids), len(texts), prompt.every_template
+    encoded = {
+        template: encode(texts, make_task(template, prompt.labels), model, prompt.n_positions)
+        for template in dict.fromkeys(templates)
+    }
+    logits = model.logits(
+        [ids for template in templates for ids in encoded[template].ids],
+        np.concatenate([encoded[template].answer_position for template in templates]),
+        prompt.ids,
+        prompt.offsets,
+        np.repeat(np.arange(count), rows),
+        wanted,
+    ).astype(np.float64)
+    if not np.isfinite(logits).all():
+        raise PromptError(
+            f"the scores of {model.name!r} with this prompt are not finite: its offsets, up to "
+            f"{np.abs(prompt.offsets).max(initial=0):.1e}, are too large, or the model is damaged"
+        )
+    return logits.reshape(count, rows, len(wanted)), max(one.truncated for one in encoded.values())
 
 
 def check_match(model: FrozenModel, prompt: Prompt) -> None:
@@ -255,6 +328,13 @@ def check_match(model: FrozenModel, prompt: Prompt) -> None:
                 f"the prompt's {name} go from {ids.min()} to {ids.max()}, but {model.name!r} knows "
                 f"{model.vocab_size} tokens"
             )
+    if prompt.readout is not None:
+        largest = max(int(ids.max()) for ids in prompt.readout.columns)
+        known = len(prompt.labels) + target if model.pooling else model.vocab_size
+        if largest >= known:
+            raise PromptMismatch(
+                f"the prompt's readout reads column {largest}, but {model.name!r} has {known} scores to give"
+            )
 
 
 def _check(prompt: Prompt, where: str) -> None:
@@ -291,3 +371,30 @@ def _check(prompt: Prompt, where: str) -> None:
         raise PromptError(f"{where}: ids and label_ids must be whole numbers, got {ids.dtype} and {label_ids.dtype}")
     if not np.isfinite(offsets).all():
         raise PromptError(f"{where}: offsets hold values that are not finite")
+    _check_readout(prompt, where)
+
+
+def _check_readout(prompt: Prompt, where: str) -> None:
+    readout, count = prompt.readout, len(np.asarray(prompt.ids))
+    if prompt.templates and (readout is None or len(prompt.templates) != count or not _alike(prompt)):
+        raise PromptError(
+            f"{where}: templates are for a prompt with a readout, one for each of {count} prompts, the first of them "
+            f"its template, all with the same texts; got {quoted(list(prompt.templates))}"
+        )
+    if readout is not None and (len(readout.matrices) != count or readout.n_classes != len(prompt.labels)):
+        raise PromptError(
+            f"{where}: {count} prompts with {len(prompt.labels)} labels, and a readout of {len(readout.matrices)} "
+            f"prompts to {readout.n_classes} classes"
+        )
+
+
+def _alike(prompt: Prompt) -> bool:
+    """Whether the templates are templates with the same texts, of which the first is the prompt's own."""
+    try:
+        for template in prompt.templates:
+            if np.asarray(prompt.label_ids).ndim < 2:
+                require_mask(template)
+        slots = {make_task(template, prompt.labels).slots for template in prompt.templates}
+    except (TaskError, TypeError, AttributeError):
+        return False
+    return len(slots) == 1 and prompt.templates[0] == prompt.template

@@ -15,7 +15,7 @@ import numpy as np
 from zopog_models.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from zopog_models.checkpoints.tokenizer import beginning_id, open_tokenizer
 from zopog_models.families.decoder import DecoderArchitecture
-from zopog_models.files.tensor_file import write_atomically
+from zopog_models.files.atomic import write_atomically
 from zopog_models.frozen.model import locate_model
 from zopog_models.graph import PRECISIONS, GraphBuilder, build
 
@@ -45,11 +45,16 @@ def export(
     injection: str | None = None,
     pooling: str | None = None,
 ) -> Exported:
-    """Write a model as ONNX. source, injection, pooling: as in `load_model`; out: the .onnx file.
+    """Write a model as ONNX: the graph, and its weights beside it.
 
-    precision "fp16" halves the weights and computes in half precision (on a CPU, runtimes widen most of it again);
-    inputs and outputs stay float32. Both files are whole or not there: the data is written first, the model last.
-    Raises CheckpointError and TensorFileError (the source), ValueError (out, precision, injection), OSError.
+    Both files are whole or not there: the data is written first, the model last. Raises CheckpointError and
+    TensorFileError (the source), ValueError (out, precision, injection), OSError.
+
+    Parameters
+        source, injection, pooling: as in `load_model`
+        out: the .onnx file
+        precision: "fp32"; or "fp16", which halves the weights and computes in half precision (on a CPU, runtimes widen
+            most of it again), while inputs and outputs stay float32; default "fp32"
     """
     out = Path(out)
     if out.suffix != ".onnx":

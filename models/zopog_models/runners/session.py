@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from zopog_models.errors import ProviderError
 from zopog_models.files.tensor_file import in_place
 from zopog_models.runners.bound import Tensor
 
@@ -18,10 +19,6 @@ __all__ = ["DEVICES", "ProviderError", "Session", "installed_runtimes", "require
 # transposed weight, where a product that reads its weight transposed needs no copy.
 _NOT_ON_THE_CPU = ["SkipLayerNormFusion", "ConstantFolding"]
 DEVICES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-
-
-class ProviderError(RuntimeError):
-    """ONNX Runtime is missing, or cannot run on the device that was asked for."""
 
 
 class Session:
@@ -112,8 +109,8 @@ def require_device(device: str) -> Any:
         import onnxruntime as ort
     except ImportError as error:
         raise ProviderError(
-            f"ONNX Runtime is missing ({error}); install it with: pip install 'zopog-ref[cpu]' "
-            "(or, for an NVIDIA GPU, 'zopog-ref[gpu]')"
+            f'ONNX Runtime is missing ({error}); install it with: pip install "onnxruntime>=1.23.2" '
+            '(or, for an NVIDIA GPU, "onnxruntime-gpu[cuda,cudnn]>=1.27")'
         ) from error
     available = ort.get_available_providers()
     if DEVICES[device] not in available:
@@ -146,7 +143,7 @@ def installed_runtimes() -> str:
 
 
 _ADVICE = (
-    "For an NVIDIA GPU: pip uninstall onnxruntime, then pip install 'zopog-ref[gpu]' (CUDA 13) or "
-    "'zopog-ref[gpu-cu12]' (CUDA 12); the two ONNX Runtime packages must not be installed together. "
+    'For an NVIDIA GPU: pip uninstall onnxruntime, then pip install "onnxruntime-gpu[cuda,cudnn]>=1.27" (CUDA 13) or '
+    '"onnxruntime-gpu[cuda,cudnn]>=1.23.2,<1.27" (CUDA 12); the two ONNX Runtime packages exclude each other. '
     "Otherwise use device='cpu'."
 )

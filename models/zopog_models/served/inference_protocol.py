@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zopog_models.served.transport import Answer, ServiceError, SetupError
+from zopog_models.errors import ServiceError, SetupError
+from zopog_models.served.transport import Answer
 
 __all__ = ["BINARY_EXTENSION", "DATATYPES", "Request", "encode_request", "read_object", "read_tensor", "tensor_types"]
 
@@ -91,7 +92,7 @@ def read_tensor(answer: Answer, output: str, shape: tuple[int, ...], identity: s
 
 
 def tensor_types(metadata: Mapping[str, Any], kind: str) -> dict[str, tuple[str, list[int]]]:
-    """Of a model's metadata, "inputs" or "outputs": name -> datatype, shape; {} where it does not say.
+    """The "inputs" or "outputs" (kind) that a model's metadata list: name -> datatype, shape; {} where they do not.
 
     Raises SetupError for what is no list of tensors.
     """

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from zopog_models.files.tensor_file import write_atomically
+from zopog_models.files.lines import whole_lines
 
 __all__ = ["RequestLog"]
 
@@ -50,10 +50,7 @@ class RequestLog:
         """
         with self._lock:
             if path.exists():
-                *lines, torn = path.read_bytes().split(b"\n")
-                if torn:
-                    write_atomically(path, [line + b"\n" for line in lines])
-                for number, line in enumerate(lines, start=1):
+                for number, line in enumerate(whole_lines(path), start=1):
                     try:
                         self._take(json.loads(line))
                     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:

@@ -4,59 +4,29 @@ The client is urllib3 (extra `remote`): a thread-safe pool that other clients ar
 its own. It is told to retry nothing and to follow nowhere: both are decided here, where every attempt is written down.
 """
 
-import ipaddress
-import os
+import json
 import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, urlsplit
 
-from zopog_models.checkpoints.checkpoint import CheckpointError
-from zopog_models.runners.session import ProviderError
+from zopog_models.errors import ProviderError, ServiceError, Stopped
+from zopog_models.served.exchange import Late, Unwanted, exchange, open_pool, wait
 from zopog_models.served.request_log import RequestLog
+from zopog_models.served.secrets import Secrets
+from zopog_models.served.wire import Wire, key_of, split_address
 
-__all__ = ["Answer", "ServiceError", "SetupError", "Transport", "Wire", "split_address"]
+__all__ = ["Answer", "Transport"]
 
 # Worth another attempt: too early, too often, or a server's own trouble, which may pass.
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0  # seconds
 _LONGEST_ASKED = 900.0  # a server that asks for a longer pause is an error: the run can be continued later
 _PART = 1 << 16
-
-
-class ServiceError(OSError):
-    """The server gave no usable answer: unreachable, failing for too long, or answering what cannot be."""
-
-
-class SetupError(CheckpointError):
-    """An address, a key or a model that cannot be used; nothing has been asked of it yet."""
-
-
-@dataclass(frozen=True)
-class Wire:
-    """How to talk to a server. None of it changes a result.
-
-    timeout: seconds for a whole answer; retries: further attempts of one request (8 wait for a minute at least);
-    concurrency: requests under way at once; key_variable: the environment variable that holds the key, which is sent
-    as a bearer token; max_bytes of an answer. Raises ValueError.
-    """
-
-    timeout: float = 60.0
-    retries: int = 8
-    concurrency: int = 4
-    key_variable: str | None = None
-    max_bytes: int = 64 * 2**20
-
-    def __post_init__(self) -> None:
-        if not 0 < self.timeout < float("inf"):
-            raise ValueError(f"timeout is {self.timeout}; it must be a positive number of seconds")
-        if self.retries < 0:
-            raise ValueError(f"retries is {self.retries}; it must be 0 or more")
-        if self.concurrency < 1:
-            raise ValueError(f"concurrency is {self.concurrency}; it must be at least 1")
+_GRACE = 5.0  # seconds that an answer under way, which may be paid for, still has when somebody asks to stop
+_READ_FOR_WORDS = 1 << 20  # bytes of an error's body that are searched for the server's words
 
 
 class Answer(NamedTuple):
@@ -70,20 +40,24 @@ class Answer(NamedTuple):
 class Transport:
     """Requests to one server. Safe to use from several threads.
 
-    notify gets a line where somebody waits for long. Raises SetupError (an address or a key that cannot be used) and
-    ProviderError (urllib3 is missing).
+    notify gets a line where somebody waits for long. should_stop: looked at while a request waits; a pause ends at
+    once when it is true, an answer under way has five seconds more, and Stopped is raised. Raises SetupError (an
+    address or a key that cannot be used) and ProviderError (urllib3 is missing).
     """
 
     def __init__(
-        self, url: str, wire: Wire, log: RequestLog, *, notify: Callable[[str], None] = lambda message: None
-    ) -> None:
+        self, url: str, wire: Wire, log: RequestLog, *, notify: Callable[[str], None] = lambda message: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
         self.url = url.rstrip("/")
         self.wire, self.log = wire, log
+        self.should_stop = should_stop
         self._notify = notify
-        self._key = _key(split_address(url), wire.key_variable)
+        self._key = key_of(split_address(url), wire.key_variable)
+        self._secrets = Secrets(self._key)
         self._http = _open_pool(wire)
         self._not_before = 0.0  # on the monotonic clock: a pause that the server asked for holds for all threads
-        self._abandoned = threading.Event()
+        self._abandoned, self._ended = threading.Event(), False
         self._jitter = random.Random()
 
     def get(self, path: str) -> Answer:
@@ -104,15 +78,36 @@ class Transport:
         self._abandoned.set()
         self._abandoned = threading.Event()
 
+    def end(self) -> None:
+        """Wake everybody at once, whoever waits for an answer too: nobody wants it any more."""
+        self._ended = True
+        self.abandon()
+
+    def patience(self) -> Callable[[], bool]:
+        """Whether who waits from now on should give up: five seconds after a request to stop, at once after `end`."""
+        stopped_at: list[float] = []
+
+        def over() -> bool:
+            if self.should_stop() and not stopped_at:
+                stopped_at.append(time.monotonic())
+            return self._ended or bool(stopped_at and time.monotonic() - stopped_at[0] > _GRACE)
+
+        return over
+
+    def close(self) -> None:
+        """Close the connections. A request that comes later opens new ones."""
+        self._http.clear()
+
     def hide(self, text: str) -> str:
-        """The text without the key, should a server repeat it."""
-        return text.replace(self._key, "***") if self._key else text
+        """The text without the key, should a server repeat it in whatever form."""
+        return self._secrets.hide(text)
 
     def _insist(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], identity: str | None,
         read: Callable[[Answer], Any] | None,
     ) -> Any:  # fmt: skip
         abandoned, where = self._abandoned, f"{method} {self.url}{path}"
+        answer: Answer | None = None
         attempts = self.wire.retries + 1
         for attempt in range(1, attempts + 1):
             self._pause(self._not_before - time.monotonic(), abandoned, where)
@@ -127,12 +122,17 @@ class Transport:
                 why, asked = f"HTTP {answer.status}", _asked_pause(answer)
                 detail = f"{why}{self._said(answer)}"
             except _Failure as failure:
-                why, asked, detail = failure.why, None, self.hide(f"{failure.why} ({failure})")
+                why, asked, detail = failure.why, None, self._secrets.brief(f"{failure.why} ({failure})", 300)
                 answer = None
+            except Unwanted:
+                if identity is not None:
+                    self.log.failed(identity, "stopped")
+                raise self._unwanted(where) from None
             except ServiceError as error:
                 if identity is not None:
                     self.log.failed(identity, "unusable answer")
-                raise ServiceError(f"{where}: {self.hide(str(error))[:2000]}") from None
+                said = "" if answer is None else self._said_instead(answer)
+                raise ServiceError(f"{where}: {self._secrets.brief(str(error), 2000)}{said}") from None
             if identity is not None:
                 self.log.failed(identity, why)
             if answer is not None and answer.status not in _PASSING:
@@ -155,20 +155,51 @@ class Transport:
         self._not_before = max(self._not_before, time.monotonic() + asked)
         return max(backoff, asked)
 
-    @staticmethod
-    def _pause(seconds: float, abandoned: threading.Event, where: str) -> None:
-        if seconds > 0 and abandoned.wait(seconds):
-            raise ServiceError(f"{where}: another request failed, this one was not repeated")
+    def _pause(self, seconds: float, abandoned: threading.Event, where: str) -> None:
+        if seconds <= 0:
+            return
+        try:
+            wait(threading.Event(), seconds, lambda: abandoned.is_set() or self.should_stop())
+        except Unwanted:
+            raise self._unwanted(where) from None
+
+    def _unwanted(self, where: str) -> ServiceError:
+        if self.should_stop() or self._ended:
+            return Stopped(f"{where}: stopped while it waited")
+        return ServiceError(f"{where}: another request failed, this one was not repeated")
 
     def _said(self, answer: Answer) -> str:
-        """The first words of an error's body, on one line."""
-        text = " ".join(answer.body[:2000].decode("utf-8", "replace").split())
-        return f": {self.hide(text)[:300]}" if text else ""
+        """The first words of an error's body, on one line. What may be half a key at the end of a cut is left out."""
+        body = answer.body[:_READ_FOR_WORDS]
+        if len(body) < len(answer.body):
+            body = body[: max(0, len(body) - 16 * len(self._key))]
+        text = self._secrets.brief(" ".join(body.decode("utf-8", "replace").split()), 300)
+        return f": {text}" if text else ""
+
+    def _said_instead(self, answer: Answer) -> str:
+        """The server's words, where it answered with an error under the status 200."""
+        try:
+            found = json.loads(answer.body)
+        except (ValueError, RecursionError):
+            return ""
+        told = isinstance(found, dict) and any(name in found for name in ("error", "errors", "detail", "message"))
+        return f"; the server said{self._said(answer)}" if told else ""
 
     def _once(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        """One attempt: a whole answer before the deadline, which counts from before the connection is made.
+
+        What may be paid for is waited for, though another request failed. After a request to stop it has five seconds.
+        """
+        try:
+            ask = partial(self._ask, method, path, body, headers)
+            answer: Answer = exchange(ask, self.wire.timeout, self.patience())
+        except Late:
+            raise _Failure("no answer in time", f"not whole after {self.wire.timeout:g} s") from None
+        return answer
+
+    def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         import urllib3
 
-        until = time.monotonic() + self.wire.timeout
         sent = dict(headers) | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
         try:
             response = self._http.request(
@@ -176,7 +207,7 @@ class Transport:
                 timeout=urllib3.Timeout(connect=min(10.0, self.wire.timeout), read=self.wire.timeout),
             )  # fmt: skip
             try:
-                content = self._body(response, until)
+                content = self._body(response)
             except BaseException:
                 response.close()  # half an answer is left in the connection: it cannot be used again
                 raise
@@ -186,20 +217,25 @@ class Transport:
             raise
         except urllib3.exceptions.TimeoutError as error:
             raise _Failure("no answer in time", error) from None
+        except urllib3.exceptions.SSLError as error:
+            if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+                raise _Failure("connection lost", error) from None
+            raise ServiceError(
+                f"the server's certificate is not trusted ({error}): trust its authority with SSL_CERT_FILE=FILE, or "
+                "mend the certificate"
+            ) from None
         except (urllib3.exceptions.HTTPError, OSError, ValueError, OverflowError) as error:
             # The last two: a chunk of 10^30 bytes is promised, a length that is no number.
             raise _Failure("connection lost", error) from None
         return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
 
-    def _body(self, response: Any, until: float) -> bytes:
+    def _body(self, response: Any) -> bytes:
         parts, size = [], 0
         while part := response.read1(_PART):
             parts.append(part)
             size += len(part)
             if size > self.wire.max_bytes:
                 raise ServiceError(f"the answer is larger than {self.wire.max_bytes} bytes")
-            if time.monotonic() > until:
-                raise _Failure("no answer in time", f"{size} bytes in {self.wire.timeout:g} s")
         promised = None if "Content-Encoding" in response.headers else response.headers.get("Content-Length")
         if promised is not None and promised.isdigit() and size < int(promised):
             raise _Failure("connection lost", f"{size} of {promised} bytes")
@@ -210,52 +246,15 @@ class _Failure(Exception):
     """An attempt that may be repeated."""
 
     def __init__(self, why: str, detail: object) -> None:
-        super().__init__(str(detail)[:300])  # a broken status line is quoted, however long it is
+        super().__init__(str(detail))  # whole: it is cut after the key in it is hidden
         self.why = why
-
-
-def split_address(url: str) -> SplitResult:
-    """The parts of an http or https address. Raises SetupError, for one that holds a password or a query too."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        raise SetupError(f"{url!r} is no address; expected http://host:port/...") from None
-    if parts.username is not None or parts.password is not None or parts.query:
-        raise SetupError(
-            "the address holds a user, a password or a query, and it is kept in the run folder: leave them out, and "
-            "put a key into an environment variable"
-        )
-    if not usable:
-        raise SetupError(f"{url!r} is no address; expected http://host:port/...")
-    return parts
-
-
-def _key(parts: SplitResult, variable: str | None) -> str:
-    """The key, or "". It goes over an encrypted connection, or to this machine itself, or nowhere."""
-    if variable is None:
-        return ""
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise SetupError(f"the environment variable {variable} holds no key: set it, or leave the option out")
-    if not key.isascii() or not key.isprintable():
-        raise SetupError(f"the environment variable {variable} holds something that cannot be sent as a key")
-    host = parts.hostname or ""
-    try:
-        local = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = host == "localhost"
-    if parts.scheme != "https" and not local:
-        raise SetupError(f"a key is not sent to {host} over http, where anybody on the way can read it: use https")
-    return key
 
 
 def _open_pool(wire: Wire) -> Any:
     try:
-        import urllib3
+        return open_pool(wire.concurrency)
     except ImportError as error:
-        raise ProviderError(f"a served model needs urllib3 ({error}): pip install 'zopog-ref[remote]'") from error
-    return urllib3.PoolManager(num_pools=2, maxsize=wire.concurrency, block=True)
+        raise ProviderError(f'a served model needs urllib3 ({error}): pip install "urllib3>=2.7"') from error
 
 
 def _asked_pause(answer: Answer) -> float | None:

@@ -9,7 +9,7 @@
 import json
 from pathlib import Path
 
-from zopog_models.files.tensor_file import write_atomically
+from zopog_models.files.atomic import write_atomically
 from zopog_models.frozen.model import load_model
 from zopog_models.prompts.export import export
 

@@ -1,16 +1,19 @@
 """Texts and label words as token ids, through a task's template."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from zopog_models.tasks.template import Task, TaskError, make_task, require_mask
+from zopog_models.checkpoints.description import Described
+from zopog_models.errors import TaskError
+from zopog_models.tasks.layout import Part, lay_out
+from zopog_models.tasks.long_texts import MARGIN, PER_POSITION, shortened, without_endless_words
+from zopog_models.tasks.template import Task, make_task
 
 if TYPE_CHECKING:
-    from zopog_models.frozen.model import FrozenModel
+    from zopog_models.checkpoints.checked_tokenizer import CheckedTokenizer
 
 __all__ = ["Encoded", "encode", "label_ids", "label_targets", "row_recipe"]
 
@@ -28,14 +31,7 @@ class Encoded:
     lengths: np.ndarray
 
 
-class _Part(NamedTuple):
-    """A stretch of the template between special tokens: literal strings, with texts standing between them."""
-
-    literals: list[str]  # one more than slots
-    slots: list[int]  # indices into a row's texts
-
-
-def encode(texts: Sequence[tuple[str, ...]], task: Task, model: "FrozenModel", n_positions: int) -> Encoded:
+def encode(texts: Sequence[tuple[str, ...]], task: Task, model: Described, n_positions: int) -> Encoded:
     """[first token] template with the texts filled in [separator], at most max_positions − n_positions tokens a row.
 
     Of a decoder, a row ends where its answer comes: nothing may stand after {mask}, and answer_position is the last
@@ -43,62 +39,77 @@ def encode(texts: Sequence[tuple[str, ...]], task: Task, model: "FrozenModel", n
     means nothing.
 
     A row that is too long loses tokens from the end of its texts, the longest text first; template and mask are never
-    cut. Special tokens written out in a text are read as plain text.
+    cut. Special tokens written out in the template are special tokens; in a text they are text, see `CheckedTokenizer`.
+    The answer's place is the template's.
     Raises TaskError when the template alone does not fit the model's positions, when it is not one for this kind of
     model, or a row has the wrong number of texts.
     """
     room = model.max_positions - n_positions
-    parts, specials = _split_template(task, model)
+    layout = lay_out(task, model)
     slots = len(task.slots)
     for r, filling in enumerate(texts):
         if len(filling) != slots:
             raise TaskError(f"row {r} has {len(filling)} texts, the template {task.template!r} needs {slots}")
-    tokens: list[list[np.ndarray]] = []  # for each part, each row's ids
-    owners: list[list[np.ndarray]] = []  # and which text each id belongs to (-1: the template)
-    for part in parts:
-        part_tokens, part_owners = _encode_part(part, texts, model)
-        tokens.append(part_tokens)
-        owners.append(part_owners)
-    rows, positions, lengths = [], [], []
+    parts = [_encode_part(part, texts, model, room) for part in layout.parts]  # of each: every row's ids and owners
+    head, tail = (np.array([] if i is None else [i], np.int64) for i in (model.cls_id, model.sep_id))
+    rows, positions = [], []
     truncated = 0
-    head = [] if model.cls_id is None else [model.cls_id]
-    tail = [] if model.sep_id is None else [model.sep_id]
     for r in range(len(texts)):
-        row = np.concatenate([head, *_alternate([t[r] for t in tokens], specials), tail]).astype(np.int64)
-        middle = _alternate([o[r] for o in owners], [-1] * len(specials))
-        owner = np.concatenate([[-1] * len(head), *middle, [-1] * len(tail)])
+        pieces = [head, *_alternate([ids[r] for ids, _ in parts], layout.specials), tail]
+        owners = _alternate([owner[r] for _, owner in parts], [-1] * len(layout.specials))
+        row = np.concatenate(pieces).astype(np.int64)
+        owner = np.concatenate([np.full(len(head), -1), *owners, np.full(len(tail), -1)])
+        # The template says where the answer is: behind the first token stand the parts in turn with special tokens.
+        answer = None if layout.answer is None else sum(map(len, pieces[: 2 * layout.answer + 2]))
         if len(row) > room:
             keep = _kept(owner, len(row) - room, slots, room, task, n_positions)
-            row, owner = row[keep], owner[keep]
+            answer = None if answer is None else int(keep[:answer].sum())
+            row = row[keep]
             truncated += 1
         if not len(row):
             raise TaskError(f"row {r} is empty and so is the template: there is nothing after which to answer")
         rows.append(row)
-        # Texts cannot hold a mask token (they are read as plain text), so there is exactly one.
-        positions.append(len(row) - 1 if model.mask_id is None else int(np.flatnonzero(row == model.mask_id)[0]))
-        lengths.append(len(row))
-    return Encoded(rows, np.array(positions, np.int64), truncated, np.array(lengths, np.int64))
+        # A decoder answers at the end; of a sentence-embedding model the place means nothing.
+        positions.append(len(row) - 1 if answer is None else answer)
+    lengths = np.array([len(row) for row in rows], np.int64)
+    return Encoded(rows, np.array(positions, np.int64), truncated, lengths)
 
 
-def row_recipe(task: Task, model: "FrozenModel") -> list[int | str]:
+def row_recipe(task: Task, model: Described) -> list[int | str]:
     """How `encode` makes a row, for whoever has the tokenizer and not this package: token ids, and pieces of text.
 
     A piece has its texts in place of {text}, {text_a} and {text_b}, each without white space at its ends, and is then
     tokenised as one string, without special tokens; the ids of all follow one another. Rows that are too long are not
     provided for. Raises TaskError as `encode`.
     """
-    parts, specials = _split_template(task, model)
+    layout = lay_out(task, model)
     names = [f"{{{slot}}}" for slot in task.slots]
     recipe: list[int | str] = [] if model.cls_id is None else [model.cls_id]
-    for i, part in enumerate(parts):
-        recipe += [specials[i - 1]] if i else []
+    for i, part in enumerate(layout.parts):
+        recipe += [layout.specials[i - 1]] if i else []
+        if part.continuing and model.tokenizer.prefixes_the_start_only:
+            recipe += _continuing_recipe(part, task, model)
+            continue
         slots = [names[slot] for slot in part.slots]
         recipe.append("".join(a + b for a, b in zip(part.literals, [*slots, ""], strict=True)))
     recipe += [] if model.sep_id is None else [model.sep_id]
     return [piece for piece in recipe if piece != ""]
 
 
-def label_targets(task: Task, model: "FrozenModel") -> np.ndarray:
+def _continuing_recipe(part: Part, task: Task, model: Described) -> list[int | str]:
+    """A part after a special token, for a tokenizer that would read it otherwise as a string of its own."""
+    if not part.slots:
+        return list(model.tokenizer.encode(part.literals[0], add_special_tokens=False, continuing=True).ids)
+    if part.literals[0].startswith(" "):
+        names = [f"{{{task.slots[slot]}}}" for slot in part.slots]
+        return ["".join(a + b for a, b in zip(part.literals, [*names, ""], strict=True))]
+    raise TaskError(
+        f"the template {task.template!r} goes on without a space after a special token, which the tokenizer of "
+        f"{model.name!r} reads otherwise than a string of its own: put a space after the special token to bake it"
+    )
+
+
+def label_targets(task: Task, model: Described) -> np.ndarray:
     """What `FrozenModel.logits` scores as labels: `label_ids` (C,), or a sentence-embedding model's (C, D), float32.
 
     The latter is temperature · ê of each label's phrase, ê the unit embedding, the phrase read without a prompt. Raises
@@ -113,7 +124,7 @@ def label_targets(task: Task, model: "FrozenModel") -> np.ndarray:
     return model.temperature * model.embeddings(encoded.ids)
 
 
-def label_ids(task: Task, model: "FrozenModel", *, first_piece: bool = False) -> np.ndarray:
+def label_ids(task: Task, model: Described, *, first_piece: bool = False) -> np.ndarray:
     """Token ids (C,) of the label words, as they stand after a space.
 
     For a decoder, as they stand where the template has {mask}: without a space, where there is none before it.
@@ -142,16 +153,20 @@ def label_ids(task: Task, model: "FrozenModel", *, first_piece: bool = False) ->
     return np.array(list(chosen), np.int64)
 
 
-def _word_pieces(word: str, task: Task, model: "FrozenModel") -> tuple[list[int], list[str]]:
+def _word_pieces(word: str, task: Task, model: Described) -> tuple[list[int], list[str]]:
     """Ids and texts of the word's tokens."""
     before = task.template.split("{mask}")[0]
     if model.mask_id is not None or before.endswith(" "):
         encoding = model.tokenizer.encode(model.space + word, add_special_tokens=False)
         return encoding.ids, encoding.tokens
-    # As it goes on from what stands before it, "a" standing for the text.
-    start = re.sub(r"\{\w+\}", "a", before)
-    context = model.tokenizer.encode(start, add_special_tokens=False).ids
-    encoding = model.tokenizer.encode(start + word, add_special_tokens=False)
+    # As it goes on from what stands before it, "a" standing for the text: back to the last special token.
+    last = lay_out(task, model).parts[-1]
+    start = "a".join(last.literals)
+    context, encoding = (
+        model.tokenizer.encode(text, add_special_tokens=False, continuing=last.continuing)
+        for text in (start, start + word)
+    )
+    context = context.ids
     if encoding.ids[: len(context)] != context:
         raise TaskError(
             f"label word {word!r} runs into what stands before {{mask}} in the template {task.template!r}: "
@@ -160,79 +175,65 @@ def _word_pieces(word: str, task: Task, model: "FrozenModel") -> tuple[list[int]
     return encoding.ids[len(context) :], encoding.tokens[len(context) :]
 
 
-def _split_template(task: Task, model: "FrozenModel") -> tuple[list[_Part], list[int]]:
-    """The parts between {mask} and {sep}, and those special tokens' ids (one fewer than parts)."""
-    if model.pooling and "{mask}" in task.template:
-        raise TaskError(
-            f"the template {task.template!r} has {{mask}}, but {model.name!r} is a sentence-embedding model, which "
-            'compares whole texts with the labels\' phrases: leave {mask} out, as in "{text}"'
-        )
-    if not model.pooling:
-        require_mask(task.template)
-    if model.sep_id is None:
-        return [_decoder_part(task, model)], []
-    specials = {"sep": model.sep_id} | ({} if model.mask_id is None else {"mask": model.mask_id})
-    found = [specials[name] for name in re.findall(r"\{(mask|sep)\}", task.template)]
-    parts = []
-    for i, piece in enumerate(re.split(r"\{(?:mask|sep)\}", task.template)):
-        # split keeps the slot names at the odd places
-        pieces = re.split(r"\{(\w+)\}", piece)
-        literals = pieces[0::2]
-        literals[-1] = literals[-1].rstrip()  # the space before a special token belongs to it
-        if i == 0:
-            literals[0] = literals[0].lstrip()
-        parts.append(_Part(literals, [task.slots.index(name) for name in pieces[1::2]]))
-    return parts, found
-
-
-def _decoder_part(task: Task, model: "FrozenModel") -> _Part:
-    """The whole of a decoder's template: what stands before {mask}."""
-    before, after = task.template.split("{mask}")
-    if after.strip():
-        example = f", as in {(before + '{mask}')!r}" if all(f"{{{slot}}}" in before for slot in task.slots) else ""
-        raise TaskError(
-            f"the template {task.template!r} goes on after {{mask}}, but {model.name!r} is a decoder ({model.family}), "
-            f"which answers at the end: let the template end with {{mask}}{example}"
-        )
-    if "{sep}" in before:
-        raise TaskError(f"the template {task.template!r} has {{sep}}, but a decoder ({model.family}) has no separator")
-    pieces = re.split(r"\{(\w+)\}", before)
-    literals = pieces[0::2]
-    literals[0] = literals[0].lstrip()
-    literals[-1] = literals[-1].rstrip(" ")  # the space before the answer belongs to it
-    return _Part(literals, [task.slots.index(name) for name in pieces[1::2]])
-
-
 def _encode_part(
-    part: _Part, texts: Sequence[tuple[str, ...]], model: "FrozenModel"
+    part: Part, texts: Sequence[tuple[str, ...]], model: Described, room: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Each row's tokens of this part, tokenised as one string, and which text each token belongs to (or -1)."""
+    """Each row's tokens of this part, tokenised as one string, and which text each token belongs to (or -1).
+
+    Of a text of which a row of `room` positions cannot hold all, tokens that no row keeps may be missing.
+    """
     if not part.slots:
-        ids = np.array(model.tokenizer.encode(part.literals[0], add_special_tokens=False).ids, np.int64)
+        literal = model.tokenizer.encode(part.literals[0], add_special_tokens=False, continuing=part.continuing)
+        ids = np.array(literal.ids, np.int64)
         return [ids] * len(texts), [np.full(len(ids), -1)] * len(texts)
-    strings, spans = [], []
-    for row in texts:
-        string, spots = part.literals[0], []
-        for slot, literal in zip(part.slots, part.literals[1:], strict=True):
-            text = row[slot].strip()
-            # The space before a text belongs to it: a byte-level tokenizer gives a rare word's space its own token.
-            spots.append((len(string.rstrip()), len(string) + len(text), slot))
-            string += text + literal
-        strings.append(string)
-        spans.append(spots)
-    all_ids, all_owners = [], []
-    for encoding, spots in zip(model.tokenizer.encode_batch(strings, add_special_tokens=False), spans, strict=True):
-        # A token belongs to what its last character is: a byte-level token may begin with the space before a word.
-        last = np.array([max(start, end - 1) for start, end in encoding.offsets], np.int64)
-        owner = np.full(len(last), -1)
-        for begin, end, slot in spots:
-            owner[(begin <= last) & (last < end)] = slot
-        all_ids.append(np.array(encoding.ids, np.int64))
-        all_owners.append(owner)
+    all_ids: list[np.ndarray] = [np.zeros(0, np.int64)] * len(texts)
+    all_owners = list(all_ids)
+    pending, characters = list(range(len(texts))), PER_POSITION * max(room, 1)
+    while pending:
+        filled = [_filled(part, texts[r], characters, model.tokenizer) for r in pending]
+        strings = [string for string, _ in filled]
+        encodings = model.tokenizer.encode_batch(strings, add_special_tokens=False, continuing=part.continuing)
+        short = []
+        for r, encoding, (_, spans) in zip(pending, encodings, filled, strict=True):
+            # A token belongs to what its last character is: a byte-level token may begin with the space before a word.
+            last = np.array([max(start, end - 1) for start, end in encoding.offsets], np.int64)
+            owner = np.full(len(last), -1)
+            for span in spans:
+                owner[(span.begin <= last) & (last < span.end)] = span.slot
+            all_ids[r], all_owners[r] = np.array(encoding.ids, np.int64), owner
+            if any(((owner == span.slot) & (last < span.sure)).sum() < room for span in spans if span.sure is not None):
+                short.append(r)
+        pending, characters = short, 4 * characters
     return all_ids, all_owners
 
 
+class _Span(NamedTuple):
+    """Where a text stands in its string; of a shortened one, up to where its tokens are surely those of the whole."""
+
+    begin: int
+    end: int
+    slot: int
+    sure: int | None
+
+
+def _filled(
+    part: Part, row: tuple[str, ...], characters: int, tokenizer: "CheckedTokenizer"
+) -> tuple[str, list[_Span]]:
+    """The part's string with a row's texts, the long ones shortened, and their places."""
+    string, spans = part.literals[0], []
+    for slot, literal in zip(part.slots, part.literals[1:], strict=True):
+        text = row[slot].strip()
+        text = without_endless_words(text) if tokenizer.has_unknown_words else text
+        text, head = shortened(text, characters, tokenizer.can_leave_out)
+        sure = None if head is None else len(string) + head - MARGIN
+        # The space before a text belongs to it: a byte-level tokenizer gives a rare word's space its own token.
+        spans.append(_Span(len(string.rstrip()), len(string) + len(text), slot, sure))
+        string += text + literal
+    return string, spans
+
+
 def _alternate(parts: Sequence[np.ndarray], between: Sequence[int]) -> list[np.ndarray]:
+    """The parts, and between each and the next one id."""
     result = [parts[0]]
     for value, part in zip(between, parts[1:], strict=True):
         result += [np.array([value]), part]

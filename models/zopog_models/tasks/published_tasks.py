@@ -10,7 +10,8 @@ import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from zopog_models.tasks.task_files import TaskError, columns_of
+from zopog_models.errors import TaskError
+from zopog_models.tasks.data_files import columns_of
 from zopog_models.tasks.template import Task, make_task
 
 __all__ = ["PublishedTask", "load_published", "published_tasks"]

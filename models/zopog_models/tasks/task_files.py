@@ -1,20 +1,17 @@
 """Tasks from TOML files, and their files of labelled texts."""
 
-import csv
-import io
-import itertools
-import json
-import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from zopog_models.errors import TaskError
 from zopog_models.files.quoting import quoted, quoted_names
+from zopog_models.tasks.data_files import read_task_text, records
 from zopog_models.tasks.encoding import Encoded, encode, label_ids
-from zopog_models.tasks.template import Task, TaskError, is_text, make_task
+from zopog_models.tasks.template import Task, make_task
 
 __all__ = [
     "Encoded",
@@ -30,8 +27,7 @@ __all__ = [
     "read_rows",
 ]
 
-_PLACE = re.compile(r"#[1-9]\d*")  # a column of a file without a header
-_MAX_TASK_BYTES, _MAX_DATA_BYTES = 1_000_000, 2_000_000_000
+_MAX_TASK_BYTES = 1_000_000
 EMBEDDED_TASKS = Path(__file__).parents[1] / "embedded" / "tasks"
 
 
@@ -51,20 +47,22 @@ def load_task(source: str | Path) -> Task:
             raise TaskError(f"unknown task {str(source)!r}; embedded tasks: {', '.join(names)}; or give a .toml file")
         path = EMBEDDED_TASKS / f"{source}.toml"
     try:
-        content = tomllib.loads(_read_text(path, _MAX_TASK_BYTES))
+        content = tomllib.loads(read_task_text(path, _MAX_TASK_BYTES))
     except TaskError:
         raise
     except (ValueError, RecursionError) as error:
         raise TaskError(f"{path} is not TOML: {error}") from None
     known = {"name", "description", "template", "labels", "train", "dev", "test", "metric", "text_columns"}
-    known |= {"label_column", "skip_labels"}
+    known |= {"label_column", "skip_labels", "quoting", "templates"}
     if unknown := sorted(content.keys() - known):
         raise TaskError(f"{path}: unknown keys {quoted_names(unknown)}; known: {', '.join(sorted(known))}")
+    if isinstance(content.get("templates"), list) and content["templates"]:
+        content.setdefault("template", content["templates"][0])
     for key in ("template", "labels"):
         if key not in content:
             raise TaskError(f"{path}: {key!r} is missing")
     for key, value in content.items():
-        wanted: type = {"labels": dict, "text_columns": list, "skip_labels": list}.get(key, str)
+        wanted: type = {"labels": dict, "text_columns": list, "skip_labels": list, "templates": list}.get(key, str)
         if not isinstance(value, wanted):
             raise TaskError(f"{path}: {key!r} must be a {wanted.__name__}, got {quoted(value)}")
     for key in content.keys() & {"train", "dev", "test"}:
@@ -96,32 +94,31 @@ def embedded_tasks() -> list[Task]:
 
 
 def read_rows(path: str | Path, task: Task) -> Rows:
-    """Read a .tsv or .txt (no quoting), .csv (quoted) or .jsonl file with the task's text columns and its labels.
+    """Read a .tsv or .txt (no quoting), .csv (quoted), .jsonl or .parquet file with the task's columns.
 
-    Columns named #1, #2, ... are those of a file without a header. Raises TaskError naming the file and the line:
-    unreadable, empty, bad UTF-8, a missing column, an unknown label.
+    task.quoting decides otherwise. A name that ends in .gz is unpacked. Columns named #1, #2, ... are those of a file
+    without a header. Raises TaskError naming the file and the line: unreadable, empty, bad UTF-8, a missing column, an
+    unknown label.
     """
     path = Path(path)
     index = {value: i for i, value in enumerate(task.labels)}
     texts: list[tuple[str, ...]] = []
     labels: list[int] = []
-    for line, record in _records(path, (*task.text_columns, task.label_column)):
+    for line, record in records(path, (*task.text_columns, task.label_column), task.quoting):
         *row, label = record
         if label in task.skip_labels:
             continue
         if label not in index:
             known = quoted_names(index)
-            raise TaskError(f"{path}, line {line}: unknown label {quoted(label)}; the task's labels: {known}")
+            hint = ""
+            if label.strip('"') in index:
+                hint = '; its quote marks are read as text: quoting = "double" in the task\'s TOML takes them off'
+            raise TaskError(f"{path}, line {line}: unknown label {quoted(label)}; the task's labels: {known}{hint}")
         texts.append(tuple(row))
         labels.append(index[label])
     if not texts:
         raise TaskError(f"{path} holds no rows")
     return Rows(texts, np.array(labels, np.int64))
-
-
-def columns_of(path: Path, wanted: Sequence[str]) -> None:
-    """See that a file's first row has these columns. Raises TaskError as `read_rows`."""
-    next(_records(path, tuple(wanted)), None)
 
 
 def few_shot(labels: np.ndarray, shots: int, order: np.ndarray, *, names: Sequence[str] | None = None) -> np.ndarray:
@@ -144,86 +141,3 @@ def few_shot(labels: np.ndarray, shots: int, order: np.ndarray, *, names: Sequen
             )
         chosen.append(places)
     return order[np.sort(np.concatenate(chosen))]
-
-
-def _read_text(path: Path, most: int = _MAX_DATA_BYTES) -> str:
-    try:
-        if (size := path.stat().st_size) > most:
-            raise TaskError(f"{path}: {size} bytes, at most {most} are allowed")
-        content = path.read_bytes()
-    except TaskError:
-        raise
-    except OSError as error:
-        raise TaskError(f"cannot read {path}: {error.strerror or error}") from None
-    except ValueError as error:  # a NUL in the name
-        raise TaskError(f"cannot read {quoted(str(path))}: {error}") from None
-    if not content.removeprefix(b"\xef\xbb\xbf").strip():
-        raise TaskError(f"{path} is empty")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise TaskError(f"{path}, line {line}: not UTF-8 ({error.reason} at byte {error.start})") from None
-
-
-def _records(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
-    """(line number, the values of the columns) for each row."""
-    text = _read_text(path)
-    kind = path.suffix.lower()
-    if kind == ".jsonl":
-        # Split at \n only: U+2028 and its like are legal inside a JSON string.
-        for line, raw in enumerate(text.split("\n"), start=1):
-            if raw.strip():
-                yield line, _json_values(path, line, raw, columns)
-        return
-    fields: Iterator[tuple[int, list[str]]]
-    if kind in (".tsv", ".txt"):  # no quoting: every quote mark is text
-        fields = ((line, raw.rstrip("\r").split("\t")) for line, raw in enumerate(text.split("\n"), start=1))
-    elif kind == ".csv":
-        fields = _csv_fields(path, text)
-    else:
-        raise TaskError(f"{path}: unknown kind of file {kind!r}; give .tsv, .csv or .jsonl")
-    first = next(fields)
-    if all(_PLACE.fullmatch(column) for column in columns):
-        header = [f"#{place}" for place in range(1, len(first[1]) + 1)]
-        fields = itertools.chain([first], fields)
-    else:
-        header = first[1]
-    if missing := [column for column in columns if column not in header]:
-        raise TaskError(f"{path}: missing column {', '.join(missing)}; the header has: {quoted_names(header)}")
-    places = [header.index(column) for column in columns]
-    for line, values in fields:
-        if values in ([], [""]):  # an empty line
-            continue
-        if len(values) != len(header):
-            raise TaskError(f"{path}, line {line}: {len(values)} fields, the header has {len(header)}")
-        yield line, [values[place] for place in places]
-
-
-def _csv_fields(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        for values in reader:
-            yield reader.line_num, values
-    except csv.Error as error:
-        raise TaskError(f"{path}, line {reader.line_num}: {error}") from None
-
-
-def _json_values(path: Path, line: int, raw: str, columns: tuple[str, ...]) -> list[str]:
-    try:
-        record = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise TaskError(f"{path}, line {line}: not JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise TaskError(f"{path}, line {line}: expected a JSON object, got {raw:.80}")
-    values = []
-    for column in columns:
-        value = record.get(column)
-        if column == columns[-1] and isinstance(value, (int, bool)):
-            value = str(value).lower() if isinstance(value, bool) else str(value)
-        if not isinstance(value, str):
-            raise TaskError(f"{path}, line {line}: column {column!r} must be a string, got {quoted(value)}")
-        if not is_text(value):
-            raise TaskError(f"{path}, line {line}: column {column!r} is no text: {quoted(value)}")
-        values.append(value)
-    return values

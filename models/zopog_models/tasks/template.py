@@ -8,17 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zopog_models.errors import RepeatedKey, TaskError
 from zopog_models.files.quoting import quoted
+from zopog_models.files.repeated_keys import once
 
-__all__ = ["METRICS", "Task", "TaskError", "is_text", "make_task", "replace_template", "require_mask"]
+__all__ = ["METRICS", "QUOTINGS", "Task", "TaskError", "is_text", "make_task", "replace_template", "require_mask"]
 
 METRICS = ("accuracy", "macro_f1", "matthews")
+QUOTINGS = ("", "none", "double")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _SLOTS = (("text",), ("text_a", "text_b"))
-
-
-class TaskError(ValueError):
-    """A task file, a template, a label or a data row that cannot be used; the message says which and why."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,9 @@ class Task:
     sentence-embedding model has no {mask}: `require_mask` and `encode` see to it that template and model go together.
     labels: label value -> label word, in the order of the class indices. text_columns: the columns of the data files
     that fill the template's texts, in order; label_column: of the label; rows whose label is in skip_labels are left
-    out. metric: how predictions are scored.
+    out. metric: how predictions are scored. quoting: of the fields of .tsv, .txt and .csv files: "double" (a field may
+    stand between quote marks, which then are no text), "none" (a quote mark is text), "" (double in .csv alone).
+    templates: several that ask the same, of which `template` is the first; default: none but that one.
     """
 
     name: str
@@ -43,6 +44,8 @@ class Task:
     text_columns: tuple[str, ...] = ("text",)
     label_column: str = "label"
     skip_labels: tuple[str, ...] = ()
+    quoting: str = ""
+    templates: tuple[str, ...] = ()
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -63,9 +66,17 @@ def make_task(
     text_columns: Sequence[str] | None = None,
     label_column: str = "label",
     skip_labels: Sequence[str] = (),
+    quoting: str = "",
+    templates: Sequence[str] = (),
 ) -> Task:
     """A checked task. Raises TaskError: two masks, unknown placeholders, fewer than two labels, an unknown metric."""
     slots = _checked_template(template)
+    for other in templates:
+        if not isinstance(other, str) or _checked_template(other) != slots or templates[0] != template:
+            raise TaskError(
+                f"task {quoted(name)}: templates must be templates with the same texts, the first of them the task's "
+                f"template {quoted(template)}; got {quoted(other)}"
+            )
     columns = tuple(text_columns) if text_columns is not None else slots
     if len(columns) != len(slots) or not all(isinstance(column, str) for column in columns):
         raise TaskError(f"task {quoted(name)}: text_columns {quoted(columns)} do not match the template's {slots}")
@@ -79,10 +90,18 @@ def make_task(
             raise TaskError(f"task {quoted(name)}: label {quoted(value)} needs a label word, got {quoted(word)}")
     if metric not in METRICS:
         raise TaskError(f"task {quoted(name)}: unknown metric {quoted(metric)}; known: {', '.join(METRICS)}")
+    if quoting not in QUOTINGS:
+        raise TaskError(f'task {quoted(name)}: unknown quoting {quoted(quoting)}; known: "none", "double"')
     train, dev, test = (None if file is None else Path(file) for file in (train, dev, test))
-    words = {str(value): word for value, word in labels.items()}
+    try:
+        words = once((str(value), word) for value, word in labels.items())
+    except RepeatedKey as error:  # 1 and "1", say
+        raise TaskError(f"task {quoted(name)}: of the labels {error}") from None
     skipped = tuple(skip_labels)
-    return Task(name, template, words, train, dev, test, description, metric, columns, label_column, skipped)
+    return Task(
+        name, template, words, train, dev, test, description, metric, columns, label_column, skipped, quoting,
+        tuple(templates),
+    )  # fmt: skip
 
 
 def is_text(text: str) -> bool:
@@ -100,7 +119,7 @@ def replace_template(task: Task, template: str) -> Task:
     about = {"name": task.name, "description": task.description, "metric": task.metric}
     return make_task(
         template, task.labels, *files, **about, text_columns=task.text_columns, label_column=task.label_column,
-        skip_labels=task.skip_labels,
+        skip_labels=task.skip_labels, quoting=task.quoting,
     )  # fmt: skip
 
 

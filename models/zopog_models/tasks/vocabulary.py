@@ -8,23 +8,18 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from zopog_models.frozen.model import FrozenModel
+from zopog_models.checkpoints.description import Described
+from zopog_models.errors import VocabularyError
 
 __all__ = ["VocabularyError", "pmi_candidates", "pmi_ngrams"]
 
 
-class VocabularyError(ValueError):
-    """Texts that cannot give the number of candidates that was asked for."""
-
-
 def pmi_candidates(
     texts: Iterable[str],
-    model: "FrozenModel",
+    model: Described,
     size: int,
     *,
     min_count: int = 5,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,17 +17,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.app.conftest import Run
+from tests.app.conftest import Run, asked
 from zopog_ref.app.compare import cells as compare_cells
 from zopog_ref.app.compare import schedule as compare_schedule
 from zopog_ref.app.compare.cells import Cell, run_cell
 from zopog_ref.app.compare.live import LiveTable
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.predictions import load_predictions
-from zopog_ref.app.tune import command as tune
+from zopog_ref.app.tune import learning as tune
 
 SETTINGS = ["--n-positions", "3", "--n-candidates", "12", "--dim", "8", "--batch-size", "4", "--shots", "3",
             "--set", "zo-pog.policy_samples=4", "--set", "zo-pog.direction-pairs=2", "--set", "random-search.samples=2"]  # fmt: skip
+NO_RUN: Any = None  # of a cell that is not run
 METHODS = ["--methods", "zo-pog,random-search", "--seeds", "1,2"]
 
 
@@ -194,10 +196,10 @@ def test_a_failing_cell_costs_no_other(
 ) -> None:
     real = tune.learn
 
-    def learn(arguments: Any, *rest: Any, **more: Any) -> Any:
-        if (arguments.method, arguments.seed) == ("zo-pog", 2):
+    def learn(config: Any, *rest: Any, **more: Any) -> Any:
+        if (config.method, config.seed) == ("zo-pog", 2):
             raise FloatingPointError("the model said <b>nothing</b>")
-        return real(arguments, *rest, **more)
+        return real(config, *rest, **more)
 
     out = tmp_path / "out"
     monkeypatch.setattr(tune, "learn", learn)
@@ -246,7 +248,7 @@ def test_a_dying_worker_is_blamed_on_its_cell(tmp_path: Path, monkeypatch: pytes
         yield Deadly(victim=2)
 
     monkeypatch.setitem(compare_schedule.EXECUTORS, "deadly", deadly)
-    cells = [Cell("t", "m", seed, tmp_path / str(seed), ()) for seed in (1, 2, 3)]
+    cells = [Cell("t", "m", seed, tmp_path / str(seed), NO_RUN) for seed in (1, 2, 3)]
     errors = compare_schedule.run_cells(cells, "deadly", 2, tmp_path, lambda errors: None)
     assert [cell.seed for cell in errors] == [2]
     assert "died 2 times" in errors[cells[1]]
@@ -264,15 +266,15 @@ def test_workers_that_cannot_start_are_an_error(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(compare_schedule.EXECUTORS, "stillborn", stillborn)
     with pytest.raises(OSError, match="die before they begin"):
         compare_schedule.run_cells(
-            [Cell("t", "m", 1, tmp_path / "1", ())], "stillborn", 1, tmp_path, lambda errors: None
+            [Cell("t", "m", 1, tmp_path / "1", NO_RUN)], "stillborn", 1, tmp_path, lambda errors: None
         )
 
 
 def test_a_stop_file_ends_a_cell_after_its_step(small_task: Path, tmp_path: Path) -> None:
     stop = tmp_path / "stop"
     stop.touch()
-    given = ("--task", str(small_task), "--method", "random-search", "--samples", "2", "--budget", "40", *SETTINGS[:10])
-    cell = Cell("small", "random-search", 1, tmp_path / "cell", given)
+    given = ["--task", str(small_task), "--method", "random-search", "--samples", "2", "--budget", "40", *SETTINGS[:10]]
+    cell = Cell("small", "random-search", 1, tmp_path / "cell", asked(given)[0])
     assert run_cell(cell, stop, threads=1) == "interrupted"
     assert not cell.finished
     stop.unlink()
@@ -294,7 +296,7 @@ def test_cores_are_not_oversubscribed(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
     monkeypatch.setitem(compare_schedule.EXECUTORS, "noting", pool)
     monkeypatch.setattr(compare_schedule, "cores", lambda: 16)
-    cells = [Cell("t", "m", seed, tmp_path / str(seed), ()) for seed in range(9)]
+    cells = [Cell("t", "m", seed, tmp_path / str(seed), NO_RUN) for seed in range(9)]
     compare_schedule.run_cells(cells, "noting", 5, tmp_path, lambda errors: None)
     assert set(seen) == {(5, 3)}
 
@@ -390,7 +392,7 @@ def test_damaged_predictions_are_named(compared: Path, tmp_path: Path) -> None:
 def test_the_live_table_reads_the_run_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cells = [Cell("t", m, seed, tmp_path / m / str(seed), ()) for m in ("bbt", "bdpl") for seed in (1, 2)]
+    cells = [Cell("t", m, seed, tmp_path / m / str(seed), NO_RUN) for m in ("bbt", "bdpl") for seed in (1, 2)]
     for cell in cells[:3]:
         cell.folder.mkdir(parents=True)
     (cells[0].folder / "result.json").write_text('{"test_accuracy": 0.4375, "dev_accuracy": 0.5}')
@@ -399,17 +401,19 @@ def test_the_live_table_reads_the_run_folders(
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("LINES", "20")
+    monkeypatch.setenv("TERM", "xterm")
     show = LiveTable(cells, budget=160, rewrite=True)
     show({cells[3]: "out of luck"})
-    first = capsys.readouterr().err
-    assert first.splitlines() == [
+    first = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)
+    assert [line.rstrip() for line in first.split("\r")[-1].splitlines()] == [
         "          seed 1      seed 2",
         "bbt        43.8%    80 calls",
         "bdpl         ...      failed",
         "1 of 4 cells, 1 failed; calls spent 62%, a minute to go",
     ]
     show({})
-    assert capsys.readouterr().err.startswith("\x1b[4F\x1b[J")
+    assert capsys.readouterr().err.startswith("\r\x1b[2K" + 3 * "\x1b[1A\x1b[2K")  # the four lines are wiped
+    show.close()
     monkeypatch.setenv("LINES", "4")  # more rows than the terminal has: a line a finished cell instead
     plain = LiveTable(cells, budget=160, rewrite=True)
     plain({cells[3]: "out of luck"})

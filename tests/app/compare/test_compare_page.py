@@ -13,14 +13,33 @@ import pytest
 pytest.importorskip("onnxruntime", reason="the command line needs onnxruntime (extra cpu)")
 pytest.importorskip("tokenizers", reason="the command line needs tokenizers (extra cpu)")
 
-from zopog_ref.app.compare.page import page
-from zopog_ref.app.compare.statistics import Scores, difference, statistics
-from zopog_ref.app.compare.table import table
+from zopog_ref.app.compare import page as compare_page
+from zopog_ref.app.compare import statistics as compare_statistics
+from zopog_ref.app.compare import table as compare_table
+from zopog_ref.app.compare.results import Comparison
+from zopog_ref.app.compare.statistics import Scores, difference
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.report.compare_plots import Axes, Line, padded, panel, ticks
+from zopog_ref.app.report.svg import Axes, Line, padded, panel, ticks
 
 HOSTILE = "<script>alert(\"1\")</script> & 'quoted' </style>"
 VOID = {"meta", "br", "circle", "path", "rect"}
+
+
+def read(document: dict[str, Any]) -> Comparison:
+    return Comparison.from_json(document, "compare.json")
+
+
+def page(document: dict[str, Any]) -> str:
+    return compare_page.page(read(document))
+
+
+def table(document: dict[str, Any]) -> str:
+    return compare_table.table(read(document))
+
+
+def statistics(scores: dict[str, dict[int, Scores]], manual: str) -> dict[str, Any]:
+    return compare_statistics.statistics(scores, manual).to_json()
+
 
 # -- statistics ----------------------------------------------------------------------------------------------------
 
@@ -174,6 +193,33 @@ def test_the_check_finds_what_is_external() -> None:
     assert "https?://".replace("?", "") in external('<p title="https://x.org"></p>')
     with pytest.raises(AssertionError):
         Strict("<div><p></div>")
+
+
+def test_what_is_read_is_what_was_written(found: dict[str, Any]) -> None:
+    again = read(found).to_json()
+    assert json.dumps(again) == json.dumps(found)  # the order of the names too
+    assert [list(cell)[:7] for cell in again["tasks"][0]["methods"][-1]["cells"]] == 2 * [
+        ["seed", "calls", "sequences", "tokens", "seconds", "prompts", "curve"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda d: d.pop("budget"), "compare.json: budget is missing"),
+        (lambda d: d.update(more=1), "compare.json: 'more' is not what is written there"),
+        (lambda d: d.update(budget="48"), "compare.json: budget is '48'"),
+        (lambda d: d.update(budget=True), "compare.json: budget is True"),
+        (lambda d: d["tasks"][0]["methods"][0]["cells"][0].update(seed=None), "tasks: methods: cells: seed is None"),
+        (lambda d: d["tasks"][0]["methods"][0]["cells"][0]["curve"].append([1]), "cells: curve is [1]"),
+        (lambda d: d["tasks"][0]["statistics"]["metrics"]["nll"].pop("best"), "metrics: nll: best is missing"),
+    ],
+)
+def test_a_file_that_is_no_comparison_is_named(found: dict[str, Any], change: Any, named: str) -> None:
+    bad = copy.deepcopy(found)
+    change(bad)
+    with pytest.raises(InputError, match=re.escape(named)):
+        read(bad)
 
 
 def hostile(value: Any) -> Any:

@@ -52,18 +52,18 @@ CASES = {
     "both runtimes, no driver": (
         changed(CPU_ONLY, packages={"onnxruntime-gpu": "1.31.1"}),
         "both installed",
-        'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "zopog-ref[cpu]"',
+        'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "onnxruntime>=1.23.2" tokenizers',
     ),
     "both runtimes, CUDA 13": (
         changed(GPU, packages={"onnxruntime": "1.31.1"}),
         "both installed",
-        'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "zopog-ref[gpu]"',
+        'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "onnxruntime-gpu[cuda,cudnn]>=1.27" tokenizers',
     ),
-    "no runtime": (Facts(packages={"tokenizers": "0.23"}), "is not installed", 'pip install "zopog-ref[cpu]"'),
+    "no runtime": (Facts(packages={"tokenizers": "0.23"}), "is not installed", 'pip install "onnxruntime>=1.23.2" tokenizers'),
     "no runtime, CUDA 12": (
         Facts(packages={"tokenizers": "0.23"}, driver=(12, 4)),
         "is not installed",
-        'pip install "zopog-ref[gpu-cu12]"',
+        'pip install "onnxruntime-gpu[cuda,cudnn]>=1.23.2,<1.27" tokenizers',
     ),
     "a runtime without its files": (
         changed(GPU, emptied=("onnxruntime-gpu",), outcomes={}),
@@ -79,17 +79,17 @@ CASES = {
     "a GPU and the CPU's runtime": (
         replace(CPU_ONLY, driver=(13, 0)),
         "knows the CPU only",
-        'pip uninstall -y onnxruntime && pip install "zopog-ref[gpu]"',
+        'pip uninstall -y onnxruntime && pip install "onnxruntime-gpu[cuda,cudnn]>=1.27" tokenizers',
     ),
     "no driver": (
         changed(GPU, without=("cupy-cuda13x",), driver=None, cupy=None, outcomes={CPU: STARTS, CUDA: NO_CUBLAS}),
         "needs an NVIDIA driver for CUDA 13, and none is found",
-        'pip uninstall -y onnxruntime-gpu && pip install "zopog-ref[cpu]"',
+        'pip uninstall -y onnxruntime-gpu && pip install "onnxruntime>=1.23.2" tokenizers',
     ),
     "a driver that is too old": (
         changed(GPU, without=("cupy-cuda13x",), driver=(12, 8), cupy=None, outcomes={CPU: STARTS, CUDA: "no device"}),
         "built for CUDA 13, the NVIDIA driver runs up to CUDA 12.8",
-        'pip uninstall -y onnxruntime-gpu && pip install "zopog-ref[gpu-cu12]"',
+        'pip uninstall -y onnxruntime-gpu && pip install "onnxruntime-gpu[cuda,cudnn]>=1.23.2,<1.27" tokenizers',
     ),
     "no cuBLAS": (
         replace(GPU, outcomes={CPU: STARTS, CUDA: NO_CUBLAS}),
@@ -214,7 +214,7 @@ def test_a_machine_where_nothing_is_installed(zopog: Run, monkeypatch: pytest.Mo
     monkeypatch.setattr(doctor, "try_providers", dict)
     code, out, _ = zopog("doctor")
     assert code == 1
-    assert '! ONNX Runtime is not installed\n  pip install "zopog-ref[' in out
+    assert '! ONNX Runtime is not installed\n  pip install "onnxruntime' in out
 
 
 def test_a_record_whose_files_are_gone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

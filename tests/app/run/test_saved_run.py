@@ -16,9 +16,10 @@ from tests.fuzz import comparisons
 from tests.fuzz.target import Target
 from zopog_models.files.tensor_file import write_tensors
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.run.config import Machine, Served
 from zopog_ref.app.run.curve import read_record
 from zopog_ref.app.run.predictions import Predictions, load_predictions, save_predictions
-from zopog_ref.app.tune.served import remote_settings
+from zopog_ref.app.tune.models import continued
 
 HUGE = 10**400
 
@@ -42,10 +43,10 @@ def written(target: Target, folder: Path, name: str, change: Callable[[Any], Any
         ("config.json", {"seed": -1}, "seed is -1"), ("config.json", {"seed": True}, "seed is True"),
         ("config.json", {"shots": "many"}, "shots is 'many'"), ("config.json", {"preset": None}, "preset is None"),
         ("config.json", {"method": "nothing"}, "unknown method"), ("config.json", {"candidates": [HUGE]}, "candidates is"),
-        ("config.json", {"task": {"template": 5, "labels": {}}}, "task is"), ("config.json", {"remote": []}, "remote is"),
+        ("config.json", {"task": {"template": 5, "labels": {}}}, "task: template is 5"), ("config.json", {"remote": []}, "remote is"),
         ("config.json", {"remote": {"timeout": "x"}}, "timeout is 'x'"), ("config.json", {"temperature": "hot"}, "temperature is"),
         ("config.json", {"model": None}, "model is None"), ("config.json", {"precision": 5}, "precision is 5"),
-        ("result.json", {"test_metrics": {"rows": 4}}, "test_metrics is"), ("result.json", {"dev_accuracy": 1.5}, "dev_accuracy is"),
+        ("result.json", {"test_metrics": {"rows": 4}}, "test_metrics: truncated is missing"), ("result.json", {"dev_accuracy": 1.5}, "dev_accuracy is"),
         ("result.json", {"calls": HUGE}, "calls is"), ("result.json", {"seconds": float("nan")}, "seconds is nan"),
         ("result.json", {"prompt_tokens": [[5]]}, "prompt_tokens is"), ("result.json", {"method": "\ud800"}, "method is"),
     ],
@@ -83,7 +84,7 @@ def test_a_run_without_a_test_is_shown(found: dict[str, Target], tmp_path: Path)
 @pytest.mark.parametrize(
     ("settings", "named"),
     [({"tau": "1"}, "tau is '1'"), ({"policy_samples": 2.5}, "policy_samples is 2.5"), ({"mu": HUGE}, "mu is"),
-     ({"x": 1}, "unexpected keyword argument"), ({"policy": 1}, "policy is 1"), ({"tau": -1.0}, "tau is -1.0")],
+     ({"x": 1}, "'x' is not what is written there"), ({"policy": 1}, "policy is 1"), ({"tau": -1.0}, "tau is -1.0")],
 )  # fmt: skip
 def test_settings_of_another_kind(
     found: dict[str, Target], tmp_path: Path, settings: dict[str, Any], named: str
@@ -101,11 +102,16 @@ def test_settings_of_another_kind(
 
 def test_a_run_folder_s_key_is_sent_only_when_the_user_says_so() -> None:
     """The folder may be a stranger's, and so the address: a variable of the environment is not read on its word."""
-    saved = comparisons._REMOTE | {"key_variable": "MY_SECRET"}
-    with pytest.raises(InputError, match="sends the key in the variable 'MY_SECRET'"):
-        remote_settings({}, saved)
-    assert remote_settings({"key_variable": "MY_SECRET"}, saved)["key_variable"] == "MY_SECRET"
-    assert remote_settings({}, comparisons._REMOTE)["key_variable"] is None
+    saved = Served(**comparisons._REMOTE | {"key_variable": "MY_SECRET"})
+    address = "kserve+https://host.example:8080/v2/models/x"
+    with pytest.raises(InputError, match=r"sends the key in the variable 'MY_SECRET' to 'other\.example'"):
+        continued(saved, Machine(address="kserve+https://other.example/v2/models/x"), address)
+    known = Machine(address=address, key_variable="MY_SECRET")
+    assert continued(saved, known, address).key_variable == "MY_SECRET"
+    assert continued(Served(**comparisons._REMOTE), Machine(address=address), address).key_variable is None
+    with pytest.raises(InputError, match=r"served by 'host.example:8080' \('kserve'\)") as caught:
+        continued(Served(**comparisons._REMOTE), Machine(), address)
+    assert f"--model {address}" in str(caught.value)
 
 
 FIRST = "runs/mine/zo-pog/1"

@@ -8,8 +8,8 @@ import pytest
 
 from tests.app.conftest import SMALL, Run, same_run
 from tests.models.tiny_decoders import write_decoder
-from zopog_models.frozen.prefix import PrefixReuse
-from zopog_ref.app.tune import command as tune
+from zopog_models.runners.prefix import PrefixReuse
+from zopog_ref.app.tune import learning as tune
 
 TEMPLATE = ["--template", "{text} it is a kind of {mask}"]
 

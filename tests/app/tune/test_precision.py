@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.app.conftest import SMALL, Run, same_run
+from tests.app.conftest import SMALL, Run, asked, same_run
 from zopog_models.frozen.model import FrozenModel
 from zopog_ref.app.tune import precision
 from zopog_ref.app.tune.precision import THRESHOLD, correlation
@@ -62,15 +62,14 @@ def test_the_full_run_and_the_reduced_one_differ_and_repeat(zopog: Run, small_ta
 
 
 def test_a_resumed_run_goes_on_in_the_same_precision(zopog: Run, small_task: Path, tmp_path: Path) -> None:
-    from zopog_ref.app.compare.cells import tune_arguments
     from zopog_ref.app.errors import Interrupted
-    from zopog_ref.app.tune.command import learn
+    from zopog_ref.app.tune.learning import learn
 
     options = ["--task", str(small_task), *SMALL, "--precision", "int8"]
     assert zopog("tune", *options, "--out", tmp_path / "whole", "--json")[0] == 0
-    asked = iter([False, True])
+    stops = iter([False, True])
     with pytest.raises(Interrupted):
-        learn(tune_arguments([*options, "--out", str(tmp_path / "parts")]), lambda: next(asked, True), quiet=True)
+        learn(*asked(options), tmp_path / "parts", lambda: next(stops, True), quiet=True)
     assert zopog("tune", "--resume", tmp_path / "parts", "--threads", "1", "--json")[0] == 0
     assert same_run(tmp_path / "whole", tmp_path / "parts")
 

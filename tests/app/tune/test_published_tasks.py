@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.conftest import SMALL, Run, same_run
+from tests.app.conftest import SMALL, Run, asked, same_run
 from zopog_models.tasks.published_tasks import published_tasks
 
 NOUNS = ("cat", "dog", "tree", "house", "river", "stone", "bird", "road")
@@ -26,9 +26,8 @@ def sst2(tmp_path: Path) -> Path:
 
 
 def test_a_run_and_its_continuation(zopog: Run, sst2: Path, tmp_path: Path) -> None:
-    from zopog_ref.app.compare.cells import tune_arguments
     from zopog_ref.app.errors import Interrupted
-    from zopog_ref.app.tune.command import learn
+    from zopog_ref.app.tune.learning import learn
 
     options = ["--task", "bbt-sst2", "--data", str(sst2), *SMALL]
     code, out, error = zopog("tune", *options, "--out", tmp_path / "whole", "--json")
@@ -36,9 +35,9 @@ def test_a_run_and_its_continuation(zopog: Run, sst2: Path, tmp_path: Path) -> N
     result = json.loads(out)
     assert result["task"] == "bbt-sst2"
     assert result["test_metrics"]["rows"] == 8
-    asked = iter([False, True])
+    stops = iter([False, True])
     with pytest.raises(Interrupted):
-        learn(tune_arguments([*options, "--out", str(tmp_path / "parts")]), lambda: next(asked, True), quiet=True)
+        learn(*asked(options), tmp_path / "parts", lambda: next(stops, True), quiet=True)
     assert zopog("tune", "--resume", tmp_path / "parts", "--threads", 1, "--json")[0] == 0
     assert same_run(tmp_path / "whole", tmp_path / "parts")
 
@@ -82,8 +81,10 @@ def documented_commands() -> list[str]:
 @pytest.mark.parametrize("command", documented_commands())
 def test_the_documented_commands_parse(command: str) -> None:
     from zopog_ref.app.bench import command as bench
+    from zopog_ref.app.run.config import RunConfig
     from zopog_ref.app.tune import command as tune
-    from zopog_ref.app.tune.options import check_numbers, chosen_preset
+    from zopog_ref.app.tune.checks import check_numbers
+    from zopog_ref.app.tune.choices import chosen_preset
 
     _, name, *options = shlex.split(command)
     parser = argparse.ArgumentParser(exit_on_error=False)
@@ -92,7 +93,8 @@ def test_the_documented_commands_parse(command: str) -> None:
     if name == "tune":
         published = published_tasks()[arguments.task]
         preset = chosen_preset(arguments.method, arguments.settings, vars(arguments))
-        check_numbers(preset, arguments.shots, arguments.seed, len(published.task.labels))
+        given = (arguments.settings, arguments.seed, arguments.shots)
+        check_numbers(RunConfig(published.task, None, arguments.model, preset, *given))
 
 
 def test_there_are_documented_commands() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.app.compare.test_compare import METHODS, SETTINGS, numbers
+from tests.app.compare.test_compare import METHODS, NO_RUN, SETTINGS, numbers
 from tests.app.conftest import SMALL, Run, same_run
 from zopog_ref.app.compare import cells as compare_cells
 from zopog_ref.app.compare import schedule as compare_schedule
@@ -63,7 +63,7 @@ def test_a_ray_worker_that_dies_is_blamed_on_its_cell(
     connection: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compare_schedule, "run_cell", deadly)
-    cells = [Cell("t", "m", seed, tmp_path / str(seed), ()) for seed in (1, 2)]
+    cells = [Cell("t", "m", seed, tmp_path / str(seed), NO_RUN) for seed in (1, 2)]
     errors = compare_schedule.run_cells(cells, "ray", 2, tmp_path, lambda errors: None)
     assert [cell.seed for cell in errors] == [2]
     assert "died 2 times" in errors[cells[1]]
@@ -103,5 +103,5 @@ def test_without_ray_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "ray", None)
     code, _, error = zopog(*given, "--out", tmp_path / "run")
     assert code == 2
-    assert "pip install 'zopog-ref[cluster]'" in error
+    assert 'pip install "ray>=2.40"' in error
     assert not (tmp_path / "run").exists()

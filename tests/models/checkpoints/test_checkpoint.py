@@ -9,8 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.models.tiny_decoders import write_decoder
 from tests.models.tiny_models import write_model
-from zopog_models import CheckpointError, TensorFileError, load_checkpoint, read_tensors, write_tensors
+from zopog_models import (
+    CheckpointError,
+    FrozenModel,
+    TensorFileError,
+    load_checkpoint,
+    load_model,
+    read_tensors,
+    write_tensors,
+)
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, np.ndarray]], None]) -> None:
@@ -129,3 +138,102 @@ def test_wrong_dtype_and_damage(fresh: Path) -> None:
     (fresh / "model.safetensors").write_bytes(content[:-100])
     with pytest.raises(TensorFileError, match="truncated"):
         load_checkpoint(fresh)
+
+
+def stored_head(tensors: dict[str, np.ndarray], family: str, other: bool) -> None:
+    words = {"bert": "bert.embeddings.word_embeddings.weight", "llama": "model.embed_tokens.weight"}[family]
+    output = {"bert": "cls.predictions.decoder.weight", "llama": "lm_head.weight"}[family]
+    tensors[output] = tensors[words][::-1].copy() if other else tensors[words].copy()
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_a_stored_output_matrix_that_config_denies_is_read(tmp_path: Path, family: str) -> None:
+    """The same scores as of a folder that says so; a copy of the word embeddings changes nothing and is not spoken of."""
+    folders = {}
+    for name, other, tied in (("said", True, False), ("denied", True, True), ("equal", False, True)):
+        folder = tmp_path / name
+        if family == "bert":
+            write_model(folder, "bert", seed=3)
+        else:
+            write_decoder(folder, "llama", seed=3)
+        rewrite(folder, lambda tensors, other=other: stored_head(tensors, family, other))
+        reconfigure(folder, tie_word_embeddings=tied)
+        folders[name] = folder
+    with pytest.warns(UserWarning, match="says tie_word_embeddings, but .* the stored matrix is read"):
+        denied = load_model(folders["denied"], threads=1)
+    said, equal = load_model(folders["said"], threads=1), load_model(folders["equal"], threads=1)
+    assert load_checkpoint(folders["equal"]).architecture.tied
+    rows, labels = [np.array([2, 9, 4, 3])], np.array([11, 12, 13])  # of reversed rows, other ones
+
+    def scores(model: FrozenModel) -> np.ndarray:
+        return model.logits(rows, np.array([3]), np.zeros((1, 0), int), None, np.zeros(1, int), labels)
+
+    assert np.array_equal(scores(said), scores(denied))
+    assert np.abs(scores(said) - scores(equal)).max() > 0.01  # the twin that drops the stored matrix
+
+
+@pytest.mark.parametrize("first", ["cls.predictions.bias", "cls.predictions.decoder.bias"])
+def test_of_two_biases_the_output_layer_s_is_read(fresh: Path, first: str) -> None:
+    both = {"cls.predictions.bias", "cls.predictions.decoder.bias"}
+
+    def two(tensors: dict[str, np.ndarray]) -> None:
+        bias = tensors.pop("cls.predictions.bias")
+        values = {"cls.predictions.bias": bias, "cls.predictions.decoder.bias": bias + 1}
+        tensors.update({first: values[first]} | {name: values[name] for name in both - {first}})
+
+    rewrite(fresh, two)
+    with pytest.warns(UserWarning, match=r"cls.predictions.decoder.bias is read, as transformers does"):
+        found = load_checkpoint(fresh).tensors["cls.predictions.bias"]
+    stored = read_tensors(fresh / "model.safetensors")
+    assert np.array_equal(found, stored["cls.predictions.decoder.bias"])
+
+
+def test_any_other_tensor_that_is_there_twice_is_refused(fresh: Path) -> None:
+    def two(tensors: dict[str, np.ndarray]) -> None:
+        tensors["bert.embeddings.LayerNorm.gamma"] = tensors["bert.embeddings.LayerNorm.weight"] + 1
+
+    rewrite(fresh, two)
+    with pytest.raises(CheckpointError, match=r"embeddings.LayerNorm.weight is stored twice with different values"):
+        load_checkpoint(fresh)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_a_key_twice_is_refused(fresh: Path, name: str) -> None:
+    content = (fresh / name).read_text() if (fresh / name).is_file() else "{}"
+    (fresh / name).write_text(
+        '{"model_type": "bert", "vocab_size": 3, "vocab_size": 4'
+        + ("," if len(content) > 2 else "")
+        + content.strip()[1:]
+    )
+    with pytest.raises(CheckpointError, match=rf"{name}: the key '(vocab_size|model_type)' is there twice"):
+        load_model(fresh)
+
+
+@pytest.mark.parametrize(
+    ("there", "missing", "message"),
+    [
+        ("pytorch_model.bin", "model.safetensors", r"pickled \(.bin\).*save_pretrained\(FOLDER\)"),
+        ("model.pth", "model.safetensors", "pickled"),
+        ("model-q4.gguf", "model.safetensors", r"GGUF file.*completions\+http"),
+        ("adapter_config.json", "config.json", r"PEFT adapter: merge it .*merge_and_unload"),
+        ("adapter_model.safetensors", "model.safetensors", "PEFT adapter"),
+        ("tf_model.h5", "model.safetensors", "from_tf=True"),
+        ("flax_model.msgpack", "model.safetensors", "from_flax=True"),
+        ("model.fp16.safetensors", "model.safetensors", "another name"),
+        ("vocab.txt", "tokenizer.json", r"older kind: AutoTokenizer.*writes tokenizer.json"),
+        ("spiece.model", "tokenizer.json", "older kind"),
+        ("notes.md", "tokenizer.json", r"save_pretrained writes\)$"),
+    ],
+)
+def test_folders_of_other_formats_say_how_to_convert(fresh: Path, there: str, missing: str, message: str) -> None:
+    (fresh / missing).rename(fresh / there)
+    with pytest.raises(CheckpointError, match=rf"has no {missing}; a model folder needs .*{message}"):
+        load_checkpoint(fresh)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_pointer_of_git_lfs(fresh: Path, name: str) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 133466304\n"
+    (fresh / name).write_text(pointer)
+    with pytest.raises(CheckpointError, match=rf"{name} is a git-lfs pointer .*git lfs pull"):
+        load_model(fresh)

@@ -18,10 +18,10 @@ import pytest
 
 from tests.models.tiny_decoders import write_decoder
 from tests.models.tiny_models import SENTENCES, write_model
-from zopog_models import FrozenModelOracle, ProviderError, encode, label_ids, load_model, make_task
+from zopog_models import FrozenModel, FrozenModelOracle, ProviderError, encode, label_ids, load_model, make_task
 from zopog_models.cluster import ray_connection
-from zopog_models.cluster.model import ClusterError, ClusterModel, open_cluster
 from zopog_models.cluster.ray_connection import RayConnection
+from zopog_models.cluster.runner import ClusterError, open_cluster
 
 pytest.importorskip("ray", reason="several workers need ray (extra cluster)")
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own: sockets it leaves to the collector, defaults to come
@@ -35,7 +35,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def spread(connection: RayConnection, encoder: Path) -> Iterator[ClusterModel]:
+def spread(connection: RayConnection, encoder: Path) -> Iterator[FrozenModel]:
     with open_cluster(encoder, workers=2) as model:
         yield model
 
@@ -55,15 +55,15 @@ def query(count: int, per_example: bool = False) -> tuple[np.ndarray, np.ndarray
 
 
 @pytest.mark.parametrize("per_example", [False, True])
-def test_the_same_bits_as_one_process(spread: ClusterModel, encoder: Path, per_example: bool) -> None:
+def test_the_same_bits_as_one_process(spread: FrozenModel, encoder: Path, per_example: bool) -> None:
     asked = query(9, per_example)
     expected = oracle_of(load_model(encoder, threads=1)).logits(*asked)
     assert np.array_equal(oracle_of(spread).logits(*asked), expected)
-    assert len(set(spread.replicas.pids)) == 2
-    assert os.getpid() not in spread.replicas.pids
+    assert len(set(spread.runner.replicas.pids)) == 2
+    assert os.getpid() not in spread.runner.replicas.pids
 
 
-def test_thinned_and_reduced_networks_too(spread: ClusterModel, encoder: Path) -> None:
+def test_thinned_and_reduced_networks_too(spread: FrozenModel, encoder: Path) -> None:
     alone = load_model(encoder, threads=1)
     mask = np.random.default_rng(1).integers(0, 2, alone.hidden_units)
     asked = query(3)
@@ -83,11 +83,11 @@ def test_a_decoder_and_its_prefixes(connection: RayConnection, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("how", ["ray.kill", "SIGKILL"])
-def test_a_worker_killed_in_the_middle(spread: ClusterModel, encoder: Path, how: str) -> None:
+def test_a_worker_killed_in_the_middle(spread: FrozenModel, encoder: Path, how: str) -> None:
     """Nothing is lost, and the caller, whose ledger counts questions, asks once."""
     box, asked = oracle_of(spread), query(400)
     expected = oracle_of(load_model(encoder, threads=1)).logits(*asked)
-    before, replicas = spread.replicas.replaced, spread.replicas
+    before, replicas = spread.runner.replicas.replaced, spread.runner.replicas
     sound, sent = replicas.run, []
 
     def run(*arguments: Any) -> Any:
@@ -96,7 +96,7 @@ def test_a_worker_killed_in_the_middle(spread: ClusterModel, encoder: Path, how:
             if how == "SIGKILL":
                 os.kill(replicas.pids[0], signal.SIGKILL)
             else:
-                spread._connection.ray.kill(replicas.handles[0])
+                spread.runner.connection.ray.kill(replicas.handles[0])
         return sound(*arguments)
 
     replicas.run = run  # type: ignore[method-assign]
@@ -108,9 +108,9 @@ def test_a_worker_killed_in_the_middle(spread: ClusterModel, encoder: Path, how:
     assert len(set(replicas.pids)) == 2
 
 
-def test_rows_that_kill_every_worker_are_an_error(spread: ClusterModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_kill_every_worker_are_an_error(spread: FrozenModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """The twin: without a limit, what kills its worker would be sent for ever."""
-    replicas, ray = spread.replicas, spread._connection.ray
+    replicas, ray = spread.runner.replicas, spread.runner.connection.ray
     sound = replicas._take
 
     def take() -> Any:
@@ -128,7 +128,11 @@ def test_rows_that_kill_every_worker_are_an_error(spread: ClusterModel, monkeypa
     assert replicas.run("rows", "logits", []) == []
 
 
-def test_an_error_of_the_model_is_that_error(spread: ClusterModel) -> None:
+def test_it_is_not_read_in_place(spread: FrozenModel) -> None:
+    assert spread.why_not_bound == "its rows are read by other processes"
+
+
+def test_an_error_of_the_model_is_that_error(spread: FrozenModel) -> None:
     with pytest.raises(ValueError, match="do not fit into the model's"):
         spread.logits([np.full(99, 9)], np.array([2]), np.zeros((1, 0), int), None, np.array([0]), np.array([5]))
 
@@ -152,6 +156,8 @@ def test_too_small_a_cluster(connection: RayConnection, encoder: Path) -> None:
         open_cluster(encoder, workers=0)
     with pytest.raises(ValueError, match="device must be one of"):
         open_cluster(encoder, workers=1, device="tpu")
+    with pytest.raises(ValueError, match="injection must be one of"):
+        open_cluster(encoder, workers=1, injection="nowhere")
 
 
 class Late:
@@ -198,16 +204,16 @@ def test_a_cluster_that_starts_late(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ProviderError, match=r"pip install 'zopog-ref\[cluster\]'"):
+    with pytest.raises(ProviderError, match=r'pip install "ray>=2\.40"'):
         ray_connection.require_ray()
 
 
 OWN_CLUSTER = """
 import sys
 import ray  # somebody else's import comes first: Ray reads its settings then
-from zopog_models.cluster.model import open_cluster
+from zopog_models.cluster.runner import open_cluster
 with open_cluster(sys.argv[1], workers=1) as model:
-    print(ray.util.get_node_ip_address(), *model.replicas.pids, flush=True)
+    print(ray.util.get_node_ip_address(), *model.runner.replicas.pids, flush=True)
     sys.stdin.read()
 """
 

@@ -341,3 +341,46 @@ def test_a_surplus_tensor_is_named(tmp_path: Path) -> None:
     write_tensors(folder / "model.safetensors", tensors | {"dense.weight": np.zeros(3, np.float32)})
     with pytest.raises(CheckpointError, match=r"does not have: dense\.weight"):
         load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "config_sentence_transformers.json",
+            {"default_prompt_name": "query", "prompts": {"query": "query: "}},
+            r"default_prompt_name 'query' \('query: '\) stands before every text.* begin the template.*--pooling",
+        ),
+        (
+            "config_sentence_transformers.json",
+            {"default_prompt_name": "passage"},
+            "default_prompt_name 'passage' stands",
+        ),
+        ("sentence_bert_config.json", {"do_lower_case": True}, "do_lower_case is true, but the tokenizer keeps case"),
+        (
+            "1_Pooling/config.json",
+            {"pooling_mode_mean_tokens": True, "include_prompt": False},
+            "include_prompt is false",
+        ),
+    ],
+)
+def test_what_is_done_to_a_text_before_its_tokens_is_refused_by_name(
+    tmp_path: Path, name: str, content: dict[str, Any], message: str
+) -> None:
+    folder = as_sentence_transformers(write_model(tmp_path / "model", "bert"))
+    description = json.loads((folder / "tokenizer.json").read_text())
+    description["normalizer"]["lowercase"] = False
+    (folder / "tokenizer.json").write_text(json.dumps(description))
+    assert load_checkpoint(folder).pooling == "mean"
+    (folder / name).write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder)
+    assert load_checkpoint(folder, "cls").pooling == "cls"  # what the message names
+
+
+def test_settings_of_sentence_transformers_that_change_nothing(tmp_path: Path) -> None:
+    folder = as_sentence_transformers(write_model(tmp_path / "model", "bert"), include_prompt=True)
+    settings = {"default_prompt_name": None, "prompts": {"query": "query: "}}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"do_lower_case": True}))  # the tokenizer does so
+    assert load_checkpoint(folder).pooling == "mean"

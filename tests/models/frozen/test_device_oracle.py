@@ -24,6 +24,8 @@ from zopog_models import (
 )
 from zopog_models.frozen import oracle
 from zopog_models.runners.bound import part
+from zopog_models.runners.rows import ModelRows
+from zopog_models.runners.runner import Runner
 from zopog_models.runners.session import _on_stream
 
 
@@ -209,15 +211,21 @@ def test_what_cannot_be_bound_is_named(setting: dict[str, Any], tmp_path: Path) 
         DeviceOracle(**(setting | {"model": decoder}), memory=NumPyMemory())
 
 
+class Served(Runner):
+    """A runner that can do what every runner can, and no more."""
+
+    def logits(self, rows: ModelRows) -> np.ndarray:
+        return np.zeros((len(rows.texts), len(rows.label_ids)), np.float32)
+
+
 def test_a_model_on_cuda_needs_the_stream_of_the_arrays(setting: dict[str, Any]) -> None:
-    model: FrozenModel = copy.copy(setting["model"])
-    model.device = "cuda"
-    assert "a CUDA stream of its own" in model.bindable
-    model.stream = 4096
-    assert model.bindable == ""
-    assert (
-        FrozenModel.__new__(FrozenModel).bindable == "it is served elsewhere"
-    )  # as a remote one, made without weights
+    runner = copy.copy(setting["model"].runner)
+    model = FrozenModel(setting["model"].description, runner)
+    runner.device = "cuda"
+    assert "a CUDA stream of its own" in model.why_not_bound
+    runner.stream = 4096
+    assert model.why_not_bound == ""
+    assert FrozenModel(model.description, Served()).why_not_bound == "it is served elsewhere"
     assert _on_stream("CUDAExecutionProvider", 4096) == ("CUDAExecutionProvider", {"user_compute_stream": "4096"})
     assert _on_stream("CUDAExecutionProvider", None) == "CUDAExecutionProvider"
 

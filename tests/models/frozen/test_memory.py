@@ -14,7 +14,7 @@ from tests.models.tiny_decoders import random_tensors, tokenizer_for, write_deco
 from tests.models.tiny_models import write_model
 from zopog_models import load_checkpoint, load_model, read_tensors, write_tensors
 from zopog_models.files.tensor_file import in_place
-from zopog_models.frozen.model import FrozenModel
+from zopog_models.frozen.model import local_model
 from zopog_models.graph import build
 
 
@@ -61,7 +61,7 @@ def test_a_folder_that_is_gone(tmp_path: Path) -> None:
     expected = load_model(folder, threads=1).logits(**inputs)
     checkpoint = load_checkpoint(folder)
     shutil.move(folder / "model.safetensors", tmp_path / "elsewhere")
-    model = FrozenModel(checkpoint, name="gone", threads=1)
+    model = local_model(checkpoint, name="gone", threads=1)
     assert np.array_equal(model.logits(**inputs), expected)
 
 

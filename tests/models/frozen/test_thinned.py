@@ -97,8 +97,8 @@ def test_a_thinned_model_reads_as_its_graph_does(folder: Path) -> None:
         assert np.abs(network.logits(**inputs) - reference(folder, inputs, mask)).max() < TOLERANCE
         assert np.array_equal(network.thinned(masks[0]).logits(**inputs), networks[0].logits(**inputs))
     assert np.array_equal(model.logits(**inputs), full)  # the model itself stays whole
-    shared = {array.ctypes.data for array in model._weights.values()}
-    _, weights = build(load_checkpoint(folder), thinned=True, graph=GraphBuilder(model._weights))
+    shared = {array.ctypes.data for array in model.runner.weights.values()}
+    _, weights = build(load_checkpoint(folder), thinned=True, graph=GraphBuilder(model.runner.weights))
     assert {array.ctypes.data for array in weights.values()} == shared
 
 

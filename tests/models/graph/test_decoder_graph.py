@@ -12,9 +12,9 @@ from tests.models.numpy_gpt2 import SOUND, Flaws
 from tests.models.tiny_decoders import FAMILY_NAMES, LLAMA3_SCALING, write_decoder
 from zopog_models import FrozenModel, load_checkpoint, load_model, read_tensors, write_tensors
 from zopog_models.families.decoder import Rotary
-from zopog_models.frozen.prefix import PrefixReuse
 from zopog_models.graph import build, build_prefix
 from zopog_models.graph.llama import frequencies
+from zopog_models.runners.prefix import PrefixReuse
 from zopog_models.runners.session import Session
 
 TOLERANCE = 1e-5
@@ -155,13 +155,13 @@ def test_a_wrong_prefix_would_be_noticed(decoder: FrozenModel, monkeypatch: pyte
     inputs = case(5, 3)
     apart = plain(decoder, inputs, monkeypatch)
     assert np.abs(reused(decoder, inputs, monkeypatch) - apart).max() < TOLERANCE
-    session = decoder._reuse._prefix_session
+    session = decoder.runner.reuse.prefix_engine
 
     class Rolled:
         def run(self, output: str, feeds: dict[str, np.ndarray]) -> np.ndarray:
             return np.roll(session.run(output, feeds), 1, axis=2)
 
-    monkeypatch.setattr(decoder._reuse, "_prefix_session", Rolled())
+    monkeypatch.setattr(decoder.runner.reuse, "prefix_engine", Rolled())
     assert np.abs(reused(decoder, inputs, monkeypatch) - apart).max() > 3 * TOLERANCE
 
 
@@ -191,7 +191,7 @@ def test_when_prefixes_are_reused(decoder: FrozenModel, monkeypatch: pytest.Monk
 def test_bounded_memory_gives_the_same_bits(decoder: FrozenModel, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = case(5, 3)
     whole = reused(decoder, inputs, monkeypatch)
-    monkeypatch.setattr("zopog_models.frozen.prefix._PREFIX_BYTES", 1)
+    monkeypatch.setattr("zopog_models.runners.prefix._PREFIX_BYTES", 1)
     # Prompts one by one: the prefixes' own bits may differ by their batch, nothing else.
     assert np.abs(reused(decoder, inputs, monkeypatch) - whole).max() < 4e-6
 

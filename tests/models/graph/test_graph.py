@@ -13,6 +13,7 @@ from tests.models.numpy_bert import Flaws
 from tests.models.tiny_models import write_model
 from zopog_models import FrozenModel, load_checkpoint, load_model
 from zopog_models.checkpoints.checkpoint import Checkpoint
+from zopog_models.frozen.model import local_model
 from zopog_models.graph import INJECTIONS, build, build_projection, onnx_format
 
 TOLERANCE = 1e-5
@@ -188,5 +189,5 @@ def test_a_wrong_weight_is_noticed(folder: Path) -> None:
     name = f"{checkpoint.family.name}.encoder.layer.1.attention.self.key.weight"
     wrong: Checkpoint = replace(checkpoint, tensors=checkpoint.tensors | {name: checkpoint.tensors[name].T})
     inputs = case(5, 3)
-    logits = FrozenModel(wrong, name="wrong").logits(**inputs)
+    logits = local_model(wrong, name="wrong").logits(**inputs)
     assert np.abs(logits - reference(folder, inputs, "post_layernorm")).max() > 3 * TOLERANCE

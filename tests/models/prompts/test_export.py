@@ -14,8 +14,8 @@ from tests.models.families.test_sentence import as_sentence_transformers
 from tests.models.tiny_decoders import write_decoder
 from tests.models.tiny_models import write_model
 from zopog_models import CheckpointError, load_model, read_tensors, write_tensors
-from zopog_models.frozen.rows import ModelRows
 from zopog_models.prompts.export import Exported, export
+from zopog_models.runners.rows import ModelRows
 
 FAMILIES = ("bert", "roberta", "distilbert", "electra", "albert", "sentence", "gpt2", "llama", "qwen2")
 

@@ -11,8 +11,9 @@ pytest.importorskip("tokenizers", reason="served models need a tokenizer (extra 
 from tests.fuzz import servers
 from tests.fuzz.mutation import http_answer
 from tests.fuzz.target import as_json
+from zopog_models.errors import ServiceError, SetupError
 from zopog_models.served.request_log import RequestLog
-from zopog_models.served.transport import Answer, ServiceError, SetupError, _asked_pause
+from zopog_models.served.transport import Answer, _asked_pause
 
 
 def refused(folder: Path, answer: bytes) -> str:
@@ -72,13 +73,15 @@ def test_an_answer_in_the_log_that_does_not_fit_is_asked_again(tmp_path: Path) -
     """Of another shape, or not finite: the server's is taken, and the log goes on."""
     (tmp_path / "infer.http").write_bytes(http_answer(as_json(servers.LOGITS)))
     servers._ask(False)(tmp_path)
-    model = servers._model(servers.RemoteModel, servers.URL, "bert", encoding="json")
-    ((identity, right),) = model.log._answers.items()
+    requests = servers._model(servers.open_remote, servers.URL, "bert", encoding="json").runner.requests
+    ((identity, right),) = requests.log._answers.items()
     for wrong in (np.ones((2, 3), np.float32), np.full((2, 2), np.nan, np.float32)):
         log = RequestLog()
         log.answered(identity, wrong)
-        model.log = model.transport.log = log
-        assert np.array_equal(model._ask("/v2/models/m/infer", b"", {}, identity, (2, 2), lambda answer: right), right)
+        requests.log = requests.transport.log = log
+        assert np.array_equal(
+            requests.ask("/v2/models/m/infer", b"", {}, identity, (2, 2), lambda answer: right), right
+        )
         assert log.sent == 1
 
 

@@ -16,10 +16,11 @@ from tests.models.service import Service, never, serve
 from tests.models.tiny_decoders import write_decoder
 from tests.models.tiny_models import SENTENCES, write_model
 from zopog_models import FrozenModel, FrozenModelOracle, encode, label_ids, load_model, make_task
+from zopog_models.errors import ServiceError, SetupError
 from zopog_models.served import transport
-from zopog_models.served.kserve import RemoteModel, open_remote
+from zopog_models.served.kserve import open_remote
 from zopog_models.served.request_log import RequestLog
-from zopog_models.served.transport import ServiceError, SetupError, Wire
+from zopog_models.served.wire import Wire
 
 N, DIM = 3, 5
 TASK = make_task("{text} it was {mask} .", {"good": "great", "bad": "terrible"})
@@ -46,18 +47,24 @@ def question(model: FrozenModel, task: Any = TASK) -> tuple[Any, ...]:
 
 
 @pytest.fixture
-def client(service: Service, bert_folder: Path) -> RemoteModel:
+def client(service: Service, bert_folder: Path) -> FrozenModel:
     return open_remote(service.kserve, bert_folder, wire=QUICK, rows=3)
+
+
+def forget(client: FrozenModel) -> None:
+    """The answers that it has."""
+    requests = client.runner.requests
+    requests.log = requests.transport.log = RequestLog()
 
 
 @pytest.mark.parametrize("binary", [False, True])
 def test_the_same_scores_as_here(service: Service, bert: FrozenModel, bert_folder: Path, binary: bool) -> None:
     service.binary = binary
     client = open_remote(service.kserve, bert_folder, wire=QUICK, rows=3)
-    assert client.binary == binary
+    assert client.runner.binary == binary
     assert (client.sha256, client.embedding_std, client.injection) == (bert.sha256, bert.embedding_std, bert.injection)
     assert np.abs(client.logits(*question(client)) - bert.logits(*question(bert))).max() < 1e-6
-    assert (client.log.sent, client.log.retries) == (3, 0)
+    assert (client.runner.requests.log.sent, client.runner.requests.log.retries) == (3, 0)
     assert all(("Inference-Header-Content-Length" in header) == binary for header in service.headers)
 
 
@@ -69,7 +76,7 @@ def test_a_decoder_too(tmp_path: Path) -> None:
         assert np.abs(client.logits(*question(client, task)) - model.logits(*question(model, task))).max() < 1e-5
 
 
-def test_the_oracle_is_the_same_one(client: RemoteModel, bert: FrozenModel) -> None:
+def test_the_oracle_is_the_same_one(client: FrozenModel, bert: FrozenModel) -> None:
     rng = np.random.default_rng(1)
     projection = rng.normal(0, 0.3, (N * 32, DIM)).astype(np.float32)
     answers = []
@@ -84,13 +91,17 @@ def test_the_oracle_is_the_same_one(client: RemoteModel, bert: FrozenModel) -> N
 
 
 @pytest.mark.parametrize("fault", ["drop", "half", "500", "503", "429"])
-def test_what_passes_is_repeated_and_counted(service: Service, client: RemoteModel, fault: str) -> None:
+def test_what_passes_is_repeated_and_counted(service: Service, client: FrozenModel, fault: str) -> None:
     service.retry_after = "0"
     sound = client.logits(*question(client))
     service.faults = lambda number: fault if number in (3, 4, 6) else None
-    client.log = client.transport.log = RequestLog()  # without the answers it has
+    forget(client)
     assert np.array_equal(client.logits(*question(client)), sound)
-    assert (client.log.sent, client.log.retries, client.log.failures.total()) == (6, 3, 3)
+    assert (
+        client.runner.requests.log.sent,
+        client.runner.requests.log.retries,
+        client.runner.requests.log.failures.total(),
+    ) == (6, 3, 3)
     assert service.bodies.count(service.bodies[3]) >= 2  # a repeated request is the same request
 
 
@@ -100,31 +111,31 @@ def test_an_answer_that_does_not_come_in_time(service: Service, bert_folder: Pat
     service.faults = lambda number: fault if number == 0 else None
     client = open_remote(service.kserve, bert_folder, wire=Wire(timeout=2.0, retries=8, concurrency=1))
     client.logits(*question(client))
-    assert client.log.failures["no answer in time"] >= 1
-    assert client.log.sent == client.log.retries + 1
+    assert client.runner.requests.log.failures["no answer in time"] >= 1
+    assert client.runner.requests.log.sent == client.runner.requests.log.retries + 1
 
 
-def test_given_up_after_all_attempts(service: Service, client: RemoteModel) -> None:
+def test_given_up_after_all_attempts(service: Service, client: FrozenModel) -> None:
     service.faults = lambda number: "503"
     with pytest.raises(ServiceError, match=r"HTTP 503: .*trouble.*; given up after 5 attempts"):
         client.logits(*question(client))
     assert service.asked < 3 * 5  # two at once; what waited then is not sent, or not to its last attempt
 
 
-def test_a_pause_that_the_server_asks_for_is_kept(service: Service, client: RemoteModel) -> None:
+def test_a_pause_that_the_server_asks_for_is_kept(service: Service, client: FrozenModel) -> None:
     service.faults = lambda number: "429" if number == 0 else None
     started = time.monotonic()
     client.logits(*question(client))
     assert time.monotonic() - started >= 1.0
     service.retry_after, service.faults = "20000", lambda number: "429"
-    client.log = client.transport.log = RequestLog()
+    forget(client)
     with pytest.raises(ServiceError, match="asks to come back in 20000 s"):
         client.logits(*question(client))
 
 
-def test_back_off_doubles_with_jitter_and_has_an_end(client: RemoteModel) -> None:
+def test_back_off_doubles_with_jitter_and_has_an_end(client: FrozenModel) -> None:
     for attempt in range(1, 30):
-        waits = [client.transport._wait(attempt, None, "") for _ in range(50)]
+        waits = [client.runner.requests.transport._wait(attempt, None, "") for _ in range(50)]
         whole = min(60.0, transport._FIRST_WAIT * 2 ** (attempt - 1))
         assert whole / 2 <= min(waits) < max(waits) <= whole
     assert sum(min(60.0, 0.5 * 2**i) / 2 for i in range(Wire().retries)) > 60  # a minute of failures is waited out
@@ -158,10 +169,10 @@ def test_an_unusable_answer_is_named_and_not_repeated(
 
 def test_an_answer_too_large_is_not_read(service: Service, bert_folder: Path) -> None:
     client = open_remote(service.kserve, bert_folder, wire=Wire(max_bytes=5000, concurrency=1))
-    client.transport.wire = Wire(max_bytes=50)
+    client.runner.requests.transport.wire = Wire(max_bytes=50)
     with pytest.raises(ServiceError, match="larger than 50 bytes"):
         client.logits(*question(client))
-    client.transport.wire = Wire(concurrency=1)
+    client.runner.requests.transport.wire = Wire(concurrency=1)
     found: list[np.ndarray] = []
     asking = threading.Thread(target=lambda: found.append(client.logits(*question(client))), daemon=True)
     asking.start()  # the only connection was left with half an answer in it
@@ -169,24 +180,24 @@ def test_an_answer_too_large_is_not_read(service: Service, bert_folder: Path) ->
     assert len(found) == 1
 
 
-def test_answers_outlive_the_process(service: Service, client: RemoteModel, bert_folder: Path, tmp_path: Path) -> None:
+def test_answers_outlive_the_process(service: Service, client: FrozenModel, bert_folder: Path, tmp_path: Path) -> None:
     """The third request fails for good: the two before it are not asked again, and all counts go on."""
     path = tmp_path / "requests.jsonl"
     serial = Wire(concurrency=1, retries=1)
     first = open_remote(service.kserve, bert_folder, wire=serial, rows=3)
-    first.log.keep(path)
+    first.runner.requests.log.keep(path)
     service.faults = lambda number: "500" if number >= 2 else None
     with pytest.raises(ServiceError):
         first.logits(*question(first))
-    first.log.close()
+    first.runner.requests.log.close()
     path.write_bytes(path.read_bytes() + b'{"sent": "torn')
     service.faults = never
     again = open_remote(service.kserve, bert_folder, wire=serial, rows=3)
-    again.log.keep(path)
-    assert (again.log.sent, again.log.retries) == (4, 1)
+    again.runner.requests.log.keep(path)
+    assert (again.runner.requests.log.sent, again.runner.requests.log.retries) == (4, 1)
     assert np.array_equal(again.logits(*question(again)), client.logits(*question(client)))
-    assert (again.log.sent, again.log.failures) == (5, {"HTTP 500": 2})
-    again.log.close()
+    assert (again.runner.requests.log.sent, again.runner.requests.log.failures) == (5, {"HTTP 500": 2})
+    again.runner.requests.log.close()
     path.write_text('{"sent": 1}\n')
     with pytest.raises(ValueError, match="line 1 is no event"):
         RequestLog().keep(path)
@@ -202,11 +213,11 @@ def test_a_key_is_sent_and_written_nowhere(
     said: list[str] = []
     wire = Wire(key_variable="MY_KEY", retries=1, concurrency=1)
     client = open_remote(service.kserve, bert_folder, wire=wire, notify=said.append)
-    client.log.keep(tmp_path / "log")
+    client.runner.requests.log.keep(tmp_path / "log")
     service.faults = lambda number: "500"
     with pytest.raises(ServiceError, match=r"trouble with Bearer \*\*\*") as caught:  # the server repeats it
         client.logits(*question(client))
-    client.log.close()
+    client.runner.requests.log.close()
     assert service.headers[0]["Authorization"] == "Bearer secret-123"
     for text in (str(caught.value), (tmp_path / "log").read_text(), repr(wire), *said):
         assert "secret-123" not in text
@@ -277,12 +288,12 @@ def test_32_bit_ids_where_the_server_wants_them(service: Service, bert: FrozenMo
         tensor["datatype"] = "INT32"
     service.extra = {"inputs": inputs}
     client = open_remote(service.kserve, bert_folder)
-    client._datatypes["prompt_offset"] = "FP32"
+    client.runner.engine.datatypes["prompt_offset"] = "FP32"
     body = json.loads(_body_of(service, client))
     assert {tensor["datatype"] for tensor in body["inputs"]} == {"INT32", "FP32"}
 
 
-def _body_of(service: Service, client: RemoteModel) -> bytes:
+def _body_of(service: Service, client: FrozenModel) -> bytes:
     service.faults = lambda number: "400"
     with pytest.raises(ServiceError):
         client.logits(*question(client))

@@ -16,9 +16,12 @@ from tests.models.service import Service, next_token, serve
 from tests.models.tiny_decoders import write_decoder
 from tests.models.tiny_models import SENTENCES
 from zopog_models import FrozenModel, encode, label_ids, load_model, make_task
+from zopog_models.errors import ServiceError, SetupError
 from zopog_models.served import transport
-from zopog_models.served.completions import CompletionsModel, read_scores, score_words
-from zopog_models.served.transport import Answer, ServiceError, SetupError, Wire
+from zopog_models.served.completions import open_completions
+from zopog_models.served.log_probabilities import read_scores, score_words
+from zopog_models.served.transport import Answer
+from zopog_models.served.wire import Wire
 
 TASK = make_task("{text} it was {mask}", {"good": "great", "bad": "terrible"})
 WIRE = Wire(timeout=60.0, retries=4, concurrency=2)
@@ -44,13 +47,13 @@ def question(model: FrozenModel) -> tuple[Any, ...]:
     return encoded.ids, encoded.answer_position, prompts, None, np.arange(8) % 2, label_ids(TASK, model)
 
 
-def of_the_text_that_was_sent(client: CompletionsModel, local: FrozenModel) -> np.ndarray:
+def of_the_text_that_was_sent(client: FrozenModel, local: FrozenModel) -> np.ndarray:
     """log p itself, of all tokens that are the word but for a space; (8, 2)."""
     vocabulary = [local.tokenizer.id_to_token(i).replace("▁", " ").strip() for i in range(local.vocab_size)]
     same_word = [[i for i, text in enumerate(vocabulary) if text == word] for word in ("great", "terrible")]
     assert all(label in tokens for label, tokens in zip(label_ids(TASK, local), same_word))
     ids, _, prompts, _, index, _ = question(local)
-    after = [next_token(local, client.text(ids[row], prompts[index[row]])) for row in range(8)]
+    after = [next_token(local, client.runner.text(ids[row], prompts[index[row]])) for row in range(8)]
     return np.array([[np.logaddexp.reduce(row[tokens]) for tokens in same_word] for row in after])
 
 
@@ -60,16 +63,20 @@ def test_with_all_log_probabilities_it_is_the_model(
     service: Service, decoder_folder: Path, chat: bool, rows: int
 ) -> None:
     service.chat = chat
-    client = CompletionsModel(service.completions, decoder_folder, wire=WIRE, top=EVERYTHING, rows=rows)
+    client = open_completions(service.completions, decoder_folder, wire=WIRE, top=EVERYTHING, rows=rows)
     local = service.model
     there = client.logits(*question(client))
     assert np.abs(there - of_the_text_that_was_sent(client, local)).max() < 1e-5
-    assert client.coverage() == {"rows": 8, "top_logprobs": EVERYTHING, "not_returned": {"great": 0, "terrible": 0}}
-    assert client.log.sent == math.ceil(8 / rows)
+    assert client.runner.coverage() == {
+        "rows": 8,
+        "top_logprobs": EVERYTHING,
+        "not_returned": {"great": 0, "terrible": 0},
+    }
+    assert client.runner.requests.log.sent == math.ceil(8 / rows)
 
 
 def test_the_text_is_prompt_and_template(service: Service, decoder_folder: Path) -> None:
-    client = CompletionsModel(service.completions, decoder_folder, wire=WIRE)
+    client = open_completions(service.completions, decoder_folder, wire=WIRE)
     client.logits(*question(client))
     sent = {json.loads(body)["prompt"].strip() for body in service.bodies}
     assert f"the people {SENTENCES[0]} it was" in sent
@@ -77,19 +84,19 @@ def test_the_text_is_prompt_and_template(service: Service, decoder_folder: Path)
 
 
 def test_a_word_that_is_not_returned_is_below_all_that_are(service: Service, decoder_folder: Path) -> None:
-    exact = CompletionsModel(service.completions, decoder_folder, wire=WIRE, top=EVERYTHING).logits(
+    exact = open_completions(service.completions, decoder_folder, wire=WIRE, top=EVERYTHING).logits(
         *question(service.model)
     )
     service.top = 3  # the endpoint's own limit
-    client = CompletionsModel(service.completions, decoder_folder, wire=WIRE, top=20)
+    client = open_completions(service.completions, decoder_folder, wire=WIRE, top=20)
     capped = client.logits(*question(client))
-    missing = client.coverage()["not_returned"]
+    missing = client.runner.coverage()["not_returned"]
     assert 0 < sum(missing.values()) <= 16
     floored = capped != exact
     assert floored.sum(axis=0).tolist() == [missing["great"], missing["terrible"]]
     for row, word in np.argwhere(floored):
         ids, _, prompts, _, index, _ = question(client)
-        best = np.sort(next_token(service.model, client.text(ids[row], prompts[index[row]])))[::-1][:3]
+        best = np.sort(next_token(service.model, client.runner.text(ids[row], prompts[index[row]])))[::-1][:3]
         left = math.log(1 - np.exp(best).sum())
         assert capped[row, word] == pytest.approx(min(best[-1], left) - 1.0, abs=1e-4)
 
@@ -128,15 +135,15 @@ def test_answers_that_cannot_be_used(choices: Any, message: str) -> None:
 @pytest.mark.parametrize("rows", [1, 3])
 def test_a_silent_answer_is_asked_for_otherwise(service: Service, decoder_folder: Path, rows: int) -> None:
     """At the temperature that leaves the distribution alone; what was said of other rows stays."""
-    sound = CompletionsModel(service.completions, decoder_folder, wire=WIRE, rows=rows).logits(*question(service.model))
+    sound = open_completions(service.completions, decoder_folder, wire=WIRE, rows=rows).logits(*question(service.model))
     service.asked, service.faults = 0, {0: "mute", 1: "mute"}.get
     service.bodies.clear()
-    client = CompletionsModel(service.completions, decoder_folder, wire=WIRE, rows=rows)
+    client = open_completions(service.completions, decoder_folder, wire=WIRE, rows=rows)
     assert np.array_equal(client.logits(*question(client)), sound)
     drawn = [json.loads(body)["temperature"] for body in service.bodies]
     assert drawn.count(1) >= 2
     assert drawn.count(0) == math.ceil(8 / rows)
-    assert client.log.retries == 0
+    assert client.runner.requests.log.retries == 0
     before = service.asked
     assert np.array_equal(client.logits(*question(client)), sound)  # what was answered, silence too, is not asked again
     assert service.asked == before
@@ -149,32 +156,32 @@ def test_an_endpoint_that_never_says(
     answer = {"choices": [{"index": 0, "logprobs": logprobs}]}
     assert read_scores(Answer(200, {}, json.dumps(answer).encode()), 1, ["great"])[0, 1] == -1
     service.faults = lambda number: "mute"
-    client = CompletionsModel(service.completions, decoder_folder, wire=Wire(timeout=60.0, retries=4, concurrency=1))
+    client = open_completions(service.completions, decoder_folder, wire=Wire(timeout=60.0, retries=4, concurrency=1))
     with pytest.raises(ServiceError, match="has no log-probabilities of the next token: the endpoint does not offer"):
         client.logits(*question(client))
     assert service.asked == 9  # of the first text; then nothing more is sent
 
 
 def test_faults_change_nothing_but_the_count(service: Service, decoder_folder: Path) -> None:
-    sound = CompletionsModel(service.completions, decoder_folder, wire=WIRE).logits(*question(service.model))
+    sound = open_completions(service.completions, decoder_folder, wire=WIRE).logits(*question(service.model))
     service.asked, service.retry_after = 0, "0"
     service.faults = {1: "drop", 3: "500", 4: "429", 5: "half"}.get
-    client = CompletionsModel(service.completions, decoder_folder, wire=WIRE)
+    client = open_completions(service.completions, decoder_folder, wire=WIRE)
     assert np.array_equal(client.logits(*question(client)), sound)
-    assert (client.log.sent, client.log.retries) == (12, 4)
+    assert (client.runner.requests.log.sent, client.runner.requests.log.retries) == (12, 4)
 
 
 def test_what_a_text_cannot_hold(service: Service, decoder_folder: Path, bert_folder: Path) -> None:
-    client = CompletionsModel(service.completions, decoder_folder, wire=WIRE)
+    client = open_completions(service.completions, decoder_folder, wire=WIRE)
     ids, place, prompts, _, index, labels = question(client)
     with pytest.raises(ValueError, match="no continuous prompt"):
         client.logits(ids, place, prompts, np.full((2, 2, 1), 0.1, np.float32), index, labels)
     with pytest.raises(SetupError, match="encoder"):
-        CompletionsModel(service.completions, bert_folder)
+        open_completions(service.completions, bert_folder)
     with pytest.raises(SetupError, match="names no model"):
-        CompletionsModel(service.url + "/v1", decoder_folder)
+        open_completions(service.url + "/v1", decoder_folder)
     with pytest.raises(SetupError, match="top_logprobs is 0"):
-        CompletionsModel(service.completions, decoder_folder, top=0)
+        open_completions(service.completions, decoder_folder, top=0)
     assert service.asked == 0
 
 
@@ -182,11 +189,11 @@ def test_llama_cpp_s_server_is_read_as_ours(decoder_folder: Path) -> None:
     """The same weights in llama.cpp, its own tokenizer, its own answer's form: the same log p of both words."""
     local = load_model(decoder_folder, threads=1)
     with llama_cpp(decoder_folder) as address:
-        client = CompletionsModel(address, decoder_folder, wire=WIRE, top=EVERYTHING)
+        client = open_completions(address, decoder_folder, wire=WIRE, top=EVERYTHING)
         scores = client.logits(*question(client))
-        capped = CompletionsModel(address, decoder_folder, wire=WIRE, top=5)
+        capped = open_completions(address, decoder_folder, wire=WIRE, top=5)
         capped.logits(*question(capped))
     assert np.abs(scores - of_the_text_that_was_sent(client, local)).max() < 1e-4
-    assert client.coverage()["not_returned"] == {"great": 0, "terrible": 0}
-    assert (client.log.sent, client.log.retries) == (8, 0)
-    assert sum(capped.coverage()["not_returned"].values()) > 0
+    assert client.runner.coverage()["not_returned"] == {"great": 0, "terrible": 0}
+    assert (client.runner.requests.log.sent, client.runner.requests.log.retries) == (8, 0)
+    assert sum(capped.runner.coverage()["not_returned"].values()) > 0

@@ -60,12 +60,25 @@ def test_committed_tasks_are_what_the_recipe_makes(
 ) -> None:
     made = {
         "supersense": (("text", "label"), tasks.supersense(splits)),
+        "organism": (("text", "label"), tasks.organism(net, splits)),
         "hyponym": (("text_a", "text_b", "label"), tasks.hyponym(net, splits)),
     }
     for name, (header, rows) in made.items():
         for split in SPLITS:
             tasks.write_tsv(tmp_path / "made.tsv", header, rows[split])
             assert (tmp_path / "made.tsv").read_bytes() == (tasks.TASKS / f"{name}.{split}.tsv").read_bytes()
+
+
+def test_organism_labels_are_true(net: wordnet.WordNet, splits: dict[str, dict[str, list[wordnet.Synset]]]) -> None:
+    """By a walk up the hypernyms of its own: the label is met, and none of the other five."""
+    by_text = {s.definition: s for by in splits.values() for held in by.values() for s in held}
+    for rows in tasks.organism(net, splits).values():
+        for text, label in rows:
+            level, met = [by_text[text]], set()
+            while level:
+                level = [net[key] for synset in level for key in synset.parents]
+                met |= {synset.names[0] for synset in level}
+            assert met & {"bird", "fish", "mammal", "herb", "shrub", "tree"} == {label}, text
 
 
 def test_hyponym_labels_are_true(net: wordnet.WordNet, splits: dict[str, dict[str, list[wordnet.Synset]]]) -> None:

@@ -16,9 +16,14 @@ import zopog_models
 EMBEDDED = Path(zopog_models.__file__).parent / "embedded"
 MODEL, TASKS = EMBEDDED / "model", EMBEDDED / "tasks"
 SPLITS = ("train", "dev", "test")
-COLUMNS = {"supersense": ["text", "label"], "hyponym": ["text_a", "text_b", "label"]}
+COLUMNS = {
+    "supersense": ["text", "label"],
+    "organism": ["text", "label"],
+    "hyponym": ["text_a", "text_b", "label"],
+}
 SIZES = {
     "supersense": {"train": 6 * 400, "dev": 6 * 250, "test": 6 * 500},
+    "organism": {"train": 6 * 37, "dev": 6 * 21, "test": 6 * 49},
     "hyponym": {"train": 1000, "dev": 400, "test": 1000},
 }
 LIMIT = 10_000_000  # bytes of package data
@@ -85,7 +90,9 @@ def test_description_points_at_the_files(task: str) -> None:
     assert all((TASKS / str(content[split])).is_file() for split in SPLITS)
 
 
-@pytest.mark.parametrize(("task", "columns"), [("supersense", ["text"]), ("hyponym", ["text_b"])])
+@pytest.mark.parametrize(
+    ("task", "columns"), [("supersense", ["text"]), ("organism", ["text"]), ("hyponym", ["text_b"])]
+)
 def test_no_text_stands_twice(task: str, columns: list[str]) -> None:
     """hyponym: not even a second noun is in two rows, so no pair of nouns can be in two splits."""
     assert shared_texts({split: read(task, split) for split in SPLITS}, columns) == set()
@@ -120,6 +127,15 @@ def test_hyponym_second_nouns_are_supersense_texts_of_the_same_split(split: str)
     texts = {row["text"] for row in read("supersense", split)}
     assert all(row["text_b"].partition(" , ")[2] in texts or any(row["text_b"].endswith(f" , {t}") for t in texts)
                for row in read("hyponym", split))  # fmt: skip
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_organisms_are_animals_and_plants_of_supersense_in_the_same_split(split: str) -> None:
+    kinds = {row["text"]: row["label"] for row in read("supersense", split)}
+    animals = ("bird", "fish", "mammal")
+    assert all(
+        kinds[row["text"]] == ("animal" if row["label"] in animals else "plant") for row in read("organism", split)
+    )
 
 
 @pytest.mark.parametrize("task", COLUMNS)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from zopog_models import FrozenModel, TaskError, encode, label_ids, make_task
 
@@ -54,9 +55,14 @@ def test_special_tokens_in_a_text_are_text(model: FrozenModel) -> None:
 
 def test_the_twin_without_that_protection(model: FrozenModel, monkeypatch: pytest.MonkeyPatch) -> None:
     hostile = "a [MASK] <mask> [SEP] </s> city"
-    monkeypatch.setattr(model.tokenizer._tokenizer, "encode_special_tokens", False)  # under its checks
-    encoded = encode([(hostile,)], make_task("{text} was {mask} .", LABELS), model, 5)
+    task = make_task("{text} was {mask} .", LABELS)
+    monkeypatch.setattr(model.tokenizer, "_tokenizer", Tokenizer.from_file(str(model.tokenizer._path)))
+    row = encode([(hostile,)], task, model, 5).ids[0]
+    assert (row == model.mask_id).sum() == 1  # the second protection: ids that a text may not have are left out
+    monkeypatch.setattr(model.tokenizer, "_forbidden", frozenset())
+    encoded = encode([(hostile,)], task, model, 5)
     assert (encoded.ids[0] == model.mask_id).sum() == 2
+    assert encoded.ids[0][encoded.answer_position[0] + 1 :].tolist() == row.tolist()[-2:], "the place is the template's"
 
 
 @pytest.mark.parametrize("n", [0, 5, 50])

@@ -1,5 +1,7 @@
 """task: files are read as they are, and every way they can be wrong has its message with the line."""
 
+import gzip
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -147,10 +149,12 @@ def test_task_files_that_cannot_be_used(tmp_path: Path, content: str, message: s
 
 
 def test_unknown_names_list_the_known() -> None:
-    with pytest.raises(TaskError, match=r"unknown task 'nope'; embedded tasks: hyponym, supersense; or give a .toml"):
+    with pytest.raises(
+        TaskError, match=r"unknown task 'nope'; embedded tasks: hyponym, organism, supersense; or give a .toml"
+    ):
         load_task("nope")
-    assert [task.name for task in embedded_tasks()] == ["hyponym", "supersense"]
-    assert load_task("supersense").test == embedded_tasks()[1].test
+    assert [task.name for task in embedded_tasks()] == ["hyponym", "organism", "supersense"]
+    assert load_task("supersense").test == embedded_tasks()[2].test
 
 
 def test_few_shot_takes_the_first_of_each_class() -> None:
@@ -168,3 +172,110 @@ def test_few_shot_names_the_poor_class() -> None:
         few_shot(labels, 1, order, names=["animal", "food", "plant"])
     with pytest.raises(TaskError, match="shots must be at least 1"):
         few_shot(labels, 0, order)
+
+
+def test_quoted_tsv_is_read_where_the_task_says_so(tmp_path: Path) -> None:
+    path = file(tmp_path, "a.tsv", '"text"\t"label"\n"with a\ttab and ""marks"""\t"0"\nplain\t1\n')
+    quoted = make_task("{text} {mask}", {"0": "bad", "1": "good"}, quoting="double")
+    assert read_rows(path, quoted).texts == [('with a\ttab and "marks"',), ("plain",)]
+    with pytest.raises(TaskError, match=r'missing column text, label; .*"text", "label".*; .*quoting = "double"'):
+        read_rows(path, ONE)
+    with pytest.raises(TaskError, match=r'unknown label \'"0"\'.*quoting = "double"'):
+        read_rows(file(tmp_path, "b.tsv", 'text\tlabel\n"a"\t"0"\n'), ONE)
+    with pytest.raises(TaskError, match=r'line 2: 3 fields, the header has 2; .*quoting = "double"'):
+        read_rows(file(tmp_path, "c.tsv", 'text\tlabel\n"a\tb"\t0\n'), ONE)
+    plain = make_task("{text} {mask}", {"0": "bad", "1": "good"}, quoting="none")
+    assert read_rows(file(tmp_path, "d.csv", 'text,label\n"a",0\n'), plain).texts == [('"a"',)]
+    toml = file(tmp_path, "t.toml", 'template = "{text} {mask}"\nquoting = "double"\nlabels = {0 = "a", 1 = "b"}\n')
+    assert load_task(toml).quoting == "double"
+    with pytest.raises(TaskError, match="unknown quoting 'maybe'"):
+        make_task("{text} {mask}", {"0": "bad", "1": "good"}, quoting="maybe")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.tsv", "text\tlabel\ttext\na\t0\tb\n", "the column 'text' is there twice; rename one"),
+        ("a.csv", "label,text,label\n0,a,1\n", "the column 'label' is there twice"),
+        ("a.jsonl", '{"text": "a", "label": 0, "text": "b"}\n', "line 1: the key 'text' is there twice"),
+        ("a.jsonl", '{"text": "a", "label": 0, "more": {"x": 1, "x": 2}}\n', "line 1: the key 'x' is there twice"),
+    ],
+)
+def test_repeated_keys(tmp_path: Path, name: str, content: str, message: str) -> None:
+    with pytest.raises(TaskError, match=message):
+        read_rows(file(tmp_path, name, content), ONE)
+
+
+def test_a_pointer_of_git_lfs(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="is a git-lfs pointer"):
+        read_rows(file(tmp_path, "a.tsv", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), ONE)
+
+
+def test_repeated_columns_that_nobody_asked_for(tmp_path: Path) -> None:
+    assert read_rows(file(tmp_path, "a.csv", "x,text,label,x\n1,a,0,2\n"), ONE).texts == [("a",)]
+
+
+def test_repeated_labels(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"of the labels the key '1' is there twice"):
+        make_task("{text} {mask}", {1: "bad", "1": "good", "2": "fine"})  # type: ignore[dict-item]
+    toml = file(tmp_path, "t.toml", 'template = "{text} {mask}"\n[labels]\n0 = "a"\n"0" = "b"\n')
+    with pytest.raises(TaskError, match="is not TOML"):
+        load_task(toml)
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.csv", "a.jsonl"])
+def test_gzip(tmp_path: Path, name: str) -> None:
+    content = {"a.tsv": "text\tlabel\na\t1\n", "a.csv": 'text,label\n"a",1\n', "a.jsonl": '{"text": "a", "label": 1}'}[
+        name
+    ]
+    path = file(tmp_path, f"{name}.gz", gzip.compress(content.encode()))
+    assert read_rows(path, ONE).texts == [("a",)]
+    damaged = file(tmp_path, f"b{name[1:]}.GZ", path.read_bytes()[:-5])
+    with pytest.raises(TaskError, match="is not gzip, or damaged"):
+        read_rows(damaged, ONE)
+    with pytest.raises(TaskError, match="is not gzip"):
+        read_rows(file(tmp_path, f"c{name[1:]}.gz", content), ONE)
+
+
+def test_a_gzip_bomb_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zopog_models.tasks.data_files.MAX_DATA_BYTES", 100_000)
+    path = file(tmp_path, "a.tsv.gz", gzip.compress(b"text\tlabel\n" + b"a" * 200_000))
+    with pytest.raises(TaskError, match="unpacked more than 100000 bytes"):
+        read_rows(path, ONE)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.json", r"unknown kind of file '.json'; give .tsv, .csv or .jsonl \(or .parquet\): write one object a line"),
+        ("a.xlsx", "'.xlsx'.*: save the sheet as .csv"),
+        ("a.gz", "unknown kind of file ''"),
+        ("a.tar.gz", "unknown kind of file '.tar'"),
+        ("a.zip", "'.zip'.*: unpack it"),
+    ],
+)
+def test_the_suffix_is_looked_at_first(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(TaskError, match=message):
+        read_rows(file(tmp_path, name, b"\x00\xff\xfe"), ONE)
+
+
+def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = file(tmp_path, "a.parquet", b"PAR1 and nothing")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pyarrow", None)
+        with pytest.raises(TaskError, match=r"reading .parquet needs pyarrow: pip install pyarrow, or save"):
+            read_rows(path, ONE)
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    with pytest.raises(TaskError, match=r"is not Parquet, or damaged"):
+        read_rows(path, ONE)
+    parquet.write_table(pa.table({"label": [1, 0], "n": [1.5, 2.5], "text": ["ü", "b"]}), path)
+    rows = read_rows(path, ONE)
+    assert rows.texts == [("ü",), ("b",)]
+    assert rows.labels.tolist() == [1, 0]
+    parquet.write_table(pa.table({"text": ["a", None], "label": [1, 0]}), path)
+    with pytest.raises(TaskError, match="line 2: column 'text' must be a string, got None"):
+        read_rows(path, ONE)
+    parquet.write_table(pa.table({"sentence": ["a"], "label": [1]}), path)
+    with pytest.raises(TaskError, match="missing column text; the header has: sentence, label; name the columns"):
+        read_rows(path, ONE)

@@ -12,19 +12,20 @@ A peer is any command that takes --worker FOLDER (config.json, model.safetensors
 
 import argparse
 import json
-import os
 import shlex
 import sys
 import tempfile
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from zopog_models.runners.cores import usable_cores
 from zopog_ref.app.bench.random_model import LABEL_WORDS, SHAPES, write_random_inputs, write_random_model
 from zopog_ref.app.bench.sides import Side, in_turn, machine, spread
-from zopog_ref.app.bench.worker import evaluation_flops, work
+from zopog_ref.app.bench.worker import Work, evaluation_flops, work
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import versions
 from zopog_ref.app.run.folder import say
@@ -36,7 +37,6 @@ LOSS_TOLERANCE = 0.1  # of fewer bits, and of the mean loss of a step, where eac
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
     parser.add_argument("what", choices=tuple(WHAT))
     parser.add_argument("--shape", choices=tuple(SHAPES), default="mini", help="random weights of this shape")
     parser.add_argument("--n-positions", type=int, default=50)
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of our policy step; see zopog tune")
     parser.add_argument("--precision-scope", choices=SCOPES, default="policy")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--rounds", type=int, help="measurements of each side (default: 15 losses, 5 others)")
     parser.add_argument(
         "--peer", action="append", default=[], metavar="COMMAND",
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print; exit code 1 when two sides do not compute the same."""
     if arguments.worker is not None:
-        return work(arguments)
+        return work(Work(**{field.name: getattr(arguments, field.name) for field in fields(Work)}))
     arguments.rounds = arguments.rounds or (15 if arguments.what == "loss" else 5)
     if arguments.rounds < 2:
         raise InputError(f"--rounds is {arguments.rounds}; a spread needs at least 2")

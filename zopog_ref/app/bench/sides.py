@@ -1,7 +1,6 @@
 """Processes asked in turn: what `zopog bench` compares. Each stays warm; a ratio is that of a pair."""
 
 import json
-import os
 import platform
 import shlex
 import statistics
@@ -9,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from zopog_models.runners.cores import usable_cores
 from zopog_ref.app.errors import InputError
 
 
@@ -77,5 +77,4 @@ def machine() -> str:
         known = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
         flags = values.get("flags", "").split()
         units = "".join(f", {flag}" for flag in known if flag in flags)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {cores} cores, {platform.system()}{units}"
+    return f"{name}, {usable_cores()} cores, {platform.system()}{units}"

@@ -1,10 +1,11 @@
 """Our side of `zopog bench`: a process that has a model and inputs, and does one thing each time it reads a line."""
 
-import argparse
 import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,19 +27,34 @@ DIM, SCALE = 500, 100.0  # of the projection, as published for RoBERTa-large
 GEMM_RUNS = 3
 
 
-def work(arguments: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class Work:
+    """What a process of `zopog bench` is given, beside what it is asked line by line."""
+
+    worker: Path  # the folder with the model and its inputs
+    shape: str
+    n_positions: int
+    threads: int
+    device: str
+    method: str
+    budget: int
+    precision: str
+    precision_scope: str
+
+
+def work(given: Work) -> int:
     """Say ready; then answer every line with what it names: a loss, an iteration, a run, or the products alone."""
-    model = load_model(arguments.worker, device=arguments.device, threads=arguments.threads)
-    with np.load(arguments.worker / "inputs.npz") as file:  # no pickled objects: NumPy's default refuses them
+    model = load_model(given.worker, device=given.device, threads=given.threads)
+    with np.load(given.worker / "inputs.npz") as file:  # no pickled objects: NumPy's default refuses them
         inputs = dict(file)
-    reduced = None if arguments.precision == "fp32" else model.reduced(arguments.precision)
+    reduced = None if given.precision == "fp32" else model.reduced(given.precision)
     jobs: dict[str, Callable[[], dict[str, Any]]] = {
         "loss": lambda: _loss(reduced or model, inputs),
-        "iteration": _iteration(arguments, model, reduced, inputs),
-        "run": lambda: _run(arguments, model, reduced, inputs),
-        "gemm": Products(model, SHAPES[arguments.shape], inputs).run,
+        "iteration": _iteration(given, model, reduced, inputs),
+        "run": lambda: _run(given, model, reduced, inputs),
+        "gemm": Products(model, SHAPES[given.shape], inputs).run,
     }
-    _say({"runtime": "ONNX Runtime", "versions": versions(), "precision": arguments.precision})
+    _say({"runtime": "ONNX Runtime", "versions": versions(), "precision": given.precision})
     for line in sys.stdin:
         start = time.perf_counter()
         answer = jobs[line.strip()]()
@@ -59,35 +75,33 @@ def _loss(model: FrozenModel, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _oracle(
-    arguments: argparse.Namespace, model: FrozenModel, reduced: FrozenModel | None, inputs: dict[str, np.ndarray]
+    given: Work, model: FrozenModel, reduced: FrozenModel | None, inputs: dict[str, np.ndarray]
 ) -> FrozenModelOracle:
     texts = list(inputs["text_ids"])
     encoded = Encoded(texts, inputs["answer_position"], 0, np.array([len(text) for text in texts]))
-    n = arguments.n_positions
+    n = given.n_positions
     a = projection(0, n, model.embedding_size, DIM, scale=SCALE, embedding_std=model.embedding_std)
-    differences = arguments.precision_scope == "all"
+    differences = given.precision_scope == "all"
     return FrozenModelOracle(
         model, encoded, inputs["label_ids"], inputs["candidates"], a, n, reduced=reduced, differences=differences
     )
 
 
-def _method(arguments: argparse.Namespace, candidates: int) -> Any:
-    preset = PRESETS[arguments.method, "paper"]
-    return method_of(preset.changed(n_positions=arguments.n_positions, n_candidates=candidates, dim=DIM), 0)
+def _method(given: Work, candidates: int) -> Any:
+    preset = PRESETS[given.method, "paper"]
+    return method_of(preset.changed(n_positions=given.n_positions, n_candidates=candidates, dim=DIM), 0)
 
 
 def _iteration(
-    arguments: argparse.Namespace, model: FrozenModel, reduced: FrozenModel | None, inputs: dict[str, np.ndarray]
+    given: Work, model: FrozenModel, reduced: FrozenModel | None, inputs: dict[str, np.ndarray]
 ) -> Callable[[], dict[str, Any]]:
     """One step of the method after the other, each from the state that the one before left."""
     kept: dict[str, Any] = {}
 
     def step() -> dict[str, Any]:
         if not kept:  # made in the first round, which only warms up
-            kept["objective"] = ModelObjective(
-                _oracle(arguments, model, reduced, inputs), inputs["labels"], Ledger(10**9)
-            )
-            kept["method"] = _method(arguments, len(inputs["candidates"]))
+            kept["objective"] = ModelObjective(_oracle(given, model, reduced, inputs), inputs["labels"], Ledger(10**9))
+            kept["method"] = _method(given, len(inputs["candidates"]))
             kept["state"] = kept["method"].init()
         examples = np.arange(len(inputs["labels"]))
         kept["state"] = kept["method"].step(kept["state"], kept["objective"], examples)
@@ -96,11 +110,9 @@ def _iteration(
     return step
 
 
-def _run(
-    arguments: argparse.Namespace, model: FrozenModel, reduced: FrozenModel | None, inputs: dict[str, np.ndarray]
-) -> dict[str, Any]:
+def _run(given: Work, model: FrozenModel, reduced: FrozenModel | None, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
     """A whole run: the budget, and a dev score (of the same rows) as often as a run takes one."""
-    oracle, labels = _oracle(arguments, model, reduced, inputs), inputs["labels"]
+    oracle, labels = _oracle(given, model, reduced, inputs), inputs["labels"]
     rows = np.arange(len(labels))
 
     def dev(prompts: Any) -> search.DevScore:
@@ -108,9 +120,9 @@ def _run(
         logits = oracle.logits(tokens, z, rows).mean(axis=0)
         return search.DevScore(float((logits.argmax(-1) == labels).mean()), float(cross_entropy(logits, labels).mean()))
 
-    ledger = Ledger(arguments.budget, batch_size=len(labels))
+    ledger = Ledger(given.budget, batch_size=len(labels))
     objective = ModelObjective(oracle, labels, ledger)
-    method = _method(arguments, len(inputs["candidates"]))
+    method = _method(given, len(inputs["candidates"]))
     result = search.run(method, objective, rows=len(labels), batch_size=len(labels), dev=dev)
     return {"loss": result.curve[0].diagnostics["loss"], "calls": ledger.calls, "sequences": ledger.sequences}
 

@@ -10,6 +10,7 @@ docs/scikit-learn.md has the parameters and examples.
 import json
 import warnings
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -24,24 +25,17 @@ try:
     from sklearn.utils.validation import check_consistent_length, check_is_fitted
 except ImportError as error:
     raise ImportError(
-        f'PromptClassifier needs scikit-learn ({error}): pip install "zopog-ref[sklearn]"; without it, `zopog tune` '
+        f"PromptClassifier needs scikit-learn ({error}): pip install scikit-learn; without it, `zopog tune` "
         "does the same from the command line"
     ) from error
 
 from zopog_models.prompts.bundle import Prediction, Prompt, load_prompt, predict, save_prompt
 from zopog_models.tasks.template import make_task
 from zopog_ref import search
-from zopog_ref.app.classifier.data import (
-    Choices,
-    chosen_preset,
-    experiment_of,
-    fingerprint,
-    label_words,
-    opened,
-    texts_of,
-)
+from zopog_ref.app.classifier import data
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.report.progress import Progress
+from zopog_ref.app.run.config import Machine, RunConfig
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.folder import RunFolder
 from zopog_ref.app.scores.uncertainty import entropy, expected_entropy, mutual_information, predictive
@@ -136,17 +130,19 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if y is None:
             raise ValueError("PromptClassifier requires y to be passed, but the target y is None")
         slots = len(make_task(self.template, {"a": "a", "b": "b"}).slots)
-        texts = texts_of(X, slots)
+        texts = data.texts_of(X, slots)
         y = column_or_1d(y, warn=True)
         check_consistent_length(texts, y)
         check_classification_targets(y)
         classes, labels = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(f"y has one class only, {classes[0]!r}; at least two classes are needed")
-        words = label_words(classes, self.labels)
-        experiment, config = experiment_of(texts, labels.astype(np.int64), words, self.template, self._choices())
+        words = data.label_words(classes, self.labels)
+        config = self._config(words)
+        machine, fraction = Machine(self.device, self.threads), self.validation_fraction
+        experiment, saved = data.experiment_of(texts, labels.astype(np.int64), config, fraction, machine)
         _warn_of_cuts(sum(experiment.truncated.values()), experiment.model.max_positions)
-        result = self._run(experiment, config)
+        result = self._run(experiment, saved)
         self.classes_, self.n_features_in_, self.seed_ = classes, slots, experiment.seed
         self.prompt_: Prompt = experiment.deployable(result.prompts)
         to_token = experiment.model.tokenizer.id_to_token
@@ -158,36 +154,39 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             save_prompt(self.run_folder_ / "prompt", self._described())
         return self
 
-    def _choices(self) -> Choices:
+    def _config(self, words: Mapping[str, str]) -> RunConfig:
+        """What the parameters say of a run. Errors: ValueError; ImportError for a missing package."""
         model, drawn = str(self.model), self.random_state
-        name, preset = chosen_preset(
+        name, preset = data.chosen_preset(
             self.method, self.settings, model, self.budget, self.batch_size, self.method_options
         )
         if not isinstance(drawn, int | np.integer) or drawn < 0:
             drawn = check_random_state(drawn).randint(2**31 - 1)
-        return Choices(model, preset, name, int(drawn), self.shots, self.validation_fraction, self.device, self.threads)
+        shots = int(self.shots) if isinstance(self.shots, np.integer) else self.shots
+        return RunConfig(make_task(self.template, words, name="fit"), None, model, preset, name, int(drawn), shots)
 
-    def _run(self, experiment: Experiment, config: dict[str, Any]) -> search.SearchResult:
+    def _run(self, experiment: Experiment, saved: dict[str, Any]) -> search.SearchResult:
         """The search, kept in a folder when there is one: repeated calls go on where the last one stopped."""
         folder: RunFolder | None = None
         self.run_folder_: Path | None = None
         try:
             if self.run_folder is not None:
-                self.run_folder_ = Path(self.run_folder) / fingerprint(config)
+                self.run_folder_ = Path(self.run_folder) / data.fingerprint(saved)
                 known = (self.run_folder_ / "config.json").exists()
-                folder = RunFolder.open(self.run_folder_)[0] if known else RunFolder.create(self.run_folder_, config)
+                folder = RunFolder.open(self.run_folder_)[0] if known else RunFolder.create(self.run_folder_, saved)
             method, preset, ledger = experiment.method(), experiment.preset, experiment.ledger()
             rows = len(experiment.train.labels)
             price = search.step_price(method, ledger, rows, preset.batch_size)
-            return search.run(
-                method,
-                experiment.objective(ledger, folder),
-                rows=rows,
-                batch_size=preset.batch_size,
-                dev=experiment.dev_score,
-                store=folder,
-                on_step=Progress(preset.budget, price, quiet=not self.verbose),
-            )
+            with closing(Progress(preset.budget, price, quiet=not self.verbose)) as progress:
+                return search.run(
+                    method,
+                    experiment.objective(ledger, folder),
+                    rows=rows,
+                    batch_size=preset.batch_size,
+                    dev=experiment.dev_score,
+                    store=folder,
+                    on_step=progress,
+                )
         except InputError as error:
             raise ValueError(str(error)) from error
         finally:
@@ -212,7 +211,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         the mutual_information; agreement, the weighted share of the prompts that vote for the predicted class. (rows,)
         """
         p, each, _ = self._answer(X)
-        weights, rows = self.prompt_.weights, np.arange(len(p))
+        weights, rows = self.prompt_.answer_weights, np.arange(len(p))
         return {
             "entropy": entropy(p),
             "expected_entropy": expected_entropy(each, weights),
@@ -222,8 +221,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _answer(self, X: Any) -> Prediction:
         check_is_fitted(self)
-        texts = texts_of(X, self.n_features_in_)
-        model = opened(str(self.model), self.device, self.threads)
+        texts = data.texts_of(X, self.n_features_in_)
+        model = data.opened(str(self.model), Machine(self.device, self.threads))
         starts = range(0, len(texts), ROWS_AT_ONCE)
         parts = [predict(model, self.prompt_, texts[start : start + ROWS_AT_ONCE]) for start in starts]
         cut = sum(part.truncated for part in parts)

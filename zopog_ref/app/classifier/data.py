@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -12,10 +11,10 @@ from numpy.typing import NDArray
 
 from zopog_models.frozen.model import FrozenModel, load_model
 from zopog_models.tasks.task_files import Rows
-from zopog_models.tasks.template import Task, make_task
-from zopog_ref.app.run.config import configuration
-from zopog_ref.app.run.experiment import Experiment, Split, assemble, method_of
+from zopog_ref.app.run.config import Evidence, Machine, RunConfig
+from zopog_ref.app.run.experiment import Experiment, assemble, method_of
 from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, Preset, default_preset
+from zopog_ref.app.run.splits import Drawn, Split, taken
 from zopog_ref.methods import entry_of
 from zopog_ref.objective import LOSSES, Ledger
 from zopog_ref.randomness import Purpose, permutation
@@ -89,30 +88,18 @@ def few_of_each(
     return order[np.sort(np.concatenate(train))], order[np.sort(np.concatenate(validation))]
 
 
-@dataclass(frozen=True)
-class Choices:
-    """What the classifier's parameters say of a run, checked. Errors: ValueError; ImportError for a missing package."""
-
-    model: str
-    preset: Preset
-    settings: str
-    seed: int
-    shots: int | None
-    validation_fraction: float
-    device: str
-    threads: int | None
-
-    def __post_init__(self) -> None:
-        for name in ("n_positions", "n_candidates", "dim", "batch_size", "budget"):
-            value = getattr(self.preset, name)
-            if not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
-        if self.preset.loss not in LOSSES:
-            raise ValueError(f"loss is {self.preset.loss!r}; choose one of {', '.join(LOSSES)}")
-        if self.shots is not None and (not isinstance(self.shots, int | np.integer) or self.shots < 1):
-            raise ValueError(f"shots is {self.shots!r}; it must be a whole number of at least 1, or None for all rows")
-        if not 0 < self.validation_fraction < 1:
-            raise ValueError(f"validation_fraction is {self.validation_fraction}; it must lie between 0 and 1")
+def check_numbers(config: RunConfig, validation_fraction: float) -> None:
+    """Errors: ValueError for what cannot be, in the words of the classifier's parameters."""
+    for name in ("n_positions", "n_candidates", "dim", "batch_size", "budget"):
+        value = getattr(config.preset, name)
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+    if config.preset.loss not in LOSSES:
+        raise ValueError(f"loss is {config.preset.loss!r}; choose one of {', '.join(LOSSES)}")
+    if config.shots is not None and (not isinstance(config.shots, int | np.integer) or config.shots < 1):
+        raise ValueError(f"shots is {config.shots!r}; it must be a whole number of at least 1, or None for all rows")
+    if not 0 < validation_fraction < 1:
+        raise ValueError(f"validation_fraction is {validation_fraction}; it must lie between 0 and 1")
 
 
 def chosen_preset(
@@ -143,45 +130,42 @@ def chosen_preset(
 
 
 @lru_cache(maxsize=1)
-def opened(model: str, device: str, threads: int | None) -> FrozenModel:
+def opened(model: str, machine: Machine) -> FrozenModel:
     """The frozen model; the last one stays open, so that cross-validation and a fitted copy share it."""
-    return load_model(model, device=device, threads=threads)
+    return load_model(model, device=machine.device, threads=machine.threads)
 
 
 def experiment_of(
-    texts: Texts, labels: INT64, words: dict[str, str], template: str, choices: Choices
+    texts: Texts, labels: INT64, config: RunConfig, validation_fraction: float, machine: Machine
 ) -> tuple[Experiment, dict[str, Any]]:
-    """The run on these rows, and its configuration (config.json). labels (rows,) are class numbers.
+    """The run on these rows, and what its config.json holds. labels (rows,) are class numbers.
 
     Errors: ValueError for rows, label words or settings that cannot be used, and for a budget under one step, all but
     the label words before the model is opened.
     """
-    task: Task = make_task(template, words, name="fit")
-    order = permutation(choices.seed, 0, Purpose.SPLIT, len(labels))
-    train, dev = few_of_each(labels, list(words), choices.shots, choices.validation_fraction, order)
-    preset = choices.preset
+    check_numbers(config, validation_fraction)
+    preset, seed = config.preset, config.seed
+    order = permutation(seed, 0, Purpose.SPLIT, len(labels))
+    train, dev = few_of_each(labels, list(config.task.labels), config.shots, validation_fraction, order)
     ledger = Ledger(preset.budget, batch_size=preset.batch_size)
-    price = step_price(method_of(preset, choices.seed), ledger, len(train), preset.batch_size)
+    price = step_price(method_of(preset, seed), ledger, len(train), preset.batch_size)
     if preset.budget < price:
         raise ValueError(f"budget is {preset.budget} calls and one step costs {price}: raise it, or use fewer samples")
     digest = hashlib.sha256(json.dumps([texts, labels.tolist()], ensure_ascii=False).encode()).hexdigest()
-    experiment = assemble(
-        opened(choices.model, choices.device, choices.threads), task, preset, choices.seed,
-        train=_take(texts, labels, train), dev=_take(texts, labels, dev), test=None,
+    rows = Rows(texts, labels)
+    drawn = Drawn(
+        taken(rows, train),
+        taken(rows, dev),
+        test=None,
         splits={"train": Split(ORIGIN, digest, train.tolist()), "dev": Split(ORIGIN, digest, dev.tolist())},
         texts=[" ".join(row) for row in texts],
-    )  # fmt: skip
-    shots = None if choices.shots is None else int(choices.shots)
-    config = configuration(experiment, model=choices.model, shots=shots, settings=choices.settings)
-    config["task"]["source"] = None
-    return experiment, config
+    )
+    model = opened(config.model, machine)
+    experiment = assemble(model, config.task, preset, seed, drawn)
+    return experiment, config.opened(model).to_json(Evidence.of(experiment))
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
     """12 hexadecimal digits of all that a run's result depends on; package versions are left out."""
     kept = {name: value for name, value in config.items() if name != "versions"}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _take(texts: Texts, labels: INT64, rows: INT64) -> Rows:
-    return Rows([texts[i] for i in rows], labels[rows])

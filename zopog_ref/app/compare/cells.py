@@ -4,31 +4,32 @@ What a cell is given and gives back is plain data and a folder, so that any conc
 see the same files can run it.
 """
 
-import argparse
 import os
 import signal
 import sys
 import threading
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import parent_process
 from pathlib import Path
 
 from zopog_ref.app.errors import Interrupted
-from zopog_ref.app.tune import command as tune
+from zopog_ref.app.run.config import Machine, RunConfig
+from zopog_ref.app.tune import learning
 
 STARTED, ERROR = "started", "error.txt"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A method on a task with a seed. options: what `zopog tune` would be given to start it, --out left out."""
+    """A method on a task with a seed."""
 
     task: str
     method: str  # as the report names it
     seed: int
     folder: Path
-    options: tuple[str, ...]
+    config: RunConfig = field(compare=False)  # told apart by the names above
+    device: str = "cpu"
 
     @property
     def name(self) -> str:
@@ -51,7 +52,8 @@ def run_cell(cell: Cell, stop: Path, threads: int) -> str:
     started, error = cell.folder / STARTED, cell.folder / ERROR
     started.touch()
     try:
-        tune.learn(_arguments(cell, threads), stop.exists, quiet=True)
+        fresh = None if (cell.folder / "config.json").exists() else cell.config
+        learning.learn(fresh, Machine(cell.device, threads), cell.folder, stop.exists, quiet=True)
         error.unlink(missing_ok=True)
         return ""
     except Interrupted:
@@ -61,23 +63,6 @@ def run_cell(cell: Cell, stop: Path, threads: int) -> str:
         return f"{type(failure).__name__}: {failure}"
     finally:
         started.unlink(missing_ok=True)
-
-
-def _arguments(cell: Cell, threads: int) -> argparse.Namespace:
-    if (cell.folder / "config.json").exists():
-        options = ["--resume", str(cell.folder)]
-        if "--device" in cell.options:
-            options += ["--device", cell.options[cell.options.index("--device") + 1]]
-    else:
-        options = [*cell.options, "--out", str(cell.folder)]
-    return tune_arguments([*options, "--threads", str(threads)])
-
-
-def tune_arguments(options: list[str]) -> argparse.Namespace:
-    """Options of `zopog tune`, parsed as that command parses them. Errors: SystemExit, as argparse has it."""
-    parser = argparse.ArgumentParser(prog="zopog tune", exit_on_error=False)
-    tune.add_arguments(parser)
-    return parser.parse_args(options)
 
 
 def start_worker(log: str) -> None:

@@ -9,32 +9,30 @@ so neither the S R answers nor the S means may be taken for independent samples.
 estimate that variance without bias; docs/compare.md has the formulas. Shapes: (S, R) seeds x rows.
 """
 
-from dataclasses import dataclass, replace
-from math import exp, inf, isinf, lgamma, log, log1p, sqrt
+from dataclasses import replace
+from math import exp, inf, lgamma, log, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zopog_ref.app.packages import from_extra
+from zopog_ref.app.run.typed_json import Json
+
 FLOAT64 = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its standard error, Student's degrees of freedom, and the ends of its interval."""
+class Estimate(Json):
+    """A mean, or a difference of means, with the ends of its interval.
+
+    p: two-sided, of mean = 0. 1 when there is no difference anywhere, 0 when all differences are the same one.
+    """
 
     mean: float
     low: float
     high: float
     error: float  # standard error of the mean
     freedom: float  # degrees of freedom
-    level: float
-
-    @property
-    def p_value(self) -> float:
-        """Two-sided, of mean = 0. 1 when there is no difference anywhere, 0 when all differences are the same one."""
-        if self.error == 0:
-            return 1.0 if self.mean == 0 else 0.0
-        return 2 * student_tail(abs(self.mean) / self.error, self.freedom)
+    p: float
 
     @property
     def p_below(self) -> float:
@@ -139,67 +137,24 @@ def best_p_values(below: ArrayLike) -> FLOAT64:
     return np.ones(1) if not others else np.minimum(1.0, others * p.min(axis=1))
 
 
-def bootstrap(values: ArrayLike, resamples: int, seed: int, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of the mean, seeds and rows both drawn with replacement. values (S, R).
-
-    A cross-check of `crossed` that assumes no distribution; with few seeds it is too short (three seeds can at most
-    show the range of three means), so the tables do not rest on it.
-    """
-    d = np.asarray(values, np.float64)
-    seeds, rows = d.shape
-    rng = np.random.default_rng(seed)
-    s = rng.multinomial(seeds, np.full(seeds, 1 / seeds), resamples) / seeds  # (B, S)
-    r = rng.multinomial(rows, np.full(rows, 1 / rows), resamples) / rows  # (B, R)
-    means = np.einsum("bs,sr,br->b", s, d, r, optimize=True)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
 def _student(mean: float, variance: float, freedom: float, level: float) -> Estimate:
     error = sqrt(max(variance, 0.0))
     reach = error * student_quantile((1 + level) / 2, freedom) if error else 0.0
-    return Estimate(mean, mean - reach, mean + reach, error, freedom, level)
+    p = 2 * student_tail(abs(mean) / error, freedom) if error else float(mean == 0)
+    return Estimate(mean=mean, low=mean - reach, high=mean + reach, error=error, freedom=freedom, p=p)
 
 
 def student_tail(t: float, freedom: float) -> float:
-    """P(T > t) for Student's t: I_x(freedom/2, 1/2) / 2 with x = freedom / (freedom + t^2), for t >= 0."""
-    if t < 0:
-        return 1 - student_tail(-t, freedom)
-    return 0.0 if isinf(t) else incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t)) / 2
+    """P(T > t) for Student's t. Errors: MissingPackage without SciPy."""
+    with from_extra():
+        from scipy.stats import t as student
+    return float(student.sf(t, freedom))
 
 
 def student_quantile(probability: float, freedom: float) -> float:
-    """The t with P(T <= t) = probability, by bisection. Errors: ValueError outside (0, 1)."""
+    """The t with P(T <= t) = probability. Errors: ValueError outside (0, 1); MissingPackage without SciPy."""
     if not 0 < probability < 1:
         raise ValueError(f"probability is {probability}; it must lie between 0 and 1")
-    if probability < 0.5:
-        return -student_quantile(1 - probability, freedom)
-    low, high = 0.0, 1.0
-    while student_tail(high, freedom) > 1 - probability:
-        low, high = high, 2 * high
-    for _ in range(200):
-        middle = (low + high) / 2
-        if middle in (low, high):
-            break
-        low, high = (middle, high) if student_tail(middle, freedom) > 1 - probability else (low, middle)
-    return high
-
-
-def incomplete_beta(a: float, b: float, x: float) -> float:
-    """The regularised incomplete beta function I_x(a, b), by its continued fraction (Lentz's way of evaluating it)."""
-    if x <= 0 or x >= 1:
-        return float(x >= 1)
-    if x > (a + 1) / (a + b + 2):  # where the fraction converges slowly, the other tail's converges fast
-        return 1 - incomplete_beta(b, a, 1 - x)
-    front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x)) / a
-    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
-    fraction = d
-    for m in range(1, 10_000):
-        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        for numerator in (even, odd):
-            c, d = 1 + numerator / c, 1 / (1 + numerator * d)
-            fraction *= c * d
-        if abs(c * d - 1) < 1e-15:
-            break
-    return front * fraction
+    with from_extra():
+        from scipy.stats import t as student
+    return float(student.ppf(probability, freedom))

@@ -1,54 +1,96 @@
-"""The figures of a comparison's report: curves, pairs, calibration, confusion; a panel a method."""
+"""The pictures of a comparison's report and what its tables are filled with: strips, curves, pairs, calibration."""
 
-# ruff: noqa: E501 (HTML text)
-
-from html import escape
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
+from zopog_ref.app.compare.paired import Estimate
 from zopog_ref.app.compare.plan import MANUAL
-from zopog_ref.app.compare.table import ranked
-from zopog_ref.app.report.compare_plots import Axes, Line, padded, panel
+from zopog_ref.app.compare.results import Bins, Method, Run, TaskResult
+from zopog_ref.app.report.plots import strip, strip_axis
+from zopog_ref.app.report.svg import Axes, Dots, Line, Svg, padded, panel
 
 Curve = list[tuple[float, float]]
+Curves = dict[str, dict[int, Curve]]  # method -> seed -> curve
+Row = tuple[str, list[tuple[str, Estimate | None, float]]]  # a method minus each, and how large that is
+Panel = tuple[str, str, Svg]  # a method, its number, the picture
 LEAST_COVERAGE = 0.1  # below it a rejection curve jumps with single rows
+SCORES = ("nll", "brier", "ece", "auroc_errors", "rejection_area")
 
 
-def curves(task: dict[str, Any], budget: int) -> str:
-    """Best dev metric so far against calls: every seed thin, their mean thick, the other methods' means grey."""
-    methods = [m for m in ranked(task) if any(cell["curve"] for cell in m["cells"])]
-    if not methods:
-        return ""
-    each = {m["name"]: [_best_so_far(cell["curve"], budget) for cell in m["cells"] if cell["curve"]] for m in methods}
-    means = {name: _mean(runs) for name, runs in each.items()}
-    axes = Axes((0, budget), padded([y for runs in each.values() for run in runs for _, y in run]), "API calls")
-    cells = []
-    for m in methods:
-        name = m["name"]
-        lines = [Line(means[other], "other", other, steps=True) for other in means if other != name]
-        lines += [Line(run, "seed", f"seed {cell['seed']}", steps=True) for run, cell in zip(each[name], m["cells"])]
-        lines.append(Line(means[name], "main", name, steps=True))
-        last = means[name][-1][1]
-        cells.append(
-            _figure(
-                name,
-                f"{last:.1%} on dev",
-                panel(axes, lines, label=f"{name}: best {task['metric']} on dev against calls"),
-            )
-        )
-    return (
-        '<h3>How it learns</h3><p class="note">The best dev score so far, which is what a run deploys, against calls. Thick: mean over seeds; thin: each seed; grey: '
-        f'the other methods. The dev rows are as few as the training rows, so these are noisier than the test.</p><div class="panels">{"".join(cells)}</div>'
-    )
+class Pictures(NamedTuple):
+    """Of one task; without test rows there are the curves alone."""
+
+    curves: Sequence[Panel]
+    scale: Svg = Svg()
+    strips: Sequence[tuple[Method, Svg]] = ()
+    pairs: Sequence[Row] = ()
+    reliability: Sequence[Panel] = ()
+    rejection: Sequence[Panel] = ()
+    uncertainty: Sequence[tuple[str, list[float | None]]] = ()
 
 
-def _best_so_far(curve: list[list[float]], budget: int) -> Curve:
-    best, out = -np.inf, []
-    for calls, metric, _ in curve:
-        best = max(best, metric)
-        out.append((float(calls), float(best)))
-    return [*out, (float(budget), out[-1][1])] if out[-1][0] < budget else out
+def pictures(task: TaskResult, budget: int) -> Pictures:
+    """Everything that is drawn of a task; the methods in the order of their accuracy."""
+    curves = _curves(task, budget)
+    if task.statistics is None:
+        return Pictures(curves)
+    methods = [m for m in task.ranked if m.name in task.accuracy.methods]
+    reliable = [_reliability(m) for m in methods]
+    pairs = _pairs(task, [m.name for m in methods])
+    return Pictures(curves, *_strips(task, methods), pairs, reliable, _rejections(methods), _uncertainty(methods))
+
+
+def _strips(task: TaskResult, methods: list[Method]) -> tuple[Svg, list[tuple[Method, Svg]]]:
+    """The scale and a strip a method. An interval of two seeds may be wider than the page: it is cut."""
+    standings = task.accuracy.methods
+    rows = [standings[m.name] for m in methods]
+    means = [s.mean for s in rows]
+    room = max(0.05, 1.5 * (max(means) - min(means)))
+    values = [v for m, s in zip(methods, rows) for v in (*_each(m), s.low, s.high)]
+    span = padded([min(max(v, min(means) - room), max(means) + room) for v in values])
+    manual = [standings[MANUAL].mean] if MANUAL in standings else []
+    levels = [(mean, f"manual prompt, {mean:.1%}") for mean in manual]
+    drawn = []
+    for m, s in zip(methods, rows):
+        label = f"{m.name}: {s.mean:.1%}, interval {s.low:.1%} to {s.high:.1%}"
+        drawn.append((m, strip(span, (s.low, s.high), s.mean, _each(m), levels, s.among_best, label)))
+    return strip_axis(span), drawn
+
+
+def _each(method: Method) -> list[float]:
+    return [value for value in method.accuracy.each if value is not None]
+
+
+def _curves(task: TaskResult, budget: int) -> list[Panel]:
+    """Best dev metric so far against calls."""
+    methods = [m for m in task.ranked if any(run.curve for run in m.cells)]
+    each = {m.name: {run.seed: _best_so_far(run, budget) for run in m.cells if run.curve} for m in methods}
+    means = {name: _mean(list(runs.values())) for name, runs in each.items()}
+    numbers = {name: f"{mean[-1][1]:.1%} on dev" for name, mean in means.items()}
+    what = f"best {task.metric} on dev against calls"
+    return _beside_others(Axes((0, budget), (0, 1), "API calls"), each, means, numbers, what, steps=True)
+
+
+def _beside_others(
+    axes: Axes, each: Curves, means: dict[str, Curve], numbers: dict[str, str], what: str, steps: bool = False
+) -> list[Panel]:
+    """A panel a method: every seed thin, their mean thick, the other methods' means grey."""
+    heights, out = [y for runs in each.values() for curve in runs.values() for _, y in curve], []
+    for name, mean in means.items():
+        lines = [Line(curve, "other", other, steps) for other, curve in means.items() if other != name]
+        lines += [Line(curve, "seed", f"seed {seed}", steps) for seed, curve in each[name].items()]
+        lines.append(Line(mean, "main", name, steps))
+        out.append((name, numbers[name], panel(replace(axes, y=padded(heights)), lines, f"{name}: {what}")))
+    return out
+
+
+def _best_so_far(run: Run, budget: int) -> Curve:
+    best = np.maximum.accumulate([metric for _, metric, _ in run.curve]).tolist()
+    curve = [(float(calls), float(y)) for (calls, _, _), y in zip(run.curve, best)]
+    return [*curve, (float(budget), curve[-1][1])] if curve[-1][0] < budget else curve
 
 
 def _mean(runs: list[Curve]) -> Curve:
@@ -62,154 +104,68 @@ def _mean(runs: list[Curve]) -> Curve:
     return [(x, float(y)) for x, y in zip(places, np.mean(values, axis=0)) if x >= start]
 
 
-def differences(task: dict[str, Any]) -> str:
-    """Every pair: accuracy of the row minus the column, in points."""
-    s = task["statistics"]
-    order = [m["name"] for m in ranked(task) if m["name"] in s["methods"]]
-    at = {name: i for i, name in enumerate(s["methods"])}
-    table = s["metrics"]["accuracy"]["differences"]
-    known = [abs(pair["mean"]) for row in table for pair in row if pair]
-    most = max(known, default=0.0) or 1.0
-    rows = []
-    for a in order:
-        cells = [_pair(table[at[a]][at[b]], a, b, most) if a != b else "<td></td>" for b in order]
-        rows.append(f'<tr><th class="side">{escape(a)}</th>{"".join(cells)}</tr>')
-    head = "".join(f"<th>{escape(name)}</th>" for name in order)
-    return (
-        '<h3>Every pair</h3><p class="note">Accuracy of the row minus accuracy of the column, in points, on the same test rows and seeds. Bold: the 95% interval of this one '
-        "pair leaves out zero; with many pairs some do so by chance.</p>"
-        f'<div class="scroll"><table class="grid-table"><tr><th></th>{head}</tr>{"".join(rows)}</table></div>'
+def _pairs(task: TaskResult, order: list[str]) -> list[Row]:
+    """Row minus column, and the size of the difference as a share of the largest."""
+    at = {name: i for i, name in enumerate(task.accuracy.methods)}
+    table = task.accuracy.differences
+    most = max((abs(pair.mean) for row in table for pair in row if pair), default=0.0) or 1.0
+    found = {(a, b): table[at[a]][at[b]] for a in order for b in order}
+    return [
+        (a, [(b, pair, abs(pair.mean) / most if pair else 0.0) for b in order for pair in [found[a, b]]]) for a in order
+    ]
+
+
+def _reliability(method: Method) -> Panel:
+    """Accuracy against confidence, all seeds together."""
+    tables = [run.uncertainty.mean.reliability for run in method.cells if run.uncertainty]
+    rows = np.sum([t.rows for t in tables], axis=0)
+    filled = rows > 0
+    x, y = (
+        np.sum([_sums(t, what) for t in tables], axis=0)[filled] / rows[filled] for what in ("confidence", "accuracy")
     )
-
-
-def _pair(pair: dict[str, Any] | None, a: str, b: str, most: float) -> str:
-    if pair is None:
-        return '<td class="faint">-</td>'
-    sure = pair["low"] > 0 or pair["high"] < 0
-    text = f"{100 * pair['mean']:+.1f}".replace("-", "−")
-    colour = "--good" if pair["mean"] > 0 else "--c2"
-    share = 45 * abs(pair["mean"]) / most
-    title = escape(f"{a} minus {b}: {100 * pair['low']:+.1f} to {100 * pair['high']:+.1f} points, p {pair['p']:.3g}")
-    shown = f"<b>{text}</b>" if sure else text
-    return f'<td class="{"" if sure else "faint"}" title="{title}" style="background:color-mix(in srgb,var({colour}) {share:.0f}%,var(--panel))">{shown}</td>'
-
-
-def calibration(task: dict[str, Any]) -> str:
-    """Reliability diagrams, accuracy-rejection curves, and the numbers behind them."""
-    methods = [m for m in ranked(task) if m["name"] in task["statistics"]["methods"]]
-    reliable = "".join(_reliability(m) for m in methods)
-    return (
-        '<h3>Does it know when it is right?</h3><p class="note">Accuracy of the answers against the confidence they came with, all seeds together; the area of a dot is its share '
-        "of the rows. On the dashed line confidence is honest; below it, the method claims too much.</p>"
-        f'<div class="panels">{reliable}</div>'
-        '<p class="note" style="margin-top:1.6em">Accuracy when only the surest answers are given, by the share of rows answered. A curve that rises to the left knows its errors.</p>'
-        f'<div class="panels">{_rejections(methods)}</div>{_uncertainty_table(methods)}'
-    )
-
-
-def _reliability(method: dict[str, Any]) -> str:
-    tables = [cell["uncertainty"]["mean"]["reliability"] for cell in method["cells"] if "uncertainty" in cell]
-    rows = np.sum([t["rows"] for t in tables], axis=0)
-    sums = {what: np.sum([_sums(t, what) for t in tables], axis=0) for what in ("confidence", "accuracy")}
-    filled = [b for b in range(len(rows)) if rows[b]]
-    dots = [
-        (sums["confidence"][b] / rows[b], sums["accuracy"][b] / rows[b], 1.5 + 12 * float(np.sqrt(rows[b] / rows.sum())),
-         f"{rows[b]:,} answers with confidence {sums['confidence'][b] / rows[b]:.0%}: {sums['accuracy'][b] / rows[b]:.0%} right")
-        for b in filled
-    ]  # fmt: skip
+    radius = (1.5 + 12 * np.sqrt(rows[filled] / rows.sum())).tolist()
+    titles = [f"{n:,} answers with confidence {a:.0%}: {b:.0%} right" for n, a, b in zip(rows[filled], x, y)]
+    points = list(zip(x.tolist(), y.tolist()))
+    marks: list[Line | Dots] = [
+        Line([(0, 0), (1, 1)], "level", "honest"),
+        Line(points, "seed"),
+        Dots(points, "c1", radius, titles),
+    ]
     axes = Axes((0, 1), (0, 1), "confidence", percent_x=True)
-    lines = [Line([(0, 0), (1, 1)], "level", "honest"), Line([(x, y) for x, y, _, _ in dots], "seed")]
-    drawn = panel(axes, lines, dots, f"{method['name']}: accuracy against confidence")
-    return _figure(method["name"], f"ECE {method['ece']['mean']:.3f}", drawn)
+    drawn = panel(axes, marks, f"{method.name}: accuracy against confidence")
+    return method.name, f"ECE {method.ece.mean:.3f}", drawn
 
 
-def _sums(table: dict[str, Any], what: str) -> np.ndarray:
+def _sums(table: Bins, what: str) -> np.ndarray:
     """Sums of a bin's values; an empty bin (None) has none."""
-    return np.array([0.0 if value is None else value * n for value, n in zip(table[what], table["rows"])])
+    return np.array([(value or 0.0) * n for value, n in zip(getattr(table, what), table.rows)])
 
 
-def _rejections(methods: list[dict[str, Any]]) -> str:
-    means: dict[str, Curve] = {}
-    heights: list[float] = []
-    for m in methods:
-        kept = [cell["uncertainty"]["mean"]["rejection"] for cell in m["cells"] if "uncertainty" in cell]
-        if len({tuple(k["coverage"]) for k in kept}) == 1:
-            means[m["name"]] = _enough(kept[0]["coverage"], np.mean([k["accuracy"] for k in kept], axis=0).tolist())
-            heights += [y for k in kept for _, y in _enough(k["coverage"], k["accuracy"])]
-    axes = Axes((0, 1), padded(heights), "share of rows answered", percent_x=True)
-    out = []
-    for m in methods:
-        if m["name"] not in means:
-            continue
-        lines = [Line(curve, "other", name) for name, curve in means.items() if name != m["name"]]
-        lines += [
-            Line(_enough(k["coverage"], k["accuracy"]), "seed", f"seed {cell['seed']}")
-            for cell in m["cells"] if "uncertainty" in cell for k in [cell["uncertainty"]["mean"]["rejection"]]
-        ]  # fmt: skip
-        lines.append(Line(means[m["name"]], "main", m["name"]))
-        drawn = panel(axes, lines, label=f"{m['name']}: accuracy against the share of rows answered")
-        out.append(_figure(m["name"], f"area {m['rejection_area']['mean']:.3f}", drawn))
-    return "".join(out)
+def _rejections(methods: list[Method]) -> list[Panel]:
+    """Accuracy of the surest rows, from where these are enough to mean something."""
+    kept = {m.name: {run.seed: run.uncertainty.mean.rejection for run in m.cells if run.uncertainty} for m in methods}
+    each = {
+        name: {
+            seed: [(x, y) for x, y in zip(r.coverage, r.accuracy) if x >= LEAST_COVERAGE] for seed, r in runs.items()
+        }
+        for name, runs in kept.items()
+        if len({tuple(r.coverage) for r in runs.values()}) == 1
+    }
+    means = {name: [(x, float(y)) for x, y in np.mean(list(runs.values()), axis=0)] for name, runs in each.items()}
+    numbers = {m.name: f"area {m.rejection_area.mean:.3f}" for m in methods}
+    axes = Axes((0, 1), (0, 1), "share of rows answered", percent_x=True)
+    return _beside_others(axes, each, means, numbers, "accuracy against the share of rows answered")
 
 
-def _enough(coverage: list[float], accuracy: list[float]) -> Curve:
-    """The curve from where it is of enough rows to mean something."""
-    return [(x, y) for x, y in zip(coverage, accuracy) if x >= LEAST_COVERAGE]
-
-
-def _uncertainty_table(methods: list[dict[str, Any]]) -> str:
-    """Calibration and scoring, of the mean prediction and of the votes of several prompts."""
-    what = (
-        ("nll", "NLL"),
-        ("brier", "Brier"),
-        ("ece", "ECE"),
-        ("auroc_errors", "AUROC of errors"),
-        ("rejection_area", "rejection area"),
-    )
+def _uncertainty(methods: list[Method]) -> list[tuple[str, list[float | None]]]:
+    """Calibration and scoring, of the mean prediction and of the votes of several prompts; means over the seeds."""
     rows = []
     for m in methods:
-        for kind in ("mean", "votes"):
-            found = [cell["uncertainty"][kind] for cell in m["cells"] if kind in cell.get("uncertainty", {})]
+        for kind, name in (("mean", m.name), ("votes", f"{m.name}, votes of its prompts")):
+            found = [
+                getattr(run.uncertainty, kind) for run in m.cells if run.uncertainty and getattr(run.uncertainty, kind)
+            ]
+            known = [[getattr(f, key) for f in found if getattr(f, key) is not None] for key in SCORES]
             if found:
-                numbers = ([f[key] for f in found if f[key] is not None] for key, _ in what)
-                cells = "".join(f"<td>{np.mean(v):.3f}</td>" if v else "<td>-</td>" for v in numbers)
-                name = m["name"] if kind == "mean" else f"{m['name']}, votes of its prompts"
-                rows.append(f"<tr><td>{escape(name)}</td>{cells}</tr>")
-    head = "".join(f"<th>{name}</th>" for _, name in what)
-    return f'<div class="scroll" style="margin-top:1.2em"><table><tr><th>method</th>{head}</tr>{"".join(rows)}</table></div>'
-
-
-def confusion(task: dict[str, Any]) -> str:
-    """A confusion matrix a method, all seeds together, each row in percent of its class."""
-    classes = list(task["labels"])
-    cells = []
-    for m in ranked(task):
-        if "confusion" not in m:
-            continue
-        counts = np.array(m["confusion"], float)
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        rows = "".join(
-            f'<tr><th class="side" title="{escape(name)}">{escape(name)}</th>'
-            + "".join(_share(v, i == j, name, classes[j]) for j, v in enumerate(row))
-            + "</tr>"
-            for i, (name, row) in enumerate(zip(classes, shares))
-        )
-        head = "".join(f'<th class="head" title="{escape(name)}">{escape(name)}</th>' for name in classes)
-        body = f'<table class="grid-table"><tr><th></th>{head}</tr>{rows}</table>'
-        cells.append(_figure(m["name"], f"macro F1 {m['macro_f1']['mean']:.3f}", body))
-    return (
-        '<h3>What it mistakes for what</h3><p class="note">Rows: the true class; columns: the answer; percent of the true class, all seeds together.</p>'
-        f'<div class="panels">{"".join(cells)}</div>'
-    )
-
-
-def _share(value: float, right: bool, true: str, answer: str) -> str:
-    colour = "--good" if right else "--c2"
-    faint = "" if value >= 0.1 else ' class="faint"'
-    title = escape(f"{true} answered as {answer}: {value:.1%}")
-    return f'<td{faint} title="{title}" style="background:color-mix(in srgb,var({colour}) {60 * value:.0f}%,var(--panel))">{100 * value:.0f}</td>'
-
-
-def _figure(name: str, number: str, drawn: str) -> str:
-    shown = "manual prompt" if name == MANUAL else name
-    return f"<figure><figcaption><b>{escape(shown)}</b><span>{escape(number)}</span></figcaption>{drawn}</figure>"
+                rows.append((name, [float(np.mean(values)) if values else None for values in known]))
+    return rows

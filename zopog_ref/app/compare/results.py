@@ -1,207 +1,250 @@
-"""compare.json: every number of a comparison, from the finished run folders alone.
+"""compare.json as dataclasses: every number of a comparison, read, checked and written.
 
-The only numbers that differ between two runs of the same comparison stand under the name `seconds`.
+A field whose default is ABSENT is left out of the file where there is nothing to say: what needs test rows when there
+were none, what only some methods have. The only numbers that differ between two runs of the same comparison stand
+under the name `seconds`.
 """
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from zopog_models.files.tensor_file import read_tensors
-from zopog_models.tasks.template import Task
-from zopog_ref.app.compare.cells import Cell
-from zopog_ref.app.compare.plan import MANUAL, Plan, about
-from zopog_ref.app.compare.statistics import Scores, statistics
-from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.config import versions
-from zopog_ref.app.run.curve import read_record
-from zopog_ref.app.run.predictions import Predictions, load_predictions
-from zopog_ref.app.run.saved_run import read_configuration, read_result
-from zopog_ref.app.scores.metrics import classification_metrics
-from zopog_ref.app.scores.uncertainty import brier, ensemble_metrics, negative_log_likelihood, uncertainty_metrics
-from zopog_ref.distribution import probabilities
-
-Tokens = Callable[[int], str | None]
-MOST_LIKELY = 5  # candidates of a position that are shown with their probabilities
-PROMPTS = 3  # prompts of a distribution that are shown as text
+from zopog_ref.app.compare.paired import Estimate
+from zopog_ref.app.run.typed_json import ABSENT, Json
 
 
-def document(plan: Plan, errors: dict[Cell, str], tokens: Tokens) -> dict[str, Any]:
-    """What compare.json holds. tokens: token id -> text. Errors: InputError for a run folder that cannot be read."""
-    cells = plan.cells()
-    return {
-        "format": 1,
-        "budget": plan.budget,
-        "shots": plan.shots,
-        "seeds": plan.seeds,
-        "model": plan.model,
-        "precision": plan.precision.get("precision", "fp32"),
-        "precision_scope": plan.precision.get("precision_scope"),
-        "methods": [
-            {
-                "name": v.name, "method": v.method, "settings": v.settings, "about": about(v),
-                "own": vars(v.preset.method), "n": v.preset.n_positions, "N": v.preset.n_candidates,
-                "d": v.preset.dim, **{k: getattr(v.preset, k) for k in ("scale", "batch_size", "loss")},
-            }
-            for v in plan.variants
-        ],
-        "tasks": [
-            _task(task, [c for c in cells if c.task == name and c.finished], tokens)
-            for name, (_, task) in plan.tasks.items()
-        ],
-        "failed": [{"task": c.task, "method": c.method, "seed": c.seed, "error": e} for c, e in errors.items()],
-        "versions": versions(),
-    }  # fmt: skip
-
-
-def _task(task: Task, cells: list[Cell], tokens: Tokens) -> dict[str, Any]:
-    classes = list(task.labels)
-    found: dict[str, Any] = {
-        "name": task.name, "description": task.description, "template": task.template, "metric": task.metric,
-        "labels": dict(task.labels), "rows": 0, "majority": None, "truncated": 0, "methods": [], "statistics": None,
-    }  # fmt: skip
-    predicted = {cell: _predictions(cell, len(classes)) for cell in cells if _tested(cell)}
-    scores: dict[str, dict[int, Scores]] = {}
-    for name in dict.fromkeys(cell.method for cell in cells):
-        own = [cell for cell in cells if cell.method == name]
-        rows = [_cell(cell, predicted.get(cell), classes, tokens) for cell in own]
-        found["methods"].append(_method(name, rows))
-        for cell in own:
-            if cell in predicted:
-                p = predicted[cell]
-                scores.setdefault(name, {})[cell.seed] = _scores(p, p.mean)
-    if predicted:
-        manual = {cell.seed: p for cell, p in predicted.items()}  # any method's: all have the same test rows
-        scores[MANUAL] = {seed: _scores(p, p.manual) for seed, p in manual.items()}
-        found["methods"].append(_method(MANUAL, [_manual(seed, p, classes) for seed, p in manual.items()]))
-        any_result = read_result(next(iter(predicted)).folder)
-        found |= {name: any_result["test_metrics"][name] for name in ("rows", "majority", "truncated")}
-        found["statistics"] = statistics(scores, MANUAL)
-    return found
-
-
-def _tested(cell: Cell) -> bool:
-    return read_result(cell.folder)["test_metrics"] is not None
-
-
-def _predictions(cell: Cell, classes: int) -> Predictions:
-    """Errors: InputError for those of another task, or of a single row, on which nothing can be compared."""
-    found = load_predictions(cell.folder)
-    rows, columns = found.manual.shape
-    if rows < 2 or columns != classes:
-        raise InputError(
-            f"{cell.folder} has predictions of {rows} rows and {columns} classes, expected at least 2 rows and "
-            f"{classes} classes"
-        )
-    return found
-
-
-def _scores(p: Predictions, mean: np.ndarray) -> Scores:
-    right = (mean.argmax(axis=1) == p.labels).astype(np.float64)
-    return Scores(p.rows, {"accuracy": right, "nll": negative_log_likelihood(mean, p.labels),
-                           "brier": brier(mean, p.labels)})  # fmt: skip
-
-
-def _cell(cell: Cell, p: Predictions | None, classes: list[str], tokens: Tokens) -> dict[str, Any]:
-    result, config = read_result(cell.folder), read_configuration(cell.folder)
-    path = cell.folder / "curve.jsonl"
-    *lines, _ = path.read_bytes().split(b"\n")
-    curve = [read_record(path, step, line) for step, line in enumerate(lines, start=1)]
-    row: dict[str, Any] = {
-        "seed": cell.seed, "folder": f"runs/{cell.folder.parent.parent.name}/{cell.folder.parent.name}/{cell.seed}",
-        **{name: result[name] for name in ("calls", "sequences", "tokens", "stop_reason", "best_step", "seconds")},
-        "dev_accuracy": result["dev_accuracy"], "dev_loss": result["dev_loss"],
-        "curve": [[r.calls, r.dev_metric, r.dev_loss] for r in curve if r.dev_metric is not None],
-        "prompts": len(result["prompt_tokens"]),
-        "prompt": _prompt(cell.folder, result, config, p, tokens),
-    }  # fmt: skip
-    if p is not None:
-        row |= _test(p.mean, p, classes) | {"uncertainty": ensemble_metrics(p.per_prompt, p.weights, p.labels)}
-    return row
-
-
-def _manual(seed: int, p: Predictions, classes: list[str]) -> dict[str, Any]:
-    zero = dict.fromkeys(("calls", "sequences", "tokens", "seconds", "prompts"), 0)
-    uncertainty = {"mean": uncertainty_metrics(p.manual, p.labels)}
-    return {"seed": seed} | zero | {"curve": []} | _test(p.manual, p, classes) | {"uncertainty": uncertainty}
-
-
-def _test(mean: np.ndarray, p: Predictions, classes: list[str]) -> dict[str, Any]:
-    return {"test": classification_metrics(p.labels, mean.argmax(axis=1), classes)}
-
-
-def _method(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Its cells, and what is the mean over them."""
-    rows = sorted(rows, key=lambda row: row["seed"])
-    found: dict[str, Any] = {"name": name, "cells": rows}
-    for what in ("calls", "sequences", "tokens", "seconds"):
-        found[what] = float(np.mean([row[what] for row in rows]))
-    tested = [row for row in rows if "test" in row]
-    if tested:
-        found["confusion"] = np.sum([row["test"]["confusion"] for row in tested], axis=0).tolist()
-        for what in ("accuracy", "macro_f1", "matthews"):
-            found[what] = _spread([row["test"][what] for row in tested])
-        for what in ("ece", "nll", "brier", "auroc_errors", "rejection_area", "entropy"):
-            found[what] = _spread([row["uncertainty"]["mean"][what] for row in tested])
-    return found
-
-
-def _spread(values: list[float | None]) -> dict[str, Any]:
+class Spread(Json):
     """Mean and standard deviation over the seeds (None for one seed), and each."""
-    known = [value for value in values if value is not None]
-    return {
-        "mean": float(np.mean(known)) if known else None,
-        "std": float(np.std(known, ddof=1)) if len(known) > 1 else None,
-        "each": values,
-    }
+
+    mean: float | None
+    std: float | None
+    each: list[float | None]
 
 
-def _prompt(
-    folder: Path, result: dict[str, Any], config: dict[str, Any], p: Predictions | None, tokens: Tokens
-) -> dict[str, Any]:
-    """The heaviest prompts as text and, where the method learned a distribution over tokens, its probabilities."""
-    texts = [tuple(text) for text in result["prompt_tokens"]]
-    weights = np.full(len(texts), 1 / len(texts)) if p is None else p.weights
-    together: dict[tuple[str, ...], float] = {}
-    for text, weight in zip(texts, weights):  # prompts that differ in z alone are one text
-        together[text] = together.get(text, 0.0) + float(weight)
-    heaviest = sorted(together.items(), key=lambda item: -item[1])[:PROMPTS]
-    table = _token_probabilities(folder, config, texts)
-    found: dict[str, Any] = {
-        "texts": [{"tokens": list(text), "weight": weight} for text, weight in heaviest],
-        "distinct": len(together),
-        "positions": None,
-    }
-    if table is not None:
-        words = [tokens(i) or "" for i in config["candidates"]]
-        if not set().union(*texts) <= set(words):
-            raise InputError(f"{folder} has prompts of tokens that are no candidates: it was edited or damaged")
-        found["positions"] = [
-            [[words[j], float(row[j])] for j in np.argsort(-row, kind="stable")[:MOST_LIKELY]] for row in table
-        ]
-        place = {word: j for j, word in enumerate(words)}
-        for text in found["texts"]:
-            text["probabilities"] = [float(row[place[word]]) for row, word in zip(table, text["tokens"])]
-    return found
+class SignTest(Json):
+    """Rows of one seed that only the method, or only the manual prompt, answers right; p of McNemar's test."""
+
+    wins: int
+    losses: int
+    p: float
 
 
-def _token_probabilities(folder: Path, config: dict[str, Any], texts: list[tuple[str, ...]]) -> np.ndarray | None:
-    """p (n, N) at the end of the run, of a method that learns one: softmax(log alpha / tau), or BDPL's p.
+class Gain(Estimate):
+    """A difference to the manual prompt. these_runs: with the seeds taken as given, on common test rows."""
 
-    Errors: InputError for what is none, or not of the run's prompts and candidates.
-    """
-    path = folder / "checkpoint.safetensors"
-    state = read_tensors(path)
-    try:
-        alpha = state.get("state.alpha")
-        p = state.get("state.p") if alpha is None else probabilities(alpha, config["preset"]["method"]["tau"])
-        if p is None:
-            return None
-        n = len(p)
-        if p.shape != (n, len(config["candidates"])) or any(len(text) != n for text in texts) or not (p >= 0).all():
-            raise ValueError(f"it has shape {p.shape}")
-        return p
-    except (ValueError, TypeError, LookupError) as error:
-        raise InputError(f"{path} holds no distribution over the run's candidates ({error})") from None
+    p_holm: float
+    these_runs: Estimate = ABSENT
+    each_seed: list[SignTest] = ABSENT
+
+
+class Standing(Estimate):
+    """A method's mean under one metric, and where it stands among the others."""
+
+    p_best: float
+    among_best: bool
+    against_best: Estimate | None
+    against_manual: Gain = ABSENT
+
+
+class Metric(Json):
+    """One metric: the best method, every method's standing, and differences[i][j], row minus column."""
+
+    higher_is_better: bool
+    best: str
+    methods: dict[str, Standing]
+    differences: list[list[Estimate | None]]
+
+
+class Statistics(Json):
+    """Of one task. All intervals are at `level`."""
+
+    level: float
+    methods: list[str]
+    same_test_rows: bool
+    metrics: dict[str, Metric]
+
+
+class Bins(Json):
+    """Rows by confidence; None for the means of an empty bin."""
+
+    rows: list[int]
+    confidence: list[float | None]
+    accuracy: list[float | None]
+
+
+class Rejection(Json):
+    """Accuracy of the surest rows, by the share of rows answered."""
+
+    coverage: list[float]
+    accuracy: list[float]
+
+
+class Uncertainty(Json):
+    """What zopog_ref.app.scores.uncertainty.uncertainty_metrics gives."""
+
+    ece: float
+    nll: float
+    nll_clipped: int
+    brier: float
+    auroc_errors: float | None
+    rejection_area: float
+    entropy: float
+    confidence: float
+    reliability: Bins
+    rejection: Rejection
+    mutual_information: float = ABSENT
+
+
+class Predictives(Json):
+    """Uncertainty of the mean prediction, and of the votes where there are several prompts."""
+
+    mean: Uncertainty
+    votes: Uncertainty = ABSENT
+
+
+class Test(Json):
+    """What zopog_ref.app.scores.metrics.classification_metrics gives."""
+
+    accuracy: float
+    majority: float
+    macro_f1: float
+    matthews: float
+    rows: int
+    classes: list[str]
+    confusion: list[list[int]]
+
+
+class Text(Json):
+    """A prompt's tokens, its share of all prompts, and the learned probability of each token."""
+
+    tokens: list[str]
+    weight: float
+    probabilities: list[float] = ABSENT
+
+
+class Learned(Json):
+    """The heaviest texts of a run, how many differ, and the likeliest tokens of each position where it has them."""
+
+    texts: list[Text]
+    distinct: int
+    positions: list[list[tuple[str, float]]] | None
+
+
+class Run(Json):
+    """One cell. The manual prompt's has no folder, and nothing of what only a run has."""
+
+    seed: int
+    folder: str = ABSENT
+    calls: int
+    sequences: int
+    tokens: int
+    stop_reason: str = ABSENT
+    best_step: int | None = ABSENT
+    seconds: float
+    dev_accuracy: float = ABSENT
+    dev_loss: float | None = ABSENT
+    curve: list[tuple[int, float, float | None]]  # calls, dev metric, dev loss
+    prompts: int
+    prompt: Learned = ABSENT
+    test: Test = ABSENT
+    uncertainty: Predictives = ABSENT
+
+
+class Method(Json):
+    """A method on a task: its runs by seed, means over them, and spreads of what the test rows say."""
+
+    name: str
+    cells: list[Run]
+    calls: float
+    sequences: float
+    tokens: float
+    seconds: float
+    confusion: list[list[int]] = ABSENT
+    accuracy: Spread = ABSENT
+    macro_f1: Spread = ABSENT
+    matthews: Spread = ABSENT
+    ece: Spread = ABSENT
+    nll: Spread = ABSENT
+    brier: Spread = ABSENT
+    auroc_errors: Spread = ABSENT
+    rejection_area: Spread = ABSENT
+    entropy: Spread = ABSENT
+
+    @property
+    def best_first(self) -> list[Run]:
+        """Its runs, the highest test accuracy first."""
+        return sorted(self.cells, key=lambda run: -run.test.accuracy if run.test else 0.0)
+
+
+class TaskResult(Json):
+    """A task. rows, majority and truncated are those of the test; statistics is None without one."""
+
+    name: str
+    description: str
+    template: str
+    metric: str
+    labels: dict[str, str]
+    rows: int
+    majority: float | None
+    truncated: int
+    methods: list[Method]
+    statistics: Statistics | None
+
+    @property
+    def accuracy(self) -> Metric:
+        """Where the methods stand; there are test rows."""
+        assert self.statistics is not None
+        return self.statistics.metrics["accuracy"]
+
+    @property
+    def ranked(self) -> list[Method]:
+        """The highest test accuracy first."""
+        return sorted(self.methods, key=lambda method: -((method.accuracy and method.accuracy.mean) or 0.0))
+
+
+class Chosen(Json):
+    """A method's settings: own are its class's; n, N, d as in the paper."""
+
+    name: str
+    method: str
+    settings: str
+    about: str
+    own: dict[str, Any]
+    n: int
+    N: int
+    d: int
+    scale: float
+    batch_size: int
+    loss: str
+
+
+class Failed(Json):
+    """A cell that could not be finished, and why."""
+
+    task: str
+    method: str
+    seed: int
+    error: str
+
+
+class Comparison(Json):
+    """The whole file."""
+
+    format: int
+    budget: int
+    shots: int
+    seeds: list[int]
+    model: str
+    precision: str
+    precision_scope: str | None
+    methods: list[Chosen]
+    tasks: list[TaskResult]
+    failed: list[Failed]
+    versions: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, in the order of the fields."""
+        found = super().to_json()
+        cells = [method["cells"] for task in found["tasks"] for method in task["methods"]]
+        for cell in (cell for each in cells for cell in each if "folder" not in cell):
+            rest = {name: cell.pop(name) for name in ("curve", "prompts", "test", "uncertainty") if name in cell}
+            cell |= {"prompts": rest.pop("prompts")} | rest  # the manual prompt's row has always had its curve here
+        return found

@@ -16,20 +16,16 @@ from concurrent.futures import (
 from contextlib import contextmanager
 from pathlib import Path
 
+from zopog_models.runners.cores import usable_cores
 from zopog_ref.app.compare.cells import STARTED, Cell, run_cell, start_worker
 from zopog_ref.app.compare.cluster import ray_tasks
 from zopog_ref.app.errors import Interrupted
-from zopog_ref.app.tune.command import stop_requests
+from zopog_ref.app.tune.learning import stop_requests
 
 _LOOK_EVERY = 0.5  # seconds between two looks at the cells
 _DEATHS = 2  # a worker that dies may have been killed for another's sake: once more, then it is the cell's fault
 
 Errors = dict[Cell, str]
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
@@ -74,7 +70,7 @@ def run_cells(cells: Sequence[Cell], executor: str, workers: int, out: Path, sho
     stop.unlink(missing_ok=True)
     errors: Errors = {}
     deaths = dict.fromkeys(cells, 0)
-    threads = max(1, cores() // workers)
+    threads = max(1, usable_cores() // workers)
     with stop_requests() as should_stop:
         try:
             while waiting := [cell for cell in cells if not cell.finished and cell not in errors]:

@@ -15,18 +15,16 @@ from typing import Any
 import numpy as np
 
 from zopog_models.graph import build_projection
+from zopog_models.runners.cores import usable_cores
 from zopog_models.runners.session import DEVICES, ProviderError, Session, require_device
 from zopog_ref import __version__
 from zopog_ref.app.doctor.diagnosis import CUDA, CUPYS, RUNTIMES, STARTS, Facts, diagnose, ready
 
-PACKAGES = (
-    "numpy", *RUNTIMES, "tokenizers", *CUPYS, "huggingface_hub", "openvino", "cma", "cmaes", "scikit-learn", "onnx",
-    "torch",
-)  # fmt: skip
+_OTHERS = ("huggingface_hub", "openvino", "cma", "cmaes", "scikit-learn", "onnx", "torch")
+PACKAGES = ("numpy", *RUNTIMES, "tokenizers", *CUPYS, *_OTHERS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
     parser.add_argument("--json", action="store_true", help="machine-readable")
 
 
@@ -45,7 +43,7 @@ def report_of(facts: Facts) -> dict[str, Any]:
     return {
         "zopog_ref": __version__,
         "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.system()} {platform.machine()}, {usable_cores()} usable cores",
         **asdict(facts),
         "problems": [problem._asdict() for problem in diagnose(facts)],
         "ready": ready(facts),

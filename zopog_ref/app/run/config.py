@@ -1,104 +1,243 @@
-"""A run's config.json: everything needed to repeat the run, and what would show that it cannot be repeated."""
+"""What a run is: everything that was chosen for it, what it found when it started, and the config.json of both.
+
+    config = RunConfig(task, "supersense", "embedded", preset, "embedded", seed=42, shots=16)
+
+The command line, `zopog compare`, `PromptClassifier` and a run folder each make one; whatever runs it reads it alone.
+"""
 
 import platform
-from dataclasses import asdict, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from zopog_models.files.quoting import quoted
-from zopog_models.tasks.template import Task
+from zopog_models.frozen.model import FrozenModel
+from zopog_models.tasks.task_files import embedded_tasks, load_task
+from zopog_models.tasks.template import Task, make_task
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.experiment import Experiment
-from zopog_ref.app.run.presets import Preset
-from zopog_ref.app.run.saved_values import number
-from zopog_ref.methods import settings_class
+from zopog_ref.app.run.folder import read_json
+from zopog_ref.app.run.presets import PRESET_FIELDS, Preset, settings_of
+from zopog_ref.app.run.splits import Split
+from zopog_ref.app.run.typed_json import Seed, TokenId, Whole, damage_named, from_fields, plain
+
+FORMAT = 1
+_TASK = ("name", "description", "template", "labels", "metric", "text_columns", "label_column", "skip_labels")
+_FILES = ("train", "dev", "test")
+WIRE = ("timeout", "retries", "concurrency", "key_variable")  # of a served model: may change when a run is continued
 
 
-def configuration(experiment: Experiment, *, model: str, shots: int | None, settings: str) -> dict[str, Any]:
-    """config.json: everything needed to repeat the run, and what would show that it cannot be repeated."""
-    task, frozen = experiment.task, experiment.model
-    preset = asdict(experiment.preset)
-    del preset["about"]
-    return {
-        "format": 1,
-        "method": preset.pop("method_name"),
-        "model": model,
-        "task": {
-            "name": task.name,
-            "description": task.description,
-            "template": task.template,
-            "labels": dict(task.labels),
-            "metric": task.metric,
-            "text_columns": list(task.text_columns),
-            "label_column": task.label_column,
-            "skip_labels": list(task.skip_labels),
-            **{name: None if path is None else str(path) for name, path in _files(task).items()},
-        },
-        "seed": experiment.seed,
-        "shots": shots,
-        "settings": settings,
-        "preset": preset,
-        "model_sha256": frozen.sha256,
-        "tokenizer_sha256": frozen.tokenizer_sha256,
-        "injection": frozen.injection,
-        "splits": {name: asdict(split) for name, split in experiment.splits.items()},
-        "candidates": experiment.candidates.tolist(),
-        **_labels(experiment),
-        "versions": versions(),
-    }
+@dataclass(frozen=True)
+class Served:
+    """How a served model is asked. The first five change a result; how the wire is used may change on the way."""
+
+    tokenizer: str  # a folder
+    rows_per_request: Whole | None = None
+    encoding: str = "auto"
+    embedding_std: float | None = None
+    top_logprobs: Whole = 5
+    timeout: float = 60.0  # seconds
+    retries: Whole = 8
+    concurrency: Whole = 4
+    key_variable: str | None = None  # the environment variable's name: the key itself is written nowhere
 
 
-def _labels(experiment: Experiment) -> dict[str, Any]:
-    """Token ids of the label words; of a sentence-embedding model, what turns their phrases into scores."""
-    model = experiment.model
-    if not model.pooling:
-        return {"label_ids": experiment.labels.tolist()}
-    return {"pooling": model.pooling, "temperature": model.temperature}
+@dataclass(frozen=True)
+class Precision:
+    """Fewer bits for a run's questions, and how far their answers agreed with fp32 on its rows (tune/precision.py).
+
+    policy: correlation of batch losses over prompts; zeroth_order: of what the method's other steps read, None where
+    they stay fp32's; labels: share of rows that both give the same label; calls: how many were asked for it.
+    """
+
+    precision: str
+    scope: str
+    policy: float = 0.0
+    zeroth_order: float | None = None
+    labels: float = 0.0
+    calls: Whole = 0
+    threshold: float = 0.0
+    anyway: bool = False
+
+    @property
+    def least(self) -> float:
+        """The smaller correlation."""
+        return self.policy if self.zeroth_order is None else min(self.policy, self.zeroth_order)
+
+    def text(self) -> str:
+        """A line for people."""
+        second = "" if self.zeroth_order is None else f", {self.zeroth_order:.3f} in steps on z"
+        return (
+            f"{self.precision} against fp32 on this run's rows: correlation {self.policy:.3f} in policy steps{second}"
+            f", the same label on {self.labels:.1%} of rows ({self.calls} calls, not charged)"
+        )
 
 
-def preset_of(config: dict[str, Any]) -> Preset:
-    """The preset a run was started with, from its config.json. Errors: InputError for settings that cannot be."""
-    saved, name = dict(config["preset"]), config["method"]
+@dataclass(frozen=True)
+class Machine:
+    """How a run is carried out here: nothing of it is part of what the run is. None: the default, or what was saved."""
+
+    device: str = "cpu"
+    threads: int | None = None
+    workers: int | None = None  # Ray actors
+    address: str | None = None  # of a served model that has moved
+    timeout: float | None = None
+    retries: int | None = None
+    concurrency: int | None = None
+    key_variable: str | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a run found when it started: it can be repeated where the same is found again."""
+
+    model_sha256: str
+    tokenizer_sha256: str
+    splits: Mapping[str, Split]
+    candidates: tuple[TokenId, ...]
+    injection: str = ""
+    label_ids: tuple[TokenId, ...] | None = None  # None: a sentence-embedding model, whose labels are phrases
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> "Evidence":
+        """What is found now."""
+        model = experiment.model
+        return cls(
+            model.sha256,
+            model.tokenizer_sha256,
+            experiment.splits,
+            tuple(experiment.candidates.tolist()),
+            model.injection,
+            None if model.pooling else tuple(experiment.labels.tolist()),
+        )
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], path: Path) -> "Evidence":
+        """What config.json says of it. Errors: InputError."""
+        with damage_named(path):
+            return from_fields(cls, {f.name: values[f.name] for f in fields(cls) if f.name in values})
+
+    def check_same(self, now: "Evidence") -> None:
+        """Errors: InputError when model, tokenizer, data or candidates are no longer those of the start."""
+        changed = [what for what, then in self._parts().items() if then != now._parts().get(what)]
+        if changed:
+            raise InputError(
+                f"this run cannot be continued: {', '.join(changed)} changed since it was started; restore them, "
+                "or start a new run"
+            )
+
+    def _parts(self) -> dict[str, object]:
+        rows = {f"{name} rows": (split.sha256, split.rows) for name, split in self.splits.items()}
+        return {"model": self.model_sha256, "tokenizer": self.tokenizer_sha256, **rows, "candidates": self.candidates}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that was chosen for a run. source: the task's embedded name or its TOML, where it has one."""
+
+    task: Task
+    source: str | None
+    model: str  # embedded, a folder, org/name@revision, or an address
+    preset: Preset  # with the method's settings
+    settings: str  # name of the preset
+    seed: Seed
+    shots: Whole | None  # rows a class; None: all there are
+    backend: str | None = None  # of the mathematics; None: NumPy, and not written
+    pooling: str | None = None  # of a sentence-embedding model
+    temperature: float | None = None  # of a sentence-embedding model; None: the default
+    remote: Served | None = None
+    precision: Precision | None = None  # None: fp32
+    readout: str | None = None  # of the scores: none, centred, labels, vocabulary, auto; None: as in version 0.1.0
+    readout_tokens: Whole | None = None  # that a readout reads besides the label words; None: the default
+    templates: tuple[str, ...] | None = (
+        None  # of the manual prompts, where there are several; task.template is the first
+    )
+    deploy: str | None = None  # tuned: whatever else was better; None: what is best
+
+    @property
+    def method(self) -> str:
+        """The method's name."""
+        return self.preset.method_name
+
+    def opened(self, model: FrozenModel) -> "RunConfig":
+        """With what the opened model says of itself in place of what was left to it."""
+        pooled = model.pooling or None
+        return replace(self, pooling=pooled, temperature=model.temperature if pooled else None)
+
+    def named(self) -> dict[str, object]:
+        """What two runs of one comparison have to agree in, by the names that a user knows."""
+        preset, fewer = self.preset, self.precision
+        return {
+            "method": self.method, "model": self.model, "seed": self.seed, "shots": self.shots,
+            "settings": self.settings, "template": self.task.template, "labels": dict(self.task.labels),
+            "precision": fewer.precision if fewer else "fp32", "precision_scope": fewer.scope if fewer else None,
+            **vars(preset.method), **{name: getattr(preset, name) for name in PRESET_FIELDS},
+        }  # fmt: skip
+
+    # -- config.json -----------------------------------------------------------------------------------------------
+
+    def to_json(self, found: Evidence) -> dict[str, Any]:
+        """config.json: what was chosen, what was found, and the versions of all that a number could depend on."""
+        chosen, seen = plain(self), plain(found)
+        labels = ("pooling", "temperature") if found.label_ids is None else ("label_ids",)
+        later = ("backend", "remote", "precision", "readout", "readout_tokens", "templates", "deploy")
+        return {
+            "format": FORMAT,
+            "method": self.method,
+            "model": self.model,
+            "task": {name: chosen["task"][name] for name in (*_TASK, *_FILES)} | {"source": self.source},
+            **{name: chosen[name] for name in ("seed", "shots", "settings")},
+            "preset": {name: chosen["preset"][name] for name in (*PRESET_FIELDS, "method")},
+            **{name: seen[name] for name in ("model_sha256", "tokenizer_sha256", "injection", "splits", "candidates")},
+            **{name: (chosen | seen)[name] for name in labels},
+            "versions": versions(),
+            **{name: chosen[name] for name in later if chosen[name] is not None},
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], path: Path) -> "RunConfig":
+        """What config.json says was chosen. Errors: InputError, TaskError, for what no run writes."""
+        not_chosen = ("format", "versions", "method", *(f.name for f in fields(Evidence)))
+        flat, name = {key: value for key, value in values.items() if key not in not_chosen}, values.get("method")
+        task, preset = flat.get("task"), flat.get("preset")
+        with damage_named(path):
+            if values.get("format", FORMAT) != FORMAT:
+                raise ValueError(f"format is {quoted(values['format'])}, this version reads {FORMAT}")
+            if isinstance(task, dict):
+                flat["source"] = task.get("source")
+                flat["task"] = {"name": "custom"} | {key: value for key, value in task.items() if key != "source"}
+            if isinstance(preset, dict) and isinstance(preset.get("method"), dict):
+                flat["preset"] = preset | {"about": flat.get("settings"), "method_name": name}
+            elif preset is not None:
+                raise ValueError(f"preset is {quoted(preset)}")
+            found = from_fields(cls, flat)
+        return replace(found, task=_checked(found.task, found.source), preset=_with_settings(found.preset))
+
+
+def _checked(task: Task, source: str | None) -> Task:
+    """The task as it is found today: an embedded one by its name, any other by its files. Errors: TaskError."""
+    if source in {known.name for known in embedded_tasks()}:
+        return load_task(str(source))
+    about = {name: getattr(task, name) for name in _TASK if name not in ("template", "labels")}
+    return make_task(task.template, task.labels, *(getattr(task, name) for name in _FILES), **about)
+
+
+def _with_settings(preset: Preset) -> Preset:
+    """The preset with the object of its method's settings read. Errors: InputError for settings that cannot be."""
     try:
-        kind = settings_class(name)
-        method = kind(**_typed(kind, saved.pop("method")))
-        return Preset(about=config["settings"], **_typed(Preset, saved), method=method, method_name=name)
+        return replace(preset, method=from_fields(settings_of(preset.method_name), preset.method))
     except (ValueError, TypeError) as error:
         what = f"{str(error)[:300]}: it was edited or damaged"
         raise InputError(f"the run's config.json holds no settings of a method: {what}") from None
 
 
-def _typed(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
-    """The values, each of the type of its field's default. Errors: ValueError."""
-    for field in fields(kind):
-        if field.name in values and isinstance(field.default, (bool, int, float, str)):
-            value, wanted = values[field.name], type(field.default)
-            if not (wanted is float or type(value) is wanted) or not (wanted is str or wanted is bool or number(value)):
-                raise ValueError(f"{field.name} is {quoted(value)}, expected a {wanted.__name__}")
-    return values
-
-
-def check_repeatable(config: dict[str, Any], experiment: Experiment) -> None:
-    """Errors: InputError when model, tokenizer, data or candidates are no longer those the run was started with."""
-    now = {
-        "model": experiment.model.sha256,
-        "tokenizer": experiment.model.tokenizer_sha256,
-        **{f"{name} rows": asdict(split) for name, split in experiment.splits.items()},
-        "candidates": experiment.candidates.tolist(),
-    }
-    then = {
-        "model": config["model_sha256"],
-        "tokenizer": config["tokenizer_sha256"],
-        **{f"{name} rows": split for name, split in config["splits"].items()},
-        "candidates": config["candidates"],
-    }
-    changed = [name for name in then if then[name] != now.get(name)]
-    if changed:
-        raise InputError(
-            f"this run cannot be continued: {', '.join(changed)} changed since it was started; restore them, "
-            "or start a new run"
-        )
+def read_run(folder: Path) -> tuple[RunConfig, Evidence]:
+    """A run's config.json. Errors: InputError, TaskError, for one that is missing or is not what a run writes."""
+    path = folder / "config.json"
+    values = read_json(path, f"{path} is missing")
+    return RunConfig.from_json(values, path), Evidence.from_json(values, path)
 
 
 def versions() -> dict[str, str]:
@@ -110,7 +249,3 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _files(task: Task) -> dict[str, Path | None]:
-    return {"train": task.train, "dev": task.dev, "test": task.test}

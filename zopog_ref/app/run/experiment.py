@@ -1,9 +1,7 @@
 """From a run's configuration to the objects that run it: model, few-shot splits, candidates, oracle, method."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,45 +13,30 @@ from zopog_models.frozen.oracle import FrozenModelOracle
 from zopog_models.prompts.bundle import Prompt, shared_source
 from zopog_models.runners.bound import DeviceMemory
 from zopog_models.tasks.encoding import Encoded, encode, label_targets
-from zopog_models.tasks.task_files import Rows, few_shot, read_rows
 from zopog_models.tasks.template import Task
 from zopog_models.tasks.vocabulary import pmi_candidates
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.presets import Preset
+from zopog_ref.app.run.presets import TEMPLATE_ALONE, Preset
+from zopog_ref.app.run.splits import Drawn, draw
 from zopog_ref.app.scores.metrics import classification_metrics
 from zopog_ref.backend import NUMPY
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.methods import method_class
-from zopog_ref.objective import Journal, Ledger, ModelObjective, cross_entropy, log_sum_exp
-from zopog_ref.randomness import Purpose, permutation
+from zopog_ref.objective import Journal, Ledger, ModelObjective, answered, cross_entropy, log_sum_exp
 from zopog_ref.search import DevScore
 from zopog_ref.zeroth_order import projection
 
 INT64 = NDArray[np.int64]
-HELD_OUT_ROWS = 2000  # at most, when a task has no test file and unused training rows stand in for it
-
-
-@dataclass(frozen=True)
-class Split:
-    """Which rows of which file: enough to find the same texts again."""
-
-    file: str
-    sha256: str
-    rows: list[int]
 
 
 @dataclass
-class Experiment:
-    """Everything a run needs, built from its configuration alone."""
+class Experiment(Drawn):
+    """Everything a run needs, built from its configuration alone: its rows, and what is done with them."""
 
     model: FrozenModel
     task: Task
     preset: Preset
     seed: int
-    train: Rows
-    dev: Rows
-    test: Rows | None
-    splits: dict[str, Split]
     candidates: INT64  # (N,) token ids
     labels: INT64 | NDArray[np.float32]  # (C,) token ids of the label words, or (C, D) embeddings of phrases
     truncated: dict[str, int]  # rows cut to the model's positions, for each split
@@ -94,7 +77,7 @@ class Experiment:
         """
         oracle, rows = self._oracle("dev"), np.arange(len(self.dev.labels))
         tokens, z = np.stack([p.tokens for p in prompts]), np.stack([p.z for p in prompts])
-        logits = oracle.logits(tokens, z, rows).astype(np.float64)  # (M, rows, C)
+        logits = answered(oracle.logits(tokens, z, rows)).astype(np.float64)  # (M, rows, C)
         weights = np.array([p.weight for p in prompts]) / sum(p.weight for p in prompts)
         if self.method().predictive == "votes":
             votes = np.eye(logits.shape[-1])[logits.argmax(axis=-1)]  # (M, rows, C)
@@ -145,17 +128,16 @@ class Experiment:
 
     def oracle_of(self, model: FrozenModel, split: str, reduced: FrozenModel | None = None) -> FrozenModelOracle:
         """The rows of a split as another model of the same tokens reads them."""
-        return FrozenModelOracle(
-            model, self._encoded[split], self.labels, self.candidates, self._projection, self.preset.n_positions,
-            reduced=reduced, differences=self.differences,
-        )  # fmt: skip
+        return FrozenModelOracle(model, *self._questions(split), reduced=reduced, differences=self.differences)
 
     def bound_oracle(self, memory: DeviceMemory) -> DeviceOracle:
         """The training rows, read where the arrays of a device lie. Errors: ValueError when the model cannot."""
-        return DeviceOracle(
-            self.model, self._encoded["train"], self.labels, self.candidates, self._projection,
-            self.preset.n_positions, memory=memory, reduced=self.reduced, differences=self.differences,
-        )  # fmt: skip
+        questions = self._questions("train")
+        return DeviceOracle(self.model, *questions, memory=memory, reduced=self.reduced, differences=self.differences)
+
+    def _questions(self, split: str) -> tuple[Encoded, Any, INT64, NDArray[np.float32], int]:
+        """What any oracle is told of a split's rows and the run's prompts."""
+        return self._encoded[split], self.labels, self.candidates, self._projection, self.preset.n_positions
 
 
 def method_of(preset: Preset, seed: int) -> Method:
@@ -165,83 +147,33 @@ def method_of(preset: Preset, seed: int) -> Method:
 
 
 def prepare(model: FrozenModel, task: Task, preset: Preset, seed: int, shots: int) -> Experiment:
-    """Read the data, draw the few-shot splits, rank the candidates, encode.
-
-    train: `shots` rows a class of the train file; dev: `shots` a class of the dev file, or of the rest of the train
-    file when there is none; test: the test file, or up to 2,000 unused rows of the train file.
-    """
-    if task.train is None:
-        raise InputError(f"task {task.name!r} has no train file: give one with --train")
-    pool = read_rows(task.train, task)
-    names = list(task.labels)
-    order = permutation(seed, 0, Purpose.SPLIT, len(pool.labels))
-    train_rows = few_shot(pool.labels, shots, order, names=names)
-    rest = order[~np.isin(order, train_rows)]
-    splits = {"train": _split(task.train, train_rows)}
-    if task.dev is not None:
-        dev_pool, dev_path = read_rows(task.dev, task), task.dev
-        dev_order = permutation(seed, 1, Purpose.SPLIT, len(dev_pool.labels))
-        dev_rows = few_shot(dev_pool.labels, shots, dev_order, names=names)
-    else:
-        dev_pool, dev_path, dev_rows = pool, task.train, few_shot(pool.labels, shots, rest, names=names)
-        rest = rest[~np.isin(rest, dev_rows)]
-    splits["dev"] = _split(dev_path, dev_rows)
-    test = None
-    if task.test is not None:
-        test = read_rows(task.test, task)
-        splits["test"] = _split(task.test, np.arange(len(test.labels)))
-    elif len(rest):
-        held_out = np.sort(rest[:HELD_OUT_ROWS])
-        test = _take(pool, held_out)
-        splits["test"] = _split(task.train, held_out)
-    return assemble(
-        model,
-        task,
-        preset,
-        seed,
-        train=_take(pool, train_rows),
-        dev=_take(dev_pool, dev_rows),
-        test=test,
-        splits=splits,
-        texts=[" ".join(row) for row in pool.texts],
-    )
+    """Read the data, draw the few-shot splits (`splits.draw`), rank the candidates, encode."""
+    return assemble(model, task, preset, seed, draw(task, seed, shots))
 
 
-def assemble(
-    model: FrozenModel, task: Task, preset: Preset, seed: int, *, train: Rows, dev: Rows, test: Rows | None,
-    splits: dict[str, Split], texts: Sequence[str],
-) -> Experiment:  # fmt: skip
-    """Rank the candidates of `texts`, encode the rows: an experiment on rows that are in memory already."""
-    if method_of(preset, seed).thins and not model.can_thin:
+def assemble(model: FrozenModel, task: Task, preset: Preset, seed: int, drawn: Drawn) -> Experiment:
+    """Rank the candidates of the drawn texts, encode the rows: an experiment on rows that are in memory already."""
+    searches = preset.method_name != TEMPLATE_ALONE
+    if searches and method_of(preset, seed).thins and not model.can_thin:
         raise InputError(
             f"{preset.method_name} reads thinned networks, which need an encoder; {model.name!r} is a decoder "
             f"({model.family}): choose another method, or --p-clip 0"
         )
-    encoded = {
-        name: encode(rows.texts, task, model, preset.n_positions) for name, rows in (("train", train), ("dev", dev))
-    }
     n, width, std = preset.n_positions, model.embedding_size, model.embedding_std
-    a = projection(seed, n, width, preset.dim, scale=preset.scale, embedding_std=std)
+    encoded = {name: encode(getattr(drawn, name).texts, task, model, n) for name in ("train", "dev")}
     return Experiment(
+        **vars(drawn),
         model=model,
         task=task,
         preset=preset,
         seed=seed,
-        train=train,
-        dev=dev,
-        test=test,
-        splits=splits,
-        candidates=pmi_candidates(texts, model, preset.n_candidates),
+        candidates=pmi_candidates(drawn.texts, model, preset.n_candidates) if searches else np.zeros(0, np.int64),
         labels=label_targets(task, model),
         truncated={name: e.truncated for name, e in encoded.items()},
         _encoded=encoded,
-        _projection=a,
+        _projection=(
+            projection(seed, n, width, preset.dim, scale=preset.scale, embedding_std=std)
+            if searches
+            else np.zeros((0, 0), np.float32)
+        ),
     )
-
-
-def _split(path: Path, rows: INT64) -> Split:
-    return Split(str(path), hashlib.sha256(path.read_bytes()).hexdigest(), rows.tolist())
-
-
-def _take(rows: Rows, which: INT64) -> Rows:
-    return Rows([rows.texts[i] for i in which], rows.labels[which])

@@ -4,24 +4,24 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from zopog_ref import Settings
-from zopog_ref.methods import (
-    bbt,
-    bdpl,
-    catcma,
-    clip_tuning,
-    gflf_abc_smc,
-    gflf_cma_elbo,
-    gflf_ensembles,
-    random_search,
-    sspt,
-)
+from zopog_ref.app.errors import InputError
+from zopog_ref.methods import settings_class
+from zopog_ref.methods.bbt import BBT
+from zopog_ref.methods.bdpl import BDPL
+from zopog_ref.methods.catcma import CatCMA
+from zopog_ref.methods.clip_tuning import ClipTuning
+from zopog_ref.methods.gflf_abc_smc import AbcSmc
+from zopog_ref.methods.gflf_cma_elbo import CmaElbo
+from zopog_ref.methods.gflf_ensembles import Ensembles
+from zopog_ref.methods.random_search import RandomSearch
+from zopog_ref.methods.sspt import SSPT
 
 
 @dataclass(frozen=True)
 class Preset:
     """Settings of one method on one kind of model; everything the command line can change has a field here."""
 
-    about: str
+    about: str = field(compare=False)
     n_positions: int = 20  # n
     n_candidates: int = 100  # N
     dim: int = 500  # d
@@ -48,142 +48,114 @@ class Preset:
 
 PRESET_FIELDS = ("n_positions", "n_candidates", "dim", "scale", "batch_size", "budget", "loss")
 
+_OFFICIAL = "the official code's numbers, for RoBERTa-large"
+_LARGE: dict[str, Any] = {"n_positions": 50, "scale": 1.0}  # what that code and its relatives have in common
+
 # (method, name of the settings) -> preset
 PRESETS = {
     ("zo-pog", "embedded"): Preset(
-        about="found on dev with the embedded model (docs/zo-pog.md says how)",
+        "found on dev with the embedded model (docs/zo-pog.md says how)",
         method=Settings(
             policy_samples=2, direction_pairs=19, mu=0.1, eta_alpha=30.0, eta_z=0.35, decay=0.03, gumbel="none"
         ),
     ),
     ("zo-pog", "paper"): Preset(
-        about="the published numbers, for RoBERTa-large, in the variant of the official code",
+        "the published numbers, for RoBERTa-large, in the variant of the official code",
         scale=100.0,
         method=Settings.paper(),
     ),
     ("bdpl", "embedded"): Preset(
-        about="found on dev with the embedded model (docs/bdpl.md says how)",
-        method=bdpl.BDPL.Settings(),
-        method_name="bdpl",
+        "found on dev with the embedded model (docs/bdpl.md says how)", method=BDPL.Settings()
     ),
     ("bdpl", "paper"): Preset(
-        about="the official code's numbers for MRPC",
+        "the official code's numbers for MRPC",
         n_positions=10,
         n_candidates=200,
         batch_size=128,
-        method=bdpl.BDPL.Settings.paper(),
-        method_name="bdpl",
+        method=BDPL.Settings.paper(),
     ),
     ("bbt", "embedded"): Preset(
-        about="found on dev with the embedded model (docs/bbt.md says how)",
-        scale=1.0,
-        method=bbt.BBT.Settings(),
-        method_name="bbt",
+        "found on dev with the embedded model (docs/bbt.md says how)", scale=1.0, method=BBT.Settings()
     ),
-    ("bbt", "paper"): Preset(
-        about="the official code's numbers, for RoBERTa-large",
-        n_positions=50,
-        scale=1.0,
-        budget=8000,
-        method=bbt.BBT.Settings(),
-        method_name="bbt",
-    ),
+    ("bbt", "paper"): Preset(_OFFICIAL, budget=8000, method=BBT.Settings(), **_LARGE),
     ("catcma", "embedded"): Preset(
-        about="found on dev with the embedded model (docs/catcma.md says how)",
-        scale=1.0,
-        method=catcma.CatCMA.Settings(),
-        method_name="catcma",
+        "found on dev with the embedded model (docs/catcma.md says how)", scale=1.0, method=CatCMA.Settings()
     ),
     ("catcma", "paper"): Preset(
-        about="not published for prompts: the defaults, with BBT's published projection",
-        scale=1.0,
-        method=catcma.CatCMA.Settings(),
-        method_name="catcma",
+        "not published for prompts: the defaults, with BBT's published projection", scale=1.0, method=CatCMA.Settings()
     ),
     ("sspt", "embedded"): Preset(
-        about="found on dev with the embedded model (docs/sspt.md says how)",
-        method=sspt.SSPT.Settings(keep=500, eta_z=0.35, decay=0.03),
-        method_name="sspt",
+        "found on dev with the embedded model (docs/sspt.md says how)",
+        method=SSPT.Settings(keep=500, eta_z=0.35, decay=0.03),
     ),
     ("sspt", "paper"): Preset(
-        about="its k and step size were not found: ZO-PoG's published step and projection, k = 100",
+        "its k and step size were not found: ZO-PoG's published step and projection, k = 100",
         scale=100.0,
-        method=sspt.SSPT.Settings(mu=0.01, eta_z=0.01),
-        method_name="sspt",
+        method=SSPT.Settings(mu=0.01, eta_z=0.01),
     ),
     ("ensembles", "embedded"): Preset(
-        about="from one run on dev with the embedded model (docs/gflf.md)",
-        scale=1.0,
-        method=gflf_ensembles.Ensembles.Settings(members=3),
-        method_name="ensembles",
+        "from one run on dev with the embedded model (docs/gflf.md)", scale=1.0, method=Ensembles.Settings(members=3)
     ),
     ("ensembles", "paper"): Preset(
-        about="the official code's numbers, for RoBERTa-large, with the ten members of the paper",
-        n_positions=50,
-        scale=1.0,
-        budget=60000,
-        method=gflf_ensembles.Ensembles.Settings.paper(),
-        method_name="ensembles",
+        f"{_OFFICIAL}, with the ten members of the paper", budget=60000, method=Ensembles.Settings.paper(), **_LARGE
     ),
     ("cma-elbo", "embedded"): Preset(
-        about="chosen for the embedded model, not searched for (docs/gflf.md)",
-        scale=1.0,
-        method=gflf_cma_elbo.CmaElbo.Settings(),
-        method_name="cma-elbo",
+        "chosen for the embedded model, not searched for (docs/gflf.md)", scale=1.0, method=CmaElbo.Settings()
     ),
-    ("cma-elbo", "paper"): Preset(
-        about="the official code's numbers, for RoBERTa-large",
-        n_positions=50,
-        scale=1.0,
-        budget=60000,
-        method=gflf_cma_elbo.CmaElbo.Settings.paper(),
-        method_name="cma-elbo",
-    ),
+    ("cma-elbo", "paper"): Preset(_OFFICIAL, budget=60000, method=CmaElbo.Settings.paper(), **_LARGE),
     ("abc-smc", "embedded"): Preset(
-        about="found on dev with the embedded model (docs/gflf.md says how)",
+        "found on dev with the embedded model (docs/gflf.md says how)",
         n_positions=5,
         dim=50,
         scale=1.0,
         loss="error",
-        method=gflf_abc_smc.AbcSmc.Settings(members=5, samples=10, weighted=False),
-        method_name="abc-smc",
+        method=AbcSmc.Settings(members=5, samples=10, weighted=False),
     ),
-    ("abc-smc", "paper"): Preset(
-        about="the official code's numbers, for RoBERTa-large",
-        n_positions=50,
-        scale=1.0,
-        budget=60000,
-        loss="error",
-        method=gflf_abc_smc.AbcSmc.Settings.paper(),
-        method_name="abc-smc",
-    ),
+    ("abc-smc", "paper"): Preset(_OFFICIAL, budget=60000, loss="error", method=AbcSmc.Settings.paper(), **_LARGE),
     ("clip-tuning", "embedded"): Preset(
-        about="chosen for the embedded model, not searched for (docs/clip-tuning.md)",
+        "chosen for the embedded model, not searched for (docs/clip-tuning.md)",
         scale=1.0,
-        method=clip_tuning.ClipTuning.Settings(networks=2),
-        method_name="clip-tuning",
+        method=ClipTuning.Settings(networks=2),
     ),
     ("clip-tuning", "paper"): Preset(
-        about="BBT's published numbers for each of K networks; K and p_clip were not found",
-        n_positions=50,
-        scale=1.0,
+        "BBT's published numbers for each of K networks; K and p_clip were not found",
         budget=32000,
-        method=clip_tuning.ClipTuning.Settings(),
-        method_name="clip-tuning",
+        method=ClipTuning.Settings(),
+        **_LARGE,
     ),
     ("random-search", "embedded"): Preset(
-        about="a start on the embedded model (docs/random-search.md says why these)",
+        "a start on the embedded model (docs/random-search.md says why these)",
         scale=1.0,
-        method=random_search.RandomSearch.Settings(),
-        method_name="random-search",
+        method=RandomSearch.Settings(),
     ),
     ("random-search", "paper"): Preset(
-        about="no paper: the defaults, with ZO-PoG's published projection",
-        scale=100.0,
-        method=random_search.RandomSearch.Settings(),
-        method_name="random-search",
+        "no paper: the defaults, with ZO-PoG's published projection", scale=100.0, method=RandomSearch.Settings()
     ),
 }
+PRESETS = {(method, name): replace(preset, method_name=method) for (method, name), preset in PRESETS.items()}
+TEMPLATE_ALONE = "none"  # as a method: the templates are the prompts, nothing is searched
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """Of the template alone."""
+
+
+def preset_of(method: str, settings: str) -> Preset:
+    """Named settings of a method, or of the template alone, whose prompt has no tokens. Errors: InputError."""
+    if method == TEMPLATE_ALONE:
+        about = "the template alone, nothing is searched"
+        return Preset(about, 0, 0, 0, method=NoSettings(), method_name=TEMPLATE_ALONE)
+    if (method, settings) not in PRESETS:
+        raise InputError(f"{method} has no settings {settings!r}: PRESETS in zopog_ref/app/run/presets.py has none")
+    return PRESETS[method, settings]
+
+
+def settings_of(method: str) -> type[Any]:
+    """The class of a method's settings. Errors: UnknownMethod."""
+    return NoSettings if method == TEMPLATE_ALONE else settings_class(method)
+
+
 SETTINGS_NAMES = tuple(dict.fromkeys(settings for _, settings in PRESETS))
 
 

@@ -1,67 +1,54 @@
-"""A run folder's config.json and result.json, read back: what they have to hold, whoever wrote them."""
+"""What is read again of a finished run's result.json, checked."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from zopog_ref.app.run.folder import read_json
-from zopog_ref.app.run.saved_values import (
-    Kind,
-    check,
-    each,
-    maybe,
-    named,
-    number,
-    optional,
-    share,
-    text,
-    token_id,
-    whole,
-)
+from zopog_ref.app.run.typed_json import Part, Seconds, Share, Whole
 
 
-def _object(value: Any) -> bool:
-    return isinstance(value, dict)
+class Scores(Part):
+    """On the test rows."""
+
+    rows: Whole
+    truncated: Whole
+    accuracy: Share
+    majority: Share
+    macro_f1: Share
 
 
-def _seed(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**64
+class Accuracies(Part):
+    """What a live table shows of a run."""
+
+    dev_accuracy: Share
+    test_accuracy: Share | None
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Of a run folder. Errors: InputError for a file that is missing or is not what a run writes."""
+        path = folder / "result.json"
+        return cls.from_json(read_json(path, f"{path} is missing"), path)
 
 
-MODEL: dict[str, Kind] = {  # what config.json says of the model
-    "model": text, "pooling": optional(text), "temperature": optional(number), "remote": optional(_object),
-}  # fmt: skip
-CONFIGURATION: dict[str, Kind] = MODEL | {
-    "method": text, "settings": text, "seed": _seed,
-    "shots": maybe(whole), "model_sha256": text, "tokenizer_sha256": text, "candidates": each(token_id),
-    "task": named({
-        "template": text, "labels": _object, "source": optional(text), "train": optional(text), "dev": optional(text),
-        "test": optional(text), "name": optional(text), "description": optional(text), "metric": optional(text),
-        "text_columns": optional(each(text)), "label_column": optional(text), "skip_labels": optional(each(text)),
-    }),
-    "preset": named({"method": _object}),
-    "splits": _object, "backend": optional(text),
-    "precision": optional(named({"precision": text, "scope": text})),
-}  # fmt: skip
-_SCORES = maybe(named({"rows": whole, "truncated": whole, "accuracy": share, "majority": share, "macro_f1": share}))
-RESULT: dict[str, Kind] = {
-    "method": text, "calls": whole, "sequences": whole, "tokens": whole, "best_step": whole, "stop_reason": text,
-    "seconds": lambda value: number(value) and value >= 0, "dev_accuracy": share, "dev_loss": maybe(number),
-    "test_accuracy": maybe(share), "test_metrics": _SCORES, "manual_metrics": _SCORES,
-    "prompt_tokens": each(each(text)),
-}  # fmt: skip
+class Result(Accuracies):
+    """What a comparison shows of a run."""
 
-
-def read_configuration(folder: Path) -> dict[str, Any]:
-    """A run's config.json. Errors: InputError for one that is missing or is not what a run writes."""
-    path = folder / "config.json"
-    found = read_json(path, f"{path} is missing")
-    check(found, CONFIGURATION, path)
-    return found
+    method: str
+    calls: Whole
+    sequences: Whole
+    tokens: Whole
+    seconds: Seconds
+    best_step: Whole
+    stop_reason: str
+    dev_loss: float | None
+    test_metrics: Scores | None
+    manual_metrics: Scores | None
+    prompt_tokens: list[list[str]]
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """A finished run's result.json. Errors: InputError for one that is missing or is not what a run writes."""
+    """All of result.json. Errors: InputError for one that is missing or is not what a run writes."""
     path = folder / "result.json"
     found = read_json(path, f"{path} is missing")
-    check(found, RESULT, path)
+    Result.from_json(found, path)
     return found

@@ -13,7 +13,10 @@ def confusion(labels: ArrayLike, predicted: ArrayLike, n_classes: int) -> NDArra
 
 
 def classification_metrics(labels: ArrayLike, predicted: ArrayLike, classes: list[str]) -> dict[str, Any]:
-    """accuracy, majority (always the most frequent class), macro_f1, matthews (the multi-class form), confusion."""
+    """accuracy, majority (always the most frequent class), macro_f1, matthews (the multi-class form), confusion.
+
+    macro_f1 is the mean over the classes that are true or predicted somewhere, as scikit-learn has it.
+    """
     table = confusion(labels, predicted, len(classes))
     true, guessed, right = table.sum(axis=1), table.sum(axis=0), np.diag(table)
     total = int(table.sum())
@@ -24,7 +27,7 @@ def classification_metrics(labels: ArrayLike, predicted: ArrayLike, classes: lis
     return {
         "accuracy": float(right.sum() / total),
         "majority": float(true.max() / total),
-        "macro_f1": float(f1[true > 0].mean()),
+        "macro_f1": float(f1[true + guessed > 0].mean()),
         "matthews": float(covariance / spread) if spread else 0.0,
         "rows": total,
         "classes": classes,

@@ -42,7 +42,7 @@ def not_bound(backend: Any, experiment: Experiment) -> str:
         return f"it is on device {model.device}, the mathematics on {backend.device.kind}"
     if experiment.loss not in LOSSES:
         return f"the loss {experiment.loss!r} has no kernel"
-    return model.bindable or (reduced.bindable if reduced is not None else "")
+    return model.why_not_bound or (reduced.why_not_bound if reduced is not None else "")
 
 
 def open_backend(name: str, method: Method) -> Any:

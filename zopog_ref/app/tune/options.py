@@ -1,23 +1,19 @@
-"""The options of `zopog tune`, and the numbers they make, checked before anything is loaded."""
+"""The options of `zopog tune`."""
 
 import argparse
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from zopog_models.families.sentence import POOLINGS
 from zopog_models.frozen.model import TEMPERATURE
-from zopog_ref import search
-from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.experiment import method_of
-from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, Preset
-from zopog_ref.app.tune import precision
+from zopog_models.served.completions import LARGEST_TOP
+from zopog_models.served.kserve import ENCODINGS
+from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, TEMPLATE_ALONE
 from zopog_ref.app.tune.backends import BACKENDS
-from zopog_ref.app.tune.served import add_arguments as add_remote_arguments
-from zopog_ref.app.tune.workers import add_arguments as add_workers_argument
+from zopog_ref.app.tune.precision import PRECISIONS, SCOPES
+from zopog_ref.app.tune.readings import ASKED, TOKENS
 from zopog_ref.methods import METHODS, settings_class
-from zopog_ref.objective import LOSSES, Ledger
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--test", type=Path, metavar="FILE", help="default: unused rows of the train file")
     own.add_argument(
         "--template",
-        help='with {text}, or {text_a} and {text_b}, and {mask}: "{text} . {mask} ."; with --task: instead of its own',
+        action="append",
+        help='with {text}, or {text_a} and {text_b}, and {mask}: "{text} . {mask} ."; with --task: instead of its own; '
+        "given several times, the manual prompt is all of them, read together",
     )
     own.add_argument("--labels", metavar="VALUE=WORD,...", help='label values and their words: "0=bad,1=good"')
     parser.add_argument(
@@ -47,16 +45,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--backend", choices=BACKENDS, help="of the mathematics outside the model (default: numpy)")
     parser.add_argument("--threads", type=int, help="default: all cores")
-    precision.add_arguments(parser)
-    parser.add_argument("--method", choices=tuple(METHODS), help="default: zo-pog; zopog methods says what there is")
+    add_precision_arguments(parser)
+    parser.add_argument(
+        "--method",
+        choices=(*METHODS, TEMPLATE_ALONE),
+        help="default: zo-pog; zopog methods says what there is; none: the template alone, with a readout",
+    )
+    parser.add_argument(
+        "--readout",
+        choices=ASKED,
+        help="how the scores are read (docs/readout.md): none, centred, labels, vocabulary, or the best of them by "
+        "leave-one-out (default: auto)",
+    )
+    parser.add_argument(
+        "--readout-tokens", type=int, metavar="N", help=f"that a vocabulary readout reads (default {TOKENS})"
+    )
+    parser.add_argument(
+        "--deploy-tuned",
+        action="store_const",
+        const=True,
+        help="deploy the tuned prompt even if another is better on the dev rows",
+    )
     parser.add_argument("--settings", choices=SETTINGS_NAMES, help="named settings (default: the model's own)")
     parser.add_argument("--shots", type=int, default=16, help="training rows a class (default 16)")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--out", type=Path, help="run folder (default: runs/TASK-METHOD-SEED)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on from the last checkpoint of a run folder")
     parser.add_argument("--json", action="store_true", help="the result as JSON on stdout, nothing else there")
-    add_workers_argument(parser)
-    add_remote_arguments(parser)
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="spread the model's rows over N Ray actors of --threads cores (default 1) or one GPU each; the numbers "
+        "stay the same (docs/scale.md)",
+    )
+    _add_served_arguments(parser)
     numbers = parser.add_argument_group("settings, to change one at a time")
     defaults = PRESETS["zo-pog", "embedded"]
     for name in PRESET_FIELDS:
@@ -76,7 +99,8 @@ def method_options() -> dict[str, tuple[type, list[str]]]:
 
 
 def option(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    """--n-positions, of n_positions."""
+    return {"key_variable": "--key-env"}.get(name, "--" + name.replace("_", "-"))
 
 
 def _switch(text: str) -> bool:
@@ -85,39 +109,41 @@ def _switch(text: str) -> bool:
     return text.lower() == "on"
 
 
-def chosen_preset(method: str, settings: str, given: Mapping[str, Any]) -> Preset:
-    """Named settings of a method with what was given (option -> value or None) replaced. Errors: InputError."""
-    preset = PRESETS[method, settings]
-    changes = {name: given[name] for name in (*PRESET_FIELDS, *method_options()) if given.get(name) is not None}
-    own = [field.name for field in dataclasses.fields(preset.method)]
-    for name in changes:
-        if name not in (*PRESET_FIELDS, *own):
-            mine = ", ".join(map(option, own))
-            raise InputError(f"{option(name)} is no setting of {method}, whose own are {mine}")
+def setting_of(name: str, text: str) -> Any:
+    """A setting's value from its text, as the option of its name reads it. Errors: ValueError."""
+    if name in PRESET_FIELDS:
+        return type(getattr(PRESETS["zo-pog", "embedded"], name))(text)
+    kind = method_options()[name][0]
     try:
-        return preset.changed(**changes)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+        return _switch(text) if kind is bool else kind(text)
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(str(error)) from None
 
 
-def check_numbers(preset: Preset, shots: int, seed: int, classes: int) -> None:
-    """What is wrong with the numbers, before the model is loaded. Errors: InputError, MissingPackage."""
-    for name in ("n_positions", "n_candidates", "dim", "batch_size", "budget"):
-        if getattr(preset, name) < 1:
-            raise InputError(f"{option(name)} is {getattr(preset, name)}; it must be at least 1")
-    if preset.loss not in LOSSES:
-        raise InputError(f"--loss is {preset.loss!r:.100}; choose one of {', '.join(LOSSES)}")
-    if shots < 1:
-        raise InputError(f"--shots is {shots}; it must be at least 1")
-    if not 0 <= seed < 1 << 64:
-        raise InputError(f"--seed is {seed}; it must be in [0, 2^64)")
-    ledger = Ledger(preset.budget, batch_size=preset.batch_size)
-    try:
-        method = method_of(preset, seed)
-    except ValueError as error:  # a setting that does not fit n, N or d
-        raise InputError(str(error)) from error
-    if method.loss not in (None, preset.loss):
-        raise InputError(f"--loss is {preset.loss!r}, but {preset.method_name} sees only the {method.loss!r} loss")
-    cost = search.step_price(method, ledger, shots * classes, preset.batch_size)
-    if preset.budget < cost:
-        raise InputError(f"--budget is {preset.budget} calls and one step costs {cost}: raise it, or use fewer samples")
+def add_precision_arguments(parser: argparse.ArgumentParser) -> None:
+    """--precision, --precision-scope, --precision-anyway."""
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="of the policy step and the dev scores, if it agrees with fp32 on this run's rows (default: fp32)",
+    )
+    parser.add_argument("--precision-scope", choices=SCOPES, help="all: of zeroth-order steps too (default: policy)")
+    parser.add_argument("--precision-anyway", action="store_true", help="use it even if it does not agree with fp32")
+
+
+def _add_served_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of a served model; all are None where they were not given."""
+    group = parser.add_argument_group(
+        "a model that somebody else serves (docs/remote.md)",
+        "--model kserve+http://HOST:PORT/v2/models/NAME, or, for methods that learn tokens alone, --model "
+        "completions+http://HOST:PORT/v1#NAME",
+    )
+    group.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="with config.json and tokenizer.json")
+    group.add_argument("--rows-per-request", type=int, metavar="ROWS", help="default: 64; of completions 1")
+    group.add_argument("--encoding", choices=ENCODINGS, help="of tensors; auto: binary where the server offers it")
+    group.add_argument("--embedding-std", type=float, help="of the word embeddings, where the server does not say")
+    group.add_argument("--top-logprobs", type=int, help=f"of completions: asked for, 1 to {LARGEST_TOP} (default 5)")
+    group.add_argument("--timeout", type=float, help="seconds for a whole answer (default 60)")
+    group.add_argument("--retries", type=int, help="of a failed request, with growing pauses (default 8)")
+    group.add_argument("--concurrency", type=int, help="requests under way at once (default 4)")
+    group.add_argument("--key-env", dest="key_variable", metavar="NAME", help="environment variable with the key")

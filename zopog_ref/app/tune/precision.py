@@ -8,17 +8,15 @@ The questions teach the run nothing: no prompt, no alpha and no z depends on the
 budget; how many they were stands in config.json and result.json.
 """
 
-import argparse
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zopog_models.frozen.model import FrozenModel
-from zopog_models.runners.reduced import REDUCED
+from zopog_models.runners.local import REDUCED
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.run.config import Precision
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.folder import say
 from zopog_ref.objective import LOSSES
@@ -32,79 +30,22 @@ BATCHES = 2
 FLOAT64 = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """Fewer bits against fp32. policy: correlation of batch losses over prompts; zeroth_order: of what the method's
-    other steps read, None where they stay fp32's; labels: share of rows that both give the same label; calls: how many
-    were asked for it, both models together."""
-
-    precision: str
-    scope: str
-    policy: float
-    zeroth_order: float | None
-    labels: float
-    calls: int
-
-    @property
-    def least(self) -> float:
-        """The smaller correlation."""
-        return self.policy if self.zeroth_order is None else min(self.policy, self.zeroth_order)
-
-    def text(self) -> str:
-        """A line for people."""
-        second = "" if self.zeroth_order is None else f", {self.zeroth_order:.3f} in steps on z"
-        return (
-            f"{self.precision} against fp32 on this run's rows: correlation {self.policy:.3f} in policy steps{second}"
-            f", the same label on {self.labels:.1%} of rows ({self.calls} calls, not charged)"
-        )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--precision, --precision-scope, --precision-anyway."""
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        help="of the policy step and the dev scores, if it agrees with fp32 on this run's rows (default: fp32)",
-    )
-    parser.add_argument("--precision-scope", choices=SCOPES, help="all: of zeroth-order steps too (default: policy)")
-    parser.add_argument(
-        "--precision-anyway", action="store_true", default=None, help="use it even if it does not agree with fp32"
-    )
-
-
-def check_options(given: Mapping[str, Any]) -> str:
-    """The precision asked for ("fp32" by default), before the model is loaded; given: option -> value.
-
-    Errors: InputError.
-    """
-    precision, device = given["precision"] or "fp32", given["device"]
-    if precision == "fp32":
-        if given["precision_scope"] or given["precision_anyway"]:
-            raise InputError("--precision-scope and --precision-anyway say how --precision is used, which is fp32")
-    elif REDUCED[precision] != device:
-        fitting = ", ".join(name for name, where in REDUCED.items() if where == device)
-        raise InputError(
-            f"--precision {precision} is for --device {REDUCED[precision]}; on {device} there is: {fitting}"
-        )
-    return precision
-
-
-def use_precision(experiment: Experiment, precision: str, scope: str, anyway: bool) -> dict[str, Any]:
+def use_precision(experiment: Experiment, asked: Precision) -> Precision:
     """Measure, then let the reduced model answer: what config.json keeps of it. Errors: InputError below THRESHOLD."""
-    reduced = experiment.model.reduced(precision)
-    agreement = measure(experiment, reduced, scope)
-    if agreement.least < THRESHOLD and not anyway:
+    reduced = experiment.model.reduced(asked.precision)
+    found = measure(experiment, reduced, asked)
+    if found.least < THRESHOLD and not asked.anyway:
         raise InputError(
-            f"{agreement.text()}. Below {THRESHOLD} it is refused: take fp32"
-            + (", keep --precision-scope policy," if scope == "all" and agreement.policy >= THRESHOLD else "")
+            f"{found.text()}. Below {THRESHOLD} it is refused: take fp32"
+            + (", keep --precision-scope policy," if asked.scope == "all" and found.policy >= THRESHOLD else "")
             + " or use it all the same with --precision-anyway"
         )
-    say(agreement.text())
-    experiment.reduce(reduced, scope == "all")
-    return asdict(agreement) | {"threshold": THRESHOLD, "anyway": anyway}
+    say(found.text())
+    experiment.reduce(reduced, asked.scope == "all")
+    return found
 
 
-def measure(experiment: Experiment, reduced: FrozenModel, scope: str) -> Agreement:
+def measure(experiment: Experiment, reduced: FrozenModel, asked: Precision) -> Precision:
     """Where a run begins: prompts drawn at random from the candidates, around z = 0, on mini-batches of its rows.
 
     The same seed draws the same. Nothing of the run's own randomness is used up.
@@ -125,15 +66,16 @@ def measure(experiment: Experiment, reduced: FrozenModel, scope: str) -> Agreeme
             kept.append(_centred(_row_losses(experiment, found, examples).mean(axis=1)))
         same.append((logits[0].argmax(-1) == logits[1].argmax(-1)).mean())
         calls += 2 * PROMPTS
-        if scope == "all":
+        if asked.scope == "all":
             tokens, points = _other_questions(experiment, tokens[:PAIRS], rng)
             for kept, oracle in zip(others, (full, fewer)):
                 found = _row_losses(experiment, oracle.logits(tokens, points, examples), examples)
                 kept.append(_read(experiment, found))
             calls += 2 * len(tokens)
-    second = None if scope == "policy" else correlation(np.concatenate(others[0]), np.concatenate(others[1]))
+    second = None if asked.scope == "policy" else correlation(np.concatenate(others[0]), np.concatenate(others[1]))
     first = correlation(np.concatenate(losses[0]), np.concatenate(losses[1]))
-    return Agreement(reduced.precision, scope, first, second, float(np.mean(same)), calls)
+    agreement = {"policy": first, "zeroth_order": second, "labels": float(np.mean(same)), "calls": calls}
+    return replace(asked, **agreement, threshold=THRESHOLD)  # type: ignore[arg-type]
 
 
 def _row_losses(experiment: Experiment, logits: NDArray[np.float32], examples: NDArray[np.int64]) -> FLOAT64:

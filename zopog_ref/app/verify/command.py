@@ -13,10 +13,12 @@ import numpy as np
 
 from zopog_ref import __version__
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.run.folder import say
 from zopog_ref.app.verify import listing as verify_report
 from zopog_ref.convergence.cases import FULL, QUICK, Bench
 from zopog_ref.convergence.lines import Line, Result, evaluate
 from zopog_ref.convergence.lines_continuous import CONTINUOUS
+from zopog_ref.convergence.lines_descent import DESCENT
 from zopog_ref.convergence.lines_discrete import DISCRETE
 from zopog_ref.convergence.lines_rates import RATES, complexity_runs, mode_results, noise_modes
 
@@ -31,22 +33,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kind", choices=("policy", "zeroth"),
         help="what the estimator is; by default zeroth with a parameter `directions`, policy with `tokens`",
     )  # fmt: skip
+    parser.add_argument(
+        "--repetitions", type=int, metavar="N", help="of an estimator that is randomised; 30 by default"
+    )
+    parser.add_argument(
+        "--tolerance", type=float, metavar="T",
+        help="relative, of the estimator's exact rows; by default 1e-10, or that of float32 if it returns that",
+    )  # fmt: skip
     parser.add_argument("--no-model", action="store_true", help="leave out the rows on the embedded language model")
     parser.add_argument("--json", action="store_true", help="machine-readable")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check, print, write; exit code 1 when a row that is proved, or confirmed, does not hold."""
-    if arguments.seed < 0:
-        raise InputError(f"--seed is {arguments.seed}; it must be 0 or more")
+    if not 0 <= arguments.seed < 2**63:
+        raise InputError(f"--seed is {arguments.seed}; it must be 0 or more and less than 2^63")
+    _refuse_a_file(arguments.out)
     if arguments.estimator:
         from zopog_ref.app.verify import estimator as verify_estimator
 
         return verify_estimator.run(arguments)
-    _refuse_a_file(arguments.out)
     started = time.perf_counter()
     bench = Bench(seed=arguments.seed, effort=QUICK if arguments.quick else FULL)
-    lines: tuple[Line, ...] = (*DISCRETE, *CONTINUOUS, *RATES)
+    lines: tuple[Line, ...] = (*DISCRETE, *CONTINUOUS, *DESCENT, *RATES)
     skipped: list[str]
     if arguments.no_model:
         skipped = ["the rows on the embedded model: --no-model"]
@@ -71,11 +80,11 @@ def _model_lines(bench: Bench) -> tuple[tuple[Line, ...], list[str]]:
     try:
         from zopog_models.runners.session import ProviderError
     except ModuleNotFoundError as missing:
-        return (), [f"the rows on the embedded model: no package {missing.name!r} (pip install 'zopog-ref[cpu]')"]
+        return (), [f"the rows on the embedded model: no package {missing.name!r} (pip install onnxruntime tokenizers)"]
     try:
         return importlib.import_module("zopog_ref.app.verify.model").model_lines(bench), []
     except ModuleNotFoundError as missing:
-        return (), [f"the rows on the embedded model: no package {missing.name!r} (pip install 'zopog-ref[cpu]')"]
+        return (), [f"the rows on the embedded model: no package {missing.name!r} (pip install onnxruntime tokenizers)"]
     except ProviderError as error:
         return (), [f"the rows on the embedded model: {error}"]
 
@@ -89,12 +98,6 @@ def progress(total: int) -> Any:
         say(f"[{count[0]:2}/{total}] {line.label:4} {line.statement}")
 
     return tell
-
-
-def say(message: str) -> None:
-    """Progress, on stderr."""
-    sys.stderr.write(message + "\n")
-    sys.stderr.flush()
 
 
 def document(bench: Bench, results: list[Result], skipped: list[str]) -> dict[str, Any]:

@@ -1,0 +1,65 @@
+"""Rows read chunk by chunk with whatever computes a graph.
+
+Chunks are cut by a rule that looks at the rows alone, never at the number of threads. So neither the number of threads
+nor their timing can change a bit of the result.
+"""
+
+import numpy as np
+
+from zopog_models.runners.engine import Engine
+from zopog_models.runners.prefix import PrefixReuse
+from zopog_models.runners.rows import ModelRows
+from zopog_models.runners.runner import Runner
+from zopog_models.runners.threads import Threads
+
+__all__ = ["ChunkRunner"]
+
+
+class ChunkRunner(Runner):
+    """A runner whose engine reads padded chunks.
+
+    Parameters
+        engine: the model's graph
+        chunk_rows: rows of a chunk
+        pool: the threads that chunks are computed in
+        reuse: the engines of a decoder's prompts, where there are any
+    """
+
+    def __init__(self, engine: Engine, *, chunk_rows: int, pool: Threads, reuse: PrefixReuse | None = None) -> None:
+        self.engine = engine
+        self.chunk_rows = chunk_rows
+        self.pool = pool
+        self.reuse = reuse
+        self.fixed_feeds: dict[str, np.ndarray] = {}  # inputs that every chunk has besides its rows
+
+    def logits(self, rows: ModelRows) -> np.ndarray:
+        return self.read(rows, "logits", len(rows.label_ids))
+
+    def embeddings(self, rows: ModelRows) -> np.ndarray:
+        return self.read(rows, "embedding", rows.label_ids.shape[1])
+
+    def read(self, rows: ModelRows, output: str, width: int) -> np.ndarray:
+        """An output (R, width) of the graph for all rows."""
+        if self.reuse is not None and self.reuse.pays(rows):
+            return self.reuse.logits(rows, self.pool, self.chunk_rows)
+        chunks = self.cut(rows)
+        result = np.empty((len(rows.texts), width), np.float32)
+
+        def run(chunk: np.ndarray) -> None:
+            result[chunk] = self.run_chunk(output, rows.feeds(chunk))
+
+        self.pool.run_all(run, chunks)
+        return result
+
+    def cut(self, rows: ModelRows) -> list[np.ndarray]:
+        """The indices of each chunk's rows."""
+        # Rows of like length share a chunk, so little is computed on padding; `stable` makes the order unique.
+        order = np.argsort(rows.lengths, kind="stable")
+        return [order[i : i + self.chunk_rows] for i in range(0, len(order), self.chunk_rows)]
+
+    def run_chunk(self, output: str, feeds: dict[str, np.ndarray]) -> np.ndarray:
+        """An output of the graph for one padded chunk, its prompts read with its rows."""
+        feeds = feeds | self.fixed_feeds
+        if self.reuse is not None:
+            feeds["prefix"] = self.reuse.nothing(len(feeds["prompt_ids"]))
+        return self.engine.run(output, feeds)

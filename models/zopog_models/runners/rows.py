@@ -1,0 +1,96 @@
+"""The inputs of one call to a model: checked once, then padded chunk by chunk."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from zopog_models.checkpoints.description import Description
+
+__all__ = ["ModelRows"]
+
+
+class ModelRows:
+    """The checked inputs of one call, and the padded feeds of any chunk of it."""
+
+    def __init__(
+        self,
+        about: Description,
+        text_ids: Sequence[np.ndarray],
+        answer_position: np.ndarray,
+        prompt_ids: np.ndarray,
+        prompt_offset: np.ndarray | None,
+        prompt_index: np.ndarray,
+        label_ids: np.ndarray,
+    ) -> None:
+        self.pad_id = about.pad_id
+        self.texts = [np.asarray(ids) for ids in text_ids]
+        self.lengths = np.array([len(ids) for ids in self.texts], np.int64)  # (R,)
+        self.answer_position = np.asarray(answer_position, np.int64)
+        self.prompt_ids = np.asarray(prompt_ids, np.int64)
+        self.prompt_index = np.asarray(prompt_index, np.int64)
+        self.pooling = about.pooling
+        self.label_ids = np.asarray(label_ids, np.float32 if about.pooling else np.int64)
+        count = len(self.texts)
+        for name, array in (("answer_position", self.answer_position), ("prompt_index", self.prompt_index)):
+            if array.shape != (count,):
+                raise ValueError(f"{name} must have shape ({count},), one entry a row of text, got {array.shape}")
+        if self.prompt_ids.ndim != 2:
+            raise ValueError(f"prompt_ids must have shape (P, n), got {self.prompt_ids.shape}")
+        prompts, n = self.prompt_ids.shape
+        if prompt_offset is None:
+            prompt_offset = np.zeros((prompts, n, about.embedding_size), np.float32)
+        self.prompt_offset = np.asarray(prompt_offset, np.float32)
+        if self.prompt_offset.shape != (prompts, n, about.embedding_size):
+            raise ValueError(
+                f"prompt_offset must have shape {(prompts, n, about.embedding_size)}, (P, n, E), "
+                f"got {self.prompt_offset.shape}"
+            )
+        _require_range("prompt_index", self.prompt_index, prompts, "there are {} prompts")
+        _require_range("prompt_ids", self.prompt_ids, about.vocab_size, "the model knows {} tokens")
+        if not about.pooling:
+            _require_range("label_ids", self.label_ids, about.vocab_size, "the model knows {} tokens")
+        elif self.label_ids.ndim != 2 or self.label_ids.shape[1] != about.hidden_size:
+            raise ValueError(
+                f"of a sentence-embedding model, labels are embeddings (C, {about.hidden_size}), "
+                f"got {self.label_ids.shape}; label_targets(task, model) makes them"
+            )
+        if count:
+            _require_range("text_ids", np.concatenate(self.texts), about.vocab_size, "the model knows {} tokens")
+            longest = int(self.lengths.max())
+            if longest + n > about.max_positions:
+                raise ValueError(
+                    f"a row of {longest} tokens and a prompt of {n} do not fit into the model's "
+                    f"{about.max_positions} positions; encode the texts with n_positions={n}"
+                )
+            least = 0 if about.mask_id is None else 1  # a decoder may answer right after its prompt
+            wrong = (self.answer_position < least) | (self.answer_position >= self.lengths)
+            if wrong.any():
+                row = int(np.argmax(wrong))
+                raise ValueError(
+                    f"answer_position of row {row} is {self.answer_position[row]}; it must lie "
+                    f"{'after the first token and ' * least}inside the row of {self.lengths[row]} tokens"
+                )
+
+    def feeds(self, chunk: np.ndarray) -> dict[str, np.ndarray]:
+        longest = int(self.lengths[chunk].max())
+        text_ids = np.full((len(chunk), longest), self.pad_id, np.int64)
+        for i, row in enumerate(chunk):
+            text_ids[i, : self.lengths[row]] = self.texts[row]
+        visible = np.arange(longest) < self.lengths[chunk, None]  # (rows, L)
+        used, prompt_index = np.unique(self.prompt_index[chunk], return_inverse=True)
+        feeds = {
+            "text_ids": text_ids,
+            "attention_mask": visible.astype(np.int64),
+            "prompt_ids": self.prompt_ids[used],
+            "prompt_offset": self.prompt_offset[used],
+            "prompt_index": prompt_index,
+        }
+        if self.pooling:
+            return feeds | {"label_embeddings": self.label_ids}
+        return feeds | {"answer_position": self.answer_position[chunk], "label_ids": self.label_ids}
+
+
+def _require_range(name: str, values: np.ndarray, limit: int, reason: str) -> None:
+    if values.size and (values.min() < 0 or values.max() >= limit):
+        wrong = values[(values < 0) | (values >= limit)].flat[0]
+        raise ValueError(f"{name} holds {wrong}, but {reason.format(limit)}: expected 0 to {limit - 1}")

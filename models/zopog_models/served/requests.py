@@ -1,0 +1,94 @@
+"""The questions to one server: asked, written down, answered from the log when they were answered before."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zopog_models.errors import ServiceError, Stopped
+from zopog_models.served.exchange import Unwanted, wait
+from zopog_models.served.request_log import RequestLog
+from zopog_models.served.transport import Transport
+from zopog_models.served.wire import Wire
+
+__all__ = ["Requests"]
+
+
+class Requests:
+    """The requests of one runner to one server. Safe to use from several threads.
+
+    should_stop: as of `Transport`. Attributes: log, transport. Raises SetupError and ProviderError as `Transport`.
+    """
+
+    def __init__(
+        self, url: str, wire: Wire, notify: Callable[[str], None], should_stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.log = RequestLog()
+        self.transport = Transport(url, wire, self.log, notify=notify, should_stop=should_stop)
+        self._under_way, self._given_up, self._lock = 0, False, threading.Lock()
+        self._idle = threading.Event()  # nothing is under way
+        self._idle.set()
+
+    @contextmanager
+    def one_call(self) -> Iterator[None]:
+        """Around the requests of one question to the model: when one of them fails for good, no other is repeated."""
+        self._given_up = False  # whatever became of the last call
+        try:
+            yield
+        except Exception:  # of all requests under way one failed for good, or somebody asked to stop
+            self._settle()
+            raise
+        except BaseException:  # the user wants to leave at once
+            self.transport.end()
+            raise
+
+    def ask(
+        self, path: str, body: bytes, headers: Mapping[str, str], identity: str, shape: tuple[int, ...],
+        read: Callable[..., Any],
+    ) -> Any:  # fmt: skip
+        """The answer, written down. A question that was answered before gets the answer there was, if it fits."""
+        found = self.log.answer(identity)
+        if found is not None and found.shape == shape and np.isfinite(found).all():
+            return found
+        with self._lock:
+            if self._given_up:  # the same call's, by a thread that has not been told yet
+                kind = Stopped if self.transport.should_stop() else ServiceError
+                raise kind("another request failed or was stopped, this one was not sent")
+            self._under_way += 1
+            self._idle.clear()
+        try:
+            found = self.transport.post(path, body, headers, identity, read)
+            self.log.answered(identity, found)
+        except BaseException:
+            self._given_up = True
+            raise
+        finally:
+            with self._lock:
+                self._under_way -= 1
+                if not self._under_way:
+                    self._idle.set()
+        return found
+
+    def keep(self, path: Path) -> None:
+        """Go on in this file; see `RequestLog.keep`."""
+        self.log.keep(path)
+
+    def report(self) -> dict[str, Any]:
+        """Requests that were sent, those of them that were repeated, and why -> how often one failed."""
+        log = self.log
+        return {"requests": log.sent, "retries": log.retries, "failures": dict(sorted(log.failures.items()))}
+
+    def close(self) -> None:
+        """Give the log's file and the connections back."""
+        self.log.close()
+        self.transport.close()
+
+    def _settle(self) -> None:
+        """After a request failed for good: repeat no other, but take the answers that are still on their way."""
+        self.transport.abandon()
+        with contextlib.suppress(Unwanted):
+            wait(self._idle, self.transport.wire.timeout, self.transport.patience())

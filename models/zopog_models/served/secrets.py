@@ -1,0 +1,66 @@
+"""The one blotter: a message or a traceback shows three stars in place of a secret, however it was written down.
+
+A server may repeat a key as it is, as JSON (`\\/`, `\\u002f`), in a URL (`%2F`), in HTML (`&#47;`, `&amp;`), or as
+Python shows it (`\\x2f`), and a message that quotes it may have been cut. So a secret is found by its beginning,
+character by character, each in any of these forms, and is blotted as far as it goes. A text is blotted before it is
+cut.
+"""
+
+import html
+import re
+from urllib.parse import quote
+
+__all__ = ["Secrets"]
+
+_LEAST = 6  # characters of a secret's beginning that are enough to know it by
+_STARS = "***"
+
+
+class Secrets:
+    """Texts that nobody may see. Empty ones are none."""
+
+    def __init__(self, *secrets: str) -> None:
+        self._known = [[re.compile(_forms(character)) for character in secret] for secret in secrets if secret]
+
+    def hide(self, text: str) -> str:
+        """The text with *** for every secret, and for every beginning of one of six characters or more."""
+        for characters in self._known:
+            text = _blotted(text, characters)
+        return text
+
+    def brief(self, text: str, most: int) -> str:
+        """The text without the secrets, and only then cut to `most` characters."""
+        return self.hide(text)[:most]
+
+
+def _forms(character: str) -> str:
+    """A pattern of all the ways in which one character is written down."""
+    code = ord(character)
+    if character == "\\":
+        return r"\\+u005[cC]|\\+x5[cC]|\\+|%5[cC]|&#0*92;|&#[xX]0*5[cC];"
+    written = {
+        re.escape(character),
+        re.escape(html.escape(character)),
+        rf"\\+{re.escape(character)}",  # escaped, and escaped again
+        f"(?i:{re.escape(quote(character, safe=''))})",
+        f"(?i:%{code:02x})",
+        rf"(?i:\\+u{code:04x})",
+        rf"(?i:\\+x{code:02x})",
+        f"&#0*{code};",
+        f"(?i:&#x0*{code:x};)",
+    }
+    return "|".join(sorted(written, key=len, reverse=True))
+
+
+def _blotted(text: str, characters: list[re.Pattern[str]]) -> str:
+    parts, copied, start = [], 0, 0
+    while found := characters[0].search(text, start):
+        end, matched = found.end(), 1
+        while matched < len(characters) and (further := characters[matched].match(text, end)):
+            end, matched = further.end(), matched + 1
+        if matched >= min(_LEAST, len(characters)):
+            parts += [text[copied : found.start()], _STARS]
+            copied = start = end
+        else:
+            start = found.start() + 1
+    return "".join([*parts, text[copied:]])

@@ -1,0 +1,69 @@
+"""A key is shown nowhere, in whatever form a server repeats it and wherever a message is cut."""
+
+import base64
+import html
+import json
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zopog_models.served.secrets import Secrets
+
+KEY = "sk-a/b+c\"d\\e&f'g=hijklmnopq"
+FORMS = {
+    "plain": KEY,
+    "JSON": json.dumps(KEY)[1:-1],
+    "JSON with escaped slashes": json.dumps(KEY)[1:-1].replace("/", "\\/"),
+    "JSON, all escaped": "".join(f"\\u{ord(c):04X}" for c in KEY),
+    "JSON in JSON": json.dumps(json.dumps(KEY)[1:-1])[1:-1],
+    "repr": repr(KEY)[1:-1],
+    "bytes": "".join(f"\\x{ord(c):02x}" for c in KEY),
+    "URL": quote(KEY, safe=""),
+    "URL, slashes kept": quote(KEY),
+    "form": quote_plus(KEY),
+    "URL, all escaped": "".join(f"%{ord(c):02x}" for c in KEY),
+    "HTML": html.escape(KEY),
+    "HTML, numbers": "".join(f"&#{ord(c)};" for c in KEY),
+    "HTML, hexadecimal": "".join(f"&#x{ord(c):X};" for c in KEY),
+    "mixed": KEY[:9] + quote(KEY[9:15], safe="") + json.dumps(KEY[15:])[1:-1],
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_is_hidden(name: str) -> None:
+    assert Secrets(KEY).hide(f"wrong key {FORMS[name]}, try again") == "wrong key ***, try again"
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_whatever_is_cut_shows_no_part_of_it(name: str) -> None:
+    text = f"{'x' * 50} {FORMS[name]} {FORMS[name]}"
+    for most in range(len(text) + 1):
+        shown = Secrets(KEY).brief(text, most)
+        assert len(shown) <= most
+        assert shown.strip("x* ") == ""
+        already_cut = Secrets(KEY).hide(text[:most])  # by somebody who does not know the key
+        assert KEY[:8] not in already_cut
+
+
+def test_what_is_no_secret_stays() -> None:
+    text = "sk-a is the beginning of many keys; sks sk sk-"
+    assert Secrets(KEY).hide(text) == text
+    assert Secrets("").hide(text) == text
+    assert Secrets().hide(text) == text
+    assert Secrets("abc", "").hide("abcabd ab") == "***abd ab"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=6, max_size=80), st.text(max_size=30))
+def test_any_key_in_any_form(key: str, around: str) -> None:
+    forms = [key, json.dumps(key)[1:-1], repr(key)[1:-1], quote(key, safe=""), html.escape(key)]
+    hidden = Secrets(key).hide(around.join(["", *forms, ""]))
+    assert key not in hidden.replace(around, "") or key in around
+
+
+def test_a_header_as_a_server_echoes_it() -> None:
+    """`Bearer KEY` is found by the key; base64 of it is another text, which the wire never carries."""
+    assert Secrets(KEY).hide(f"got Authorization: Bearer {KEY}") == "got Authorization: Bearer ***"
+    assert base64.b64encode(KEY.encode()).decode() in Secrets(KEY).hide(base64.b64encode(KEY.encode()).decode())

@@ -1,0 +1,126 @@
+"""The options of `zopog compare`, and the plan that they ask for."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from zopog_models.tasks.task_files import load_task
+from zopog_models.tasks.template import Task
+from zopog_ref.app.compare.plan import MANUAL, Plan, Variant
+from zopog_ref.app.compare.schedule import EXECUTORS
+from zopog_ref.app.errors import InputError
+from zopog_ref.app.run.config import Machine
+from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, default_preset
+from zopog_ref.app.tune.checks import check_run
+from zopog_ref.app.tune.choices import chosen_precision, chosen_preset
+from zopog_ref.app.tune.options import add_precision_arguments, method_options, option, setting_of
+from zopog_ref.methods import METHODS, method_class
+
+_SHARED = tuple(name for name in PRESET_FIELDS if name != "budget")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tasks", "--task", default="supersense", metavar="A,B,...", help="embedded tasks or task TOMLs"
+    )
+    parser.add_argument(
+        "--methods", default="all", metavar="A,B,...", help="METHOD or METHOD:SETTINGS; all (default) with their own"
+    )
+    parser.add_argument("--seeds", default="42,14,81", metavar="A,B,...", help="default 42,14,81; five tell more")
+    parser.add_argument("--budget", type=int, default=4000, help="API calls of every run (default 4000)")
+    parser.add_argument("--shots", type=int, default=16, help="training rows a class (default 16)")
+    parser.add_argument("--model", default="embedded", help="embedded, or a Hugging Face folder")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    add_precision_arguments(parser)
+    parser.add_argument("--settings", choices=SETTINGS_NAMES, help="named settings (default: the model's own)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="METHOD.NAME=VALUE", help="one setting of one method; repeatable"
+    )
+    parser.add_argument("--workers", type=int, help="runs at once (default: one a core); cores are shared out")
+    parser.add_argument("--executor", choices=tuple(EXECUTORS), default="process")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default runs/compare; the same command goes on there")
+    parser.add_argument("--json", action="store_true", help="compare.json on stdout, nothing else there")
+    group = parser.add_argument_group("settings of every method, in place of its own")
+    defaults = PRESETS["zo-pog", "embedded"]
+    for name in _SHARED:
+        group.add_argument(option(name), type=type(getattr(defaults, name)), dest=name)
+
+
+def make_plan(arguments: argparse.Namespace) -> Plan:
+    """The plan asked for. Errors: InputError, TaskError, MissingPackage, before any model is loaded."""
+    tasks: dict[str, tuple[str, Task]] = {}
+    for source in _several(arguments.tasks, "--tasks"):
+        task = load_task(source)
+        if task.name in tasks:
+            raise InputError(f"two tasks are called {task.name!r}: give each a name of its own in its TOML")
+        if Path(task.name).name != task.name or task.name.startswith("."):
+            raise InputError(f"the task's name {task.name!r} cannot be the name of a folder: change it in its TOML")
+        tasks[task.name] = (source, task)
+    plan = Plan(
+        out=arguments.out or Path("runs") / "compare",
+        tasks=tasks,
+        variants=list(_variants(arguments)),
+        seeds=[_seed(text) for text in _several(arguments.seeds, "--seeds")],
+        shots=arguments.shots,
+        budget=arguments.budget,
+        model=arguments.model,
+        device=arguments.device,
+        fewer=chosen_precision(arguments),
+    )
+    for cell in plan.cells():
+        check_run(cell.config, Machine(plan.device))
+    return plan
+
+
+def _several(text: str, option: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise InputError(f"{option} is empty")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{option} names {', '.join(twice)} twice")
+    return names
+
+
+def _seed(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"--seeds: {text!r} is not a whole number; expected something like 42,14,81") from None
+
+
+def _variants(arguments: argparse.Namespace) -> Iterator[Variant]:
+    names = list(METHODS) if arguments.methods == "all" else _several(arguments.methods, "--methods")
+    changes = _changes(arguments.set)
+    for name in names:
+        method, _, settings = name.partition(":")
+        if method == MANUAL:
+            raise InputError("the manual prompt is a row of every table; leave it out of --methods")
+        if method not in METHODS:
+            raise InputError(f"unknown method {method!r} in --methods; there are {', '.join(METHODS)}")
+        method_class(method)  # its package is there
+        settings = settings or arguments.settings or default_preset(arguments.model)
+        if (method, settings) not in PRESETS:
+            raise InputError(f"{method} has no settings {settings!r}")
+        given = {key: getattr(arguments, key) for key in (*_SHARED, "budget")} | changes.get(name, {})
+        yield Variant(name, method, settings, chosen_preset(method, settings, given))
+    if unused := sorted(changes.keys() - set(names)):
+        raise InputError(f"--set names {', '.join(unused)}, which is not among --methods {','.join(names)}")
+
+
+def _changes(given: list[str]) -> dict[str, dict[str, Any]]:
+    """--set METHOD.NAME=VALUE, by method."""
+    changes: dict[str, dict[str, Any]] = {}
+    for text in given:
+        left, equals, value = text.partition("=")
+        method, dot, name = left.rpartition(".")
+        name = name.replace("-", "_")
+        if not (dot and equals and method and value):
+            raise InputError(f"--set {text!r} is not METHOD.NAME=VALUE, such as bbt.popsize=40")
+        if name not in (*method_options(), *_SHARED):
+            raise InputError(f"--set {text!r}: no method has a setting {name!r}")
+        try:
+            changes.setdefault(method, {})[name] = setting_of(name, value)
+        except ValueError as error:
+            raise InputError(f"--set {text!r}: {error}") from None
+    return changes

@@ -1,0 +1,56 @@
+"""Pages from templates: one file each, its style inside, and every text from data escaped."""
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zopog_ref.app.packages import from_extra
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+FOLDER = Path(__file__).parent
+_SPACES = str.maketrans({"Ġ": "␣", "▁": "␣", "\n": "↵", "\t": "⇥"})  # how tokenizers write the space before a word
+
+
+@cache
+def environment() -> "Environment":
+    """The templates, with format(value, spec) as `|f`. Errors: MissingPackage."""
+    with from_extra():
+        import jinja2
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters |= {"f": format, "counted": counted, "minus": minus, "points": points, "readable": readable}
+    made.globals["style"] = (FOLDER / "style.css").read_text(encoding="utf-8")
+    return made
+
+
+def render(template: str, **values: Any) -> str:
+    """The page of templates/`template`. A value with __html__ (a plot) is taken as it is; all others are text."""
+    return environment().get_template(template).render(values)
+
+
+def counted(number: int, what: str) -> str:
+    """3 methods, 1 method."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def minus(text: str) -> str:
+    """Hyphens of numbers as minus signs."""
+    return text.replace("-", "−")
+
+
+def points(value: float) -> str:
+    """A difference of accuracies, in percentage points with its sign."""
+    return minus(f"{100 * value:+.1f}")
+
+
+def readable(token: str) -> str:
+    """A token as a person reads it: the mark of a leading space as an open box."""
+    return token.translate(_SPACES)

@@ -1,0 +1,160 @@
+"""From the options of `zopog tune` to what they ask for: a run (`RunConfig`) and this machine's part in it."""
+
+import argparse
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zopog_models.served.addresses import is_served
+from zopog_models.tasks.published_tasks import load_published, published_tasks
+from zopog_models.tasks.task_files import load_task
+from zopog_models.tasks.template import Task, make_task, replace_template
+from zopog_ref.app.errors import InputError
+from zopog_ref.app.run.config import WIRE, Machine, Precision, RunConfig, Served
+from zopog_ref.app.run.presets import PRESET_FIELDS, TEMPLATE_ALONE, Preset, default_preset, preset_of
+from zopog_ref.app.tune.options import method_options, option
+
+_SERVED = tuple(field.name for field in dataclasses.fields(Served))
+# Options that a run keeps from its start; those with a default of their own cannot be told from a choice.
+_FIXED = (
+    "task", "data", "train", "dev", "test", "template", "labels", "method", "settings", "out", "pooling", "temperature",
+    "backend", "precision", "precision_scope", "readout", "readout_tokens", "deploy_tuned",
+    *(name for name in _SERVED if name not in WIRE),
+)  # fmt: skip
+
+
+def chosen_run(arguments: argparse.Namespace) -> RunConfig:
+    """The run asked for. Errors: InputError, TaskError; what its numbers allow is looked at by `checks`."""
+    task, source = _task(arguments)
+    check_readout(arguments)
+    several = arguments.template or task.templates
+    settings, method = arguments.settings or default_preset(arguments.model), arguments.method or "zo-pog"
+    return RunConfig(
+        task=task,
+        source=source,
+        model=arguments.model,
+        preset=chosen_preset(method, settings, vars(arguments)),
+        settings=settings,
+        seed=arguments.seed,
+        shots=arguments.shots,
+        backend=arguments.backend or "numpy",
+        pooling=arguments.pooling,
+        temperature=arguments.temperature,
+        remote=_served(arguments),
+        precision=chosen_precision(arguments),
+        readout=arguments.readout or "auto",
+        readout_tokens=arguments.readout_tokens,
+        templates=tuple(several) if len(several) > 1 else None,
+        deploy="tuned" if arguments.deploy_tuned else None,
+    )
+
+
+def check_readout(arguments: argparse.Namespace) -> None:
+    """Errors: InputError for options of a readout that contradict each other."""
+    tokens = arguments.readout_tokens
+    if tokens is not None and tokens < 1:
+        raise InputError(f"--readout-tokens is {tokens}; it must be at least 1")
+    if tokens is not None and arguments.readout not in (None, "auto", "vocabulary"):
+        raise InputError(f"--readout-tokens is for the vocabulary readout, and --readout is {arguments.readout}")
+    if arguments.deploy_tuned and arguments.method == TEMPLATE_ALONE:
+        raise InputError("--deploy-tuned: --method none tunes nothing")
+
+
+def chosen_machine(arguments: argparse.Namespace) -> Machine:
+    """How this machine carries the run out; of a continued run, where its served model is now."""
+    return Machine(
+        arguments.device, arguments.threads, arguments.workers, arguments.model if is_served(arguments.model) else None,
+        **{name: getattr(arguments, name) for name in WIRE},
+    )  # fmt: skip
+
+
+def check_resumed(arguments: argparse.Namespace) -> None:
+    """Errors: InputError when a continued run is given what it cannot change."""
+    names = (*_FIXED, *PRESET_FIELDS, *method_options())
+    given = [option(name) for name in names if getattr(arguments, name) is not None]
+    if given or arguments.precision_anyway:
+        what = ", ".join([*given, *["--precision-anyway"] * arguments.precision_anyway])
+        raise InputError(f"{what}: fixed when the run was started; --resume goes on with what it had")
+
+
+def chosen_preset(method: str, settings: str, given: Mapping[str, Any]) -> Preset:
+    """Named settings of a method with what was given (option -> value or None) replaced. Errors: InputError."""
+    preset = preset_of(method, settings)
+    changes = {name: given[name] for name in (*PRESET_FIELDS, *method_options()) if given.get(name) is not None}
+    own = [field.name for field in dataclasses.fields(preset.method)]
+    for name in changes:
+        if name not in (*PRESET_FIELDS, *own):
+            mine = ", ".join(map(option, own)) or "none"
+            raise InputError(f"{option(name)} is no setting of {method}, whose own are {mine}")
+        if method == TEMPLATE_ALONE and name not in ("budget", "batch_size"):
+            raise InputError(f"{option(name)} is no setting of --method none, which searches nothing")
+    try:
+        return preset.changed(**changes)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def chosen_precision(arguments: argparse.Namespace) -> Precision | None:
+    """Of --precision, --precision-scope and --precision-anyway; None is fp32. Errors: InputError."""
+    if arguments.precision in (None, "fp32"):
+        if arguments.precision_scope or arguments.precision_anyway:
+            raise InputError("--precision-scope and --precision-anyway say how --precision is used, which is fp32")
+        return None
+    scope = arguments.precision_scope or "policy"
+    return Precision(arguments.precision, scope, anyway=arguments.precision_anyway)
+
+
+def _served(arguments: argparse.Namespace) -> Served | None:
+    """How the served model is asked; None of one that is here."""
+    given = {name: getattr(arguments, name) for name in _SERVED if getattr(arguments, name) is not None}
+    if not is_served(arguments.model):
+        if given:
+            raise InputError(f"{option(next(iter(given)))} is for a served model, and --model is {arguments.model!r}")
+        return None
+    if "tokenizer" not in given:
+        raise InputError(
+            f"--model {arguments.model} needs --tokenizer FOLDER: a folder with its config.json and tokenizer.json"
+        )
+    return Served(**given | {"tokenizer": str(arguments.tokenizer)})
+
+
+def _task(arguments: argparse.Namespace) -> tuple[Task, str | None]:
+    """The task asked for, and its embedded name or TOML when it has one."""
+    if arguments.train is None:
+        given = [name for name in ("labels", "dev", "test") if getattr(arguments, name) is not None]
+        if given:
+            raise InputError(f"--{given[0]} describes your own data, but --train is missing")
+        name = arguments.task or "supersense"
+        task = _task_named(name, arguments.data)
+        if arguments.template is None:
+            return task, name
+        # The task's rows and labels with another template: a decoder's has to end with {mask}.
+        return replace_template(task, arguments.template[0]), None
+    if arguments.data is not None:
+        raise InputError("--data holds the files of a published --task; --train names a file of your own")
+    if arguments.task:
+        raise InputError("--task and --train were both given: a task TOML names its own train file")
+    if not arguments.template or not arguments.labels:
+        raise InputError('--train needs --template (such as "{text} . {mask} .") and --labels (such as "0=bad,1=good")')
+    labels: dict[str, str] = {}
+    for part in arguments.labels.split(","):
+        value, equals, word = part.partition("=")
+        if not equals or not value.strip() or not word.strip():
+            raise InputError(f'--labels: {part!r} is not VALUE=WORD; expected something like "0=bad,1=good"')
+        labels[value.strip()] = word.strip()
+    name = arguments.train.parent.name or arguments.train.stem
+    train, dev, test = (path and path.resolve() for path in (arguments.train, arguments.dev, arguments.test))
+    return make_task(arguments.template[0], labels, train, dev, test, name=name), None
+
+
+def _task_named(name: str, data: Path | None) -> Task:
+    """An embedded task, a TOML's, or a published one with the user's files. Errors: InputError, TaskError."""
+    if name not in published_tasks():
+        if data is not None:
+            known = ", ".join(published_tasks())
+            raise InputError(f"--data holds the files of a published task, which {name!r} is not: {known}")
+        return load_task(name)
+    if data is None:
+        raise InputError(f"task {name!r} comes without its data: give the folder of its files with --data DIR")
+    return load_published(name, data.resolve())

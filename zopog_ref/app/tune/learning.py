@@ -1,0 +1,213 @@
+"""Carrying a run out: started or gone on with, to its end or to a polite stop; all it finds is kept in its folder."""
+
+import signal
+import threading
+import types
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from zopog_models.errors import ServiceError, Stopped
+from zopog_models.frozen.model import FrozenModel
+from zopog_models.prompts.bundle import save_prompt
+from zopog_models.runners.runner import Scores
+from zopog_ref import search
+from zopog_ref.app.errors import InputError, Interrupted
+from zopog_ref.app.report.progress import Progress
+from zopog_ref.app.run.config import Evidence, Machine, RunConfig
+from zopog_ref.app.run.experiment import Experiment, method_of, prepare
+from zopog_ref.app.run.folder import RunFolder, free_name, say, write_json
+from zopog_ref.app.run.presets import TEMPLATE_ALONE
+from zopog_ref.app.run.saved_run import read_result
+from zopog_ref.app.tune.backends import on_backend, open_backend, stream_of
+from zopog_ref.app.tune.checks import check_numbers, check_precision, check_run, check_workers
+from zopog_ref.app.tune.ending import end, reads, reserved
+from zopog_ref.app.tune.models import continued, go_on, keep_requests, open_model
+from zopog_ref.app.tune.precision import use_precision
+from zopog_ref.app.tune.readings import TOKENS
+from zopog_ref.app.tune.result import result_of
+from zopog_ref.backend import NUMPY
+from zopog_ref.objective import Ledger
+
+
+def learn(
+    config: RunConfig | None, machine: Machine, out: Path | None, should_stop: Callable[[], bool], quiet: bool
+) -> tuple[Path, dict[str, Any]]:
+    """Carry a run to its end: its folder and result. config: of a new run, in `out` (None: a name of its own);
+    None: go on with the run in `out`.
+
+    Errors: Interrupted after saving; ServiceError, from which the run can go on too.
+    """
+    with ExitStack() as held:  # whatever happens, the model and the folder are given back
+        try:
+            if config is not None:
+                folder, experiment, config = _start(config, machine, out, held, should_stop)
+            elif out is not None:
+                folder, experiment, config = _reopen(out, machine, held, should_stop)
+            else:
+                raise InputError("neither a new run nor the folder of one")
+        except Stopped as error:
+            raise Interrupted(f"{error}, before anything was asked of the model: the same command goes on") from None
+        try:
+            return folder.path, _run(folder, experiment, config, should_stop, quiet)
+        except Stopped as error:
+            raise Interrupted(
+                f"{error}. All that was answered is kept: go on with {go_on(folder.path, config)}"
+            ) from None
+        except ServiceError as error:
+            raise ServiceError(f"{error}. Nothing paid for is lost: {go_on(folder.path, config)}") from error
+
+
+def _start(
+    config: RunConfig, machine: Machine, out: Path | None, held: ExitStack, should_stop: Callable[[], bool]
+) -> tuple[RunFolder, Experiment, RunConfig]:
+    check_workers(machine, config.model)
+    check_run(config, machine)
+    model, experiment = _opened(config, machine, held, should_stop)
+    config = replace(config, model=model.source).opened(model)
+    if config.precision is not None:
+        config = replace(config, precision=use_precision(experiment, config.precision))
+    path = out or free_name(Path("runs") / f"{config.task.name}-{config.method}-{config.seed}")
+    folder = RunFolder.create(path, config.to_json(Evidence.of(experiment)))
+    held.callback(folder.close)
+    keep_requests(model, path)
+    say(f"run folder {path}, model {model.source}, task {config.task.name}")
+    say(f"settings {config.settings}: {config.preset.about}")
+    if reads(config):
+        say(f"readout {config.readout or 'none'}, of {_scores_said(model, config)}")
+    for split, count in experiment.truncated.items():
+        if count:
+            say(f"{count} {split} rows did not fit the model's {model.max_positions} positions: their text was cut")
+    return folder, experiment, config
+
+
+def _scores_said(model: FrozenModel, config: RunConfig) -> str:
+    """What scores the readout may read, for people."""
+    if config.readout in ("none", "centred", "labels") or model.scores != Scores.ANY:
+        return "the label words' scores"
+    others = "the embedding" if model.pooling else f"the {config.readout_tokens or TOKENS} most probable tokens"
+    return f"the label words' scores and {others}"
+
+
+def _reopen(
+    path: Path, machine: Machine, held: ExitStack, should_stop: Callable[[], bool]
+) -> tuple[RunFolder, Experiment, RunConfig]:
+    folder, values = RunFolder.open(path)
+    held.callback(folder.close)
+    config = RunConfig.from_json(values, path / "config.json")
+    found = Evidence.from_json(values, path / "config.json")
+    check_workers(machine, config.model)
+    check_precision(config, machine)
+    check_numbers(config)
+    now = config
+    if config.remote is not None:  # a served model may have moved: its hash has to be the same
+        now = replace(
+            config, model=machine.address or config.model, remote=continued(config.remote, machine, config.model)
+        )
+    model, experiment = _opened(now, machine, held, should_stop)
+    found.check_same(Evidence.of(experiment))
+    if config.precision is not None:
+        experiment.reduce(model.reduced(config.precision.precision), config.precision.scope == "all")
+    keep_requests(model, folder.path)
+    return folder, experiment, config
+
+
+def _opened(
+    config: RunConfig, machine: Machine, held: ExitStack, should_stop: Callable[[], bool]
+) -> tuple[FrozenModel, Experiment]:
+    """The run's model, and the run on it."""
+    # Opened first: what is missing is said before the model is loaded, and the model computes on its stream.
+    searches = config.method != TEMPLATE_ALONE
+    backend = open_backend(config.backend or "numpy", method_of(config.preset, config.seed)) if searches else NUMPY
+    model = open_model(
+        config.model, machine, pooling=config.pooling, temperature=config.temperature, remote=config.remote,
+        stream=stream_of(backend, machine.device), should_stop=should_stop,
+    )  # fmt: skip
+    held.callback(model.close)
+    if config.shots is None:
+        raise InputError("this run was made by PromptClassifier.fit, which goes on with it when it is repeated")
+    experiment = prepare(model, config.task, config.preset, config.seed, config.shots)
+    experiment.backend = backend
+    return model, experiment
+
+
+def _run(
+    folder: RunFolder, experiment: Experiment, config: RunConfig, should_stop: Callable[[], bool], quiet: bool
+) -> dict[str, Any]:
+    finished = folder.path / "result.json"
+    if finished.exists():
+        say(f"{folder.path} is finished already")
+        return read_result(folder.path)
+    ledger = experiment.ledger()
+    if config.method == TEMPLATE_ALONE:
+        tuned, result = None, search.SearchResult([], None, 0, None, [], "nothing to search")
+    else:
+        result = _searched(folder, experiment, config, ledger, should_stop, quiet)
+        tuned = experiment.deployable(result.prompts)
+    ending = end(experiment, config, tuned, ledger) if reads(config) else None
+    prompt = tuned if ending is None else ending.deployed.prompt
+    assert prompt is not None
+    save_prompt(folder.path / "prompt", prompt)
+    answer = result_of(experiment, config, prompt, result, ledger, folder, ending)
+    write_json(finished, answer)
+    return answer
+
+
+def _searched(
+    folder: RunFolder, experiment: Experiment, config: RunConfig, ledger: Ledger, should_stop: Callable[[], bool],
+    quiet: bool,
+) -> search.SearchResult:  # fmt: skip
+    """The search, with what its readout will cost kept back. Errors: Interrupted after saving; InputError."""
+    method, preset, rows = experiment.method(), experiment.preset, len(experiment.train.labels)
+    kept_back = reserved(experiment, config)
+    ledger.budget -= kept_back
+    price = search.step_price(method, ledger, rows, preset.batch_size)
+    if ledger.left < price:
+        raise InputError(
+            f"--budget is {preset.budget} calls; one step costs {price} and the readout {kept_back}: raise it, or use "
+            "--readout none"
+        )
+    method, objective = on_backend(experiment.backend, experiment, ledger, folder)
+    folder.warn = say
+    with closing(Progress(preset.budget, price, quiet)) as progress:
+        result = search.run(
+            method,
+            objective,
+            rows=rows,
+            batch_size=preset.batch_size,
+            dev=experiment.dev_score,
+            store=folder,
+            on_step=progress,
+            should_stop=should_stop,
+        )
+    if result.stop_reason == "interrupted":
+        raise Interrupted(f"stopped and saved after {ledger.calls} calls: go on with {go_on(folder.path, config)}")
+    ledger.budget += kept_back
+    return result
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C or SIGTERM asks the run to stop after the current step; a second one stops it at once.
+
+    A wait for a server is no step: it ends at the first.
+    """
+    asked = threading.Event()
+
+    def ask(number: int, frame: types.FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        say("\nstopping after this step (again to stop at once)")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
