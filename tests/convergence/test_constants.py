@@ -41,6 +41,7 @@ def test_assumptions() -> None:
     assert assumptions.batch_variance_in_alpha(3.0, 2, 4, 0.1, 0.5) == exact(1350)
     assert assumptions.noise_variance_in_alpha(3.0, 2, 4, 0.1, 0.5) == exact(1350)
     assert assumptions.policy_variance(2.0, 2, 4, 0.1, 0.5) == exact(3000)  # five times as much
+    assert assumptions.policy_variance(3.0, 2, 4, 0.1, 0.5) == exact(6750)
     assert assumptions.slope_bound(2.0, 5.0) == exact(10)
     # F I / (4 (I-1) tau a) = 2 * 5 / (4 * 4 * 0.05), and twice that with fresh noise
     assert assumptions.largest_step_in_alpha(2.0, 5, 0.1, 0.5) == exact(12.5)
@@ -56,6 +57,11 @@ def test_constants_of_a_problem() -> None:
             c.L_alpha, c.L_z, c.sigma2_g, c.sigma2_alpha, c.sigma2_z
         ]  # fmt: skip
         assert [c.gamma2_alpha, c.gamma2_z] == ([exact(1600 / 3), exact(16 / np.e)] if one_noise else [0, 0])
+
+
+def test_constants_without_a_temperature_have_temperature_one() -> None:
+    wells = GaussianWells(2, 3, np.zeros((9, 1, 2)))
+    assert assumptions.constants(wells, 0.1) == assumptions.constants(wells, 0.1, 1.0, False)
 
 
 def test_proposition() -> None:
@@ -117,6 +123,28 @@ def test_right_sides_of_descent() -> None:
     bowl = theorem.bowl_constants(given[0][1].problem, 1.0)
     right = theorem.z_noise(bowl, PLAN) - 0.0025 * (0.09 + 0.04)  # the slope at z = (0.3, 0.2) is z
     assert theorem.descent_on_bowls(given, bowl, PLAN, "").right == exact(right)
+
+
+def test_left_sides_in_z() -> None:
+    """||z||^2 / 2 in one dimension: E L(z+) - L = -eta z^2 + (eta^2/2) z^2 (1 + 2/I_2), by both functions."""
+    from zopog_ref.convergence.lines_descent import bowl_given
+    from zopog_ref.convergence.sharp_problems import plain_bowl
+
+    bowl, c = plain_bowl(1), theorem.bowl_constants(plain_bowl(1), 0.0)
+    for pairs in (1, 4):
+        plan = theorem.Plan(1.0, 0.3, 1e-3, 2, pairs, 1)
+        left = -0.3 * 0.64 + 0.045 * 0.64 * (1 + 2 / pairs)
+        assert theorem.descent_on_bowls(bowl_given(bowl, 0.8), c, plan, "").left == pytest.approx(left, rel=1e-9)
+        if pairs == 1:
+            case = bowl_given(bowl, 0.8)[0][1]
+            assert theorem.descent_in_z(case, c, plan).left == pytest.approx(left, rel=1e-9)
+
+
+def test_a_step_on_the_floor() -> None:
+    alpha, slope = np.array([[0.5, 0.1]]), np.array([[1.0, 0.5]])
+    assert theorem.projected_step2(alpha, slope, 0.1, 1e-3) == exact(1.25)
+    assert theorem.projected_step2(alpha, slope, 0.1, 0.1) == exact(1.0)
+    assert theorem.projected_step2(alpha, slope, 0.1, 0.08) == exact(1.04)
 
 
 def test_terms_of_shared_draws() -> None:
