@@ -21,8 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="the model's name there (default: the file's)")
     parser.add_argument("--model", help="default: the model the prompt was tuned for")
     parser.add_argument(
-        "--tolerance", type=float, default=TOLERANCE,
-        help=f"how far its probabilities may be from those of zopog predict (default {TOLERANCE:g})",
+        "--tolerance", type=float,
+        help="how far its probabilities may be from those of zopog predict (default: what float32 rounds, "
+        f"{TOLERANCE:g} or more by the model's depth and the size of its scores)",
     )  # fmt: skip
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", action="store_true", help="machine-readable")

@@ -13,7 +13,6 @@ from zopog_ref.app.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
     parser.add_argument(
         "--checkpoint", required=True, metavar="MODEL", help="embedded, a folder, or org/name[@revision] on the hub"
     )

@@ -12,7 +12,6 @@ from zopog_ref.methods import METHODS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
     parser.add_argument("--json", action="store_true", help="machine-readable")
 
 

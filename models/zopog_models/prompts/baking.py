@@ -32,7 +32,7 @@ from zopog_models.prompts.export import write_weights
 from zopog_models.prompts.readout import targets
 from zopog_models.runners.local import LocalRunner
 from zopog_models.runners.session import Session, require_device
-from zopog_models.tasks.encoding import row_recipe
+from zopog_models.tasks.encoding import encode, row_recipe
 from zopog_models.tasks.layout import lay_out
 from zopog_models.tasks.template import make_task
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["BakeError", "Baked", "bake", "row_ids"]
 
 FORMAT = 1
-TOLERANCE = 1e-6
+TOLERANCE, MOST = 1e-6, 1e-4  # of a probability: what any model may differ by, and what none may
 INSIDE_BYTES = 2_000_000_000  # of weights; an ONNX file cannot hold more than 2^31 bytes, graph included
 _TEXTS = (
     "a small animal",
@@ -94,8 +94,8 @@ class Baked:
         return {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in entries.items()}
 
 
-def bake(model: FrozenModel, prompt: Prompt, out: str | Path, *, tolerance: float = TOLERANCE) -> Baked:
-    """Write the file and compare it with `predict`.
+def bake(model: FrozenModel, prompt: Prompt, out: str | Path, *, tolerance: float | None = None) -> Baked:
+    """Write the file and compare it with `predict`. tolerance: of a probability (default: `rounding_tolerance`).
 
     The file is whole, compared and under its name, or it is not there: an older file keeps its name until then. Raises
     PromptMismatch (another model than the prompt's), TaskError, BakeError (a name that does not end in .onnx; a model
@@ -143,10 +143,11 @@ def bake(model: FrozenModel, prompt: Prompt, out: str | Path, *, tolerance: floa
         write_atomically(file, graph.model_parts(f"baked_{model.family}", baked.metadata, inside=inside))
         texts = _texts(model, prompt)
         difference = largest_difference(file, model, prompt, texts, recipes)
+        tolerance = rounding_tolerance(model, prompt, texts) if tolerance is None else tolerance
         if not difference <= tolerance:
             raise BakeError(
                 f"the baked file's probabilities differ from predict's by up to {difference:.1e}, more than "
-                f"{tolerance:g}: nothing was written; a tolerance that allows it can be given"
+                f"{tolerance:.3g}: nothing was written; a tolerance that allows it can be given"
             )
         files = list(Path(unfinished).iterdir())
         size = sum(path.stat().st_size for path in files)
@@ -198,6 +199,25 @@ def largest_difference(
         if len(found) > 1:
             differences.append(np.abs(found[2] - expected.per_prompt.transpose(1, 0, 2)[batch]).max())
     return float(np.max(differences))  # NaN, where there is one
+
+
+def rounding_tolerance(model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]]) -> float:
+    """How far two right computations of a probability may be apart in float32: ε · largest score · √layers.
+
+    A score is a sum whose terms were rounded in every layer, each to ε of its size, in a random direction; a softmax
+    makes of a difference of scores at most half of it. A readout multiplies it by the length of its longest column. At
+    least TOLERANCE, at most MOST: a wrong graph is further off.
+    """
+    task = make_task(prompt.template, prompt.labels)
+    encoded = encode(texts, task, model, prompt.n_positions)
+    count, rows = len(prompt.ids), len(texts)
+    places, index = np.tile(encoded.answer_position, count), np.repeat(np.arange(count), rows)
+    logits = model.logits(encoded.ids * count, places, prompt.ids, prompt.offsets, index, prompt.label_ids)
+    layers, _ = model.hidden_units
+    matrices = () if prompt.readout is None else prompt.readout.matrices
+    gain = max([1.0, *(float(np.linalg.norm(matrix, axis=0).max()) for matrix in matrices)])
+    expected = float(np.finfo(np.float32).eps) * float(np.abs(logits).max(initial=0)) * layers**0.5 * gain
+    return min(max(TOLERANCE, expected), MOST)
 
 
 def _texts(model: FrozenModel, prompt: Prompt) -> list[tuple[str, ...]]:

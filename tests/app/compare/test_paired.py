@@ -83,9 +83,9 @@ def test_seeds_that_differ_by_constants_are_the_t_interval_of_their_means() -> N
 
 
 def test_no_difference_and_the_same_difference_everywhere() -> None:
-    assert (crossed(np.zeros((3, 9))).p_value, crossed(np.zeros((3, 9))).high) == (1.0, 0.0)
+    assert (crossed(np.zeros((3, 9))).p, crossed(np.zeros((3, 9))).high) == (1.0, 0.0)
     same = crossed(np.full((3, 9), -0.25))
-    assert (same.p_value, same.p_below, same.p_above) == (0.0, 0.0, 1.0)
+    assert (same.p, same.p_below, same.p_above) == (0.0, 0.0, 1.0)
     with pytest.raises(ValueError, match="seeds x rows"):
         crossed(np.zeros(5))
 
@@ -97,7 +97,7 @@ def layouts(rng: np.random.Generator, seeds: int, rows: int, a: float, b: float,
 def coverage(interval, a: float, b: float, e: float, seeds: int = 3, rows: int = 40, times: int = 250) -> float:  # type: ignore[no-untyped-def]
     """How often an interval at 95% covers the true mean, 0."""
     rng = np.random.default_rng(1)
-    return float(np.mean([interval(layouts(rng, seeds, rows, a, b, e)).p_value > 0.05 for _ in range(times)]))
+    return float(np.mean([interval(layouts(rng, seeds, rows, a, b, e)).p > 0.05 for _ in range(times)]))
 
 
 @pytest.mark.parametrize(("a", "b", "e"), [(0, 1, 1), (0.1, 1, 1), (0.3, 1, 1), (2, 1, 1)])
@@ -130,7 +130,7 @@ def test_the_sign_test_by_enumeration(wins: int, losses: int) -> None:
 def test_the_sign_test_and_the_interval_agree_on_many_rows() -> None:
     for wins, losses in ((260, 200), (240, 215), (300, 200)):
         d = np.concatenate([np.ones(wins), -np.ones(losses), np.zeros(2500)])[None]
-        assert crossed(d).p_value == pytest.approx(sign_test(wins, losses), rel=0.2)
+        assert crossed(d).p == pytest.approx(sign_test(wins, losses), rel=0.2)
 
 
 def test_holm_is_the_closed_test_of_bonferroni() -> None:

@@ -37,7 +37,6 @@ LOSS_TOLERANCE = 0.1  # of fewer bits, and of the mean loss of a step, where eac
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
     parser.add_argument("what", choices=tuple(WHAT))
     parser.add_argument("--shape", choices=tuple(SHAPES), default="mini", help="random weights of this shape")
     parser.add_argument("--n-positions", type=int, default=50)

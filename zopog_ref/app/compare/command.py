@@ -6,12 +6,13 @@ import sys
 from contextlib import closing
 
 from zopog_models.cluster.ray_connection import require_ray
+from zopog_models.runners.cores import usable_cores
 from zopog_ref.app.compare.gathering import document
 from zopog_ref.app.compare.live import LiveTable
 from zopog_ref.app.compare.options import add_arguments, make_plan
 from zopog_ref.app.compare.page import page
 from zopog_ref.app.compare.plan import Plan, check_data, check_started
-from zopog_ref.app.compare.schedule import Errors, cores, run_cells
+from zopog_ref.app.compare.schedule import Errors, run_cells
 from zopog_ref.app.compare.table import table
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.folder import RunFolder, say, write_json
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(plan: Plan, executor: str, workers: int | None) -> Errors:
     cells = plan.cells()
     unfinished = sum(not cell.finished for cell in cells)
-    workers = min(workers or cores(), max(1, unfinished))
+    workers = min(workers or usable_cores(), max(1, unfinished))
     say(
         f"{len(cells)} cells: {len(plan.variants)} methods, {len(plan.tasks)} tasks, {len(plan.seeds)} seeds, "
         f"{plan.budget} calls each; {len(cells) - unfinished} finished already; {workers} at once"

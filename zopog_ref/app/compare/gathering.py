@@ -7,21 +7,23 @@ from typing import Any
 import numpy as np
 
 from zopog_models.files.tensor_file import read_tensors
+from zopog_models.files.untrusted import check_regular
 from zopog_models.tasks.template import Task
 from zopog_ref.app.compare import results as of
 from zopog_ref.app.compare.cells import Cell
-from zopog_ref.app.compare.plan import MANUAL, Plan, Variant, about
+from zopog_ref.app.compare.plan import MANUAL, Plan, Variant
 from zopog_ref.app.compare.results import Comparison, Learned, Method, Run, Spread, TaskResult
 from zopog_ref.app.compare.statistics import Scores, statistics
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import Evidence, RunConfig, read_run, versions
-from zopog_ref.app.run.curve import read_record
+from zopog_ref.app.run.curve import read_curve, read_record
 from zopog_ref.app.run.predictions import Predictions, load_predictions
 from zopog_ref.app.run.saved_run import Result
 from zopog_ref.app.run.typed_json import ABSENT
 from zopog_ref.app.scores.metrics import classification_metrics
 from zopog_ref.app.scores.uncertainty import brier, ensemble_metrics, negative_log_likelihood, uncertainty_metrics
 from zopog_ref.distribution import probabilities
+from zopog_ref.methods import entry_of
 
 Tokens = Callable[[int], str | None]
 MOST_LIKELY = 5  # candidates of a position that are shown with their probabilities
@@ -55,7 +57,7 @@ def _chosen(variant: Variant) -> of.Chosen:
         name=variant.name,
         method=variant.method,
         settings=variant.settings,
-        about=about(variant),
+        about=entry_of(variant.method).about,
         own=dict(vars(preset.method)),
         n=preset.n_positions,
         N=preset.n_candidates,
@@ -110,15 +112,14 @@ def _predictions(cell: Cell, classes: int) -> Predictions:
 
 def _scores(p: Predictions, mean: np.ndarray) -> Scores:
     right = (mean.argmax(axis=1) == p.labels).astype(np.float64)
-    return Scores(p.rows, {"accuracy": right, "nll": negative_log_likelihood(mean, p.labels),
-                           "brier": brier(mean, p.labels)})  # fmt: skip
+    losses = {"nll": negative_log_likelihood(mean, p.labels), "brier": brier(mean, p.labels)}
+    return Scores(p.rows, {"accuracy": right, **losses})
 
 
 def _run(cell: Cell, result: Result, p: Predictions | None, classes: list[str], tokens: Tokens) -> Run:
     config, found = read_run(cell.folder)
     path = cell.folder / "curve.jsonl"
-    *lines, _ = path.read_bytes().split(b"\n")
-    curve = [read_record(path, step, line) for step, line in enumerate(lines, start=1)]
+    curve = [read_record(path, step, line) for step, line in enumerate(read_curve(path), start=1)]
     same = ("calls", "sequences", "tokens", "stop_reason", "best_step", "seconds", "dev_accuracy", "dev_loss")
     unsure = None if p is None else ensemble_metrics(p.per_prompt, p.weights, p.labels)
     return Run(
@@ -199,6 +200,7 @@ def _token_probabilities(
     Errors: InputError for what is none, or not of the run's prompts and candidates.
     """
     path = folder / "checkpoint.safetensors"
+    check_regular(path)
     state = read_tensors(path)
     try:
         alpha = state.get("state.alpha")

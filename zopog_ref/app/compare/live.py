@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zopog_models.files.untrusted import check_regular
 from zopog_ref.app.compare.cells import Cell
 from zopog_ref.app.compare.schedule import Errors, eta
 from zopog_ref.app.report.terminal import rewritten, terminal
@@ -81,13 +82,9 @@ class LiveTable:
             blocks.append(block)
         done, share = sum(cell.finished for cell in self.cells), self._share(errors)
         left = eta(self.started, self.before, share)
-        to_go = (
-            ""
-            if left is None or share >= 1
-            else f", about {left / 60:.0f} min to go"
-            if left > 90
-            else ", a minute to go"
-        )
+        to_go = ""
+        if left is not None and share < 1:
+            to_go = f", about {left / 60:.0f} min to go" if left > 90 else ", a minute to go"
         failed = f", {len(errors)} failed" if errors else ""
         last = f"{done} of {len(self.cells)} cells{failed}; calls spent {share:.0%}{to_go}"
         return Group(*blocks, Text(last, no_wrap=True, overflow="ellipsis"))
@@ -114,6 +111,7 @@ def accuracy(cell: Cell) -> str:
 def calls(folder: Path) -> int:
     """Calls spent so far, from the last whole line of the learning curve; 0 before the first."""
     try:
+        check_regular(folder / "curve.jsonl")
         with open(folder / "curve.jsonl", "rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - 4096))

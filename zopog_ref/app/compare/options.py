@@ -21,7 +21,6 @@ _SHARED = tuple(name for name in PRESET_FIELDS if name != "budget")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
     parser.add_argument(
         "--tasks", "--task", default="supersense", metavar="A,B,...", help="embedded tasks or task TOMLs"
     )

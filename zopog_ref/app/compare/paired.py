@@ -9,34 +9,30 @@ so neither the S R answers nor the S means may be taken for independent samples.
 estimate that variance without bias; docs/compare.md has the formulas. Shapes: (S, R) seeds x rows.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import exp, inf, lgamma, log, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zopog_ref.app.packages import from_extra
+from zopog_ref.app.run.typed_json import Json
 
 FLOAT64 = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its standard error, Student's degrees of freedom, and the ends of its interval."""
+class Estimate(Json):
+    """A mean, or a difference of means, with the ends of its interval.
+
+    p: two-sided, of mean = 0. 1 when there is no difference anywhere, 0 when all differences are the same one.
+    """
 
     mean: float
     low: float
     high: float
     error: float  # standard error of the mean
     freedom: float  # degrees of freedom
-    level: float
-
-    @property
-    def p_value(self) -> float:
-        """Two-sided, of mean = 0. 1 when there is no difference anywhere, 0 when all differences are the same one."""
-        if self.error == 0:
-            return 1.0 if self.mean == 0 else 0.0
-        return 2 * student_tail(abs(self.mean) / self.error, self.freedom)
+    p: float
 
     @property
     def p_below(self) -> float:
@@ -144,7 +140,8 @@ def best_p_values(below: ArrayLike) -> FLOAT64:
 def _student(mean: float, variance: float, freedom: float, level: float) -> Estimate:
     error = sqrt(max(variance, 0.0))
     reach = error * student_quantile((1 + level) / 2, freedom) if error else 0.0
-    return Estimate(mean, mean - reach, mean + reach, error, freedom, level)
+    p = 2 * student_tail(abs(mean) / error, freedom) if error else float(mean == 0)
+    return Estimate(mean=mean, low=mean - reach, high=mean + reach, error=error, freedom=freedom, p=p)
 
 
 def student_tail(t: float, freedom: float) -> float:

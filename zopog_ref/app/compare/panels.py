@@ -1,17 +1,20 @@
 """The pictures of a comparison's report and what its tables are filled with: strips, curves, pairs, calibration."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
+from zopog_ref.app.compare.paired import Estimate
 from zopog_ref.app.compare.plan import MANUAL
-from zopog_ref.app.compare.results import Bins, Difference, Method, Rejection, Run, TaskResult
+from zopog_ref.app.compare.results import Bins, Method, Run, TaskResult
 from zopog_ref.app.report.plots import strip, strip_axis
 from zopog_ref.app.report.svg import Axes, Dots, Line, Svg, padded, panel
 
 Curve = list[tuple[float, float]]
-Row = tuple[str, list[tuple[str, Difference | None, float]]]  # a method minus each, and how large that is
+Curves = dict[str, dict[int, Curve]]  # method -> seed -> curve
+Row = tuple[str, list[tuple[str, Estimate | None, float]]]  # a method minus each, and how large that is
 Panel = tuple[str, str, Svg]  # a method, its number, the picture
 LEAST_COVERAGE = 0.1  # below it a rejection curve jumps with single rows
 SCORES = ("nll", "brier", "ece", "auroc_errors", "rejection_area")
@@ -62,19 +65,25 @@ def _each(method: Method) -> list[float]:
 
 
 def _curves(task: TaskResult, budget: int) -> list[Panel]:
-    """Best dev metric so far against calls: every seed thin, their mean thick, the other methods' means grey."""
+    """Best dev metric so far against calls."""
     methods = [m for m in task.ranked if any(run.curve for run in m.cells)]
     each = {m.name: {run.seed: _best_so_far(run, budget) for run in m.cells if run.curve} for m in methods}
     means = {name: _mean(list(runs.values())) for name, runs in each.items()}
-    heights = [y for runs in each.values() for curve in runs.values() for _, y in curve]
-    out = []
+    numbers = {name: f"{mean[-1][1]:.1%} on dev" for name, mean in means.items()}
+    what = f"best {task.metric} on dev against calls"
+    return _beside_others(Axes((0, budget), (0, 1), "API calls"), each, means, numbers, what, steps=True)
+
+
+def _beside_others(
+    axes: Axes, each: Curves, means: dict[str, Curve], numbers: dict[str, str], what: str, steps: bool = False
+) -> list[Panel]:
+    """A panel a method: every seed thin, their mean thick, the other methods' means grey."""
+    heights, out = [y for runs in each.values() for curve in runs.values() for _, y in curve], []
     for name, mean in means.items():
-        axes = Axes((0, budget), padded(heights), "API calls")
-        lines = [Line(curve, "other", other, steps=True) for other, curve in means.items() if other != name]
-        lines += [Line(curve, "seed", f"seed {seed}", steps=True) for seed, curve in each[name].items()]
-        lines.append(Line(mean, "main", name, steps=True))
-        drawn = panel(axes, lines, f"{name}: best {task.metric} on dev against calls")
-        out.append((name, f"{mean[-1][1]:.1%} on dev", drawn))
+        lines = [Line(curve, "other", other, steps) for other, curve in means.items() if other != name]
+        lines += [Line(curve, "seed", f"seed {seed}", steps) for seed, curve in each[name].items()]
+        lines.append(Line(mean, "main", name, steps))
+        out.append((name, numbers[name], panel(replace(axes, y=padded(heights)), lines, f"{name}: {what}")))
     return out
 
 
@@ -133,30 +142,19 @@ def _sums(table: Bins, what: str) -> np.ndarray:
 
 
 def _rejections(methods: list[Method]) -> list[Panel]:
-    """Accuracy of the surest rows: every seed thin, their mean thick, the other methods' means grey."""
+    """Accuracy of the surest rows, from where these are enough to mean something."""
     kept = {m.name: {run.seed: run.uncertainty.mean.rejection for run in m.cells if run.uncertainty} for m in methods}
-    kept = {name: runs for name, runs in kept.items() if len({tuple(r.coverage) for r in runs.values()}) == 1}
-    each = {name: {seed: _enough(r) for seed, r in runs.items()} for name, runs in kept.items()}
-    means = {name: _average(list(runs.values())) for name, runs in each.items()}
-    heights = [y for runs in each.values() for curve in runs.values() for _, y in curve]
-    out = []
-    for m in (m for m in methods if m.name in means):
-        axes = Axes((0, 1), padded(heights), "share of rows answered", percent_x=True)
-        lines = [Line(curve, "other", name) for name, curve in means.items() if name != m.name]
-        lines += [Line(curve, "seed", f"seed {seed}") for seed, curve in each[m.name].items()]
-        lines.append(Line(means[m.name], "main", m.name))
-        drawn = panel(axes, lines, f"{m.name}: accuracy against the share of rows answered")
-        out.append((m.name, f"area {m.rejection_area.mean:.3f}", drawn))
-    return out
-
-
-def _enough(curve: Rejection) -> Curve:
-    """The curve from where it is of enough rows to mean something."""
-    return [(x, y) for x, y in zip(curve.coverage, curve.accuracy) if x >= LEAST_COVERAGE]
-
-
-def _average(curves: list[Curve]) -> Curve:
-    return [(x, float(y)) for x, y in np.mean(curves, axis=0)]
+    each = {
+        name: {
+            seed: [(x, y) for x, y in zip(r.coverage, r.accuracy) if x >= LEAST_COVERAGE] for seed, r in runs.items()
+        }
+        for name, runs in kept.items()
+        if len({tuple(r.coverage) for r in runs.values()}) == 1
+    }
+    means = {name: [(x, float(y)) for x, y in np.mean(list(runs.values()), axis=0)] for name, runs in each.items()}
+    numbers = {m.name: f"area {m.rejection_area.mean:.3f}" for m in methods}
+    axes = Axes((0, 1), (0, 1), "share of rows answered", percent_x=True)
+    return _beside_others(axes, each, means, numbers, "accuracy against the share of rows answered")
 
 
 def _uncertainty(methods: list[Method]) -> list[tuple[str, list[float | None]]]:

@@ -11,7 +11,6 @@ from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import Precision, RunConfig, read_run
 from zopog_ref.app.run.experiment import prepare
 from zopog_ref.app.run.presets import Preset
-from zopog_ref.methods import entry_of
 
 MANUAL = "manual"  # the row of the template alone
 
@@ -81,8 +80,3 @@ def check_started(plan: Plan) -> None:
         if changed := [name for name in wanted if found.get(name) != wanted[name]]:
             was = ", ".join(f"{name} {quoted(found.get(name))} (now {wanted[name]!r})" for name in changed)
             raise InputError(f"{cell.folder} was started with {was}: choose another --out, or give what it had")
-
-
-def about(variant: Variant) -> str:
-    """One line on the method."""
-    return entry_of(variant.method).about

@@ -7,6 +7,7 @@ under the name `seconds`.
 
 from typing import Any
 
+from zopog_ref.app.compare.paired import Estimate
 from zopog_ref.app.run.typed_json import ABSENT, Json
 
 
@@ -18,17 +19,6 @@ class Spread(Json):
     each: list[float | None]
 
 
-class Difference(Json):
-    """A mean, or a difference of means, with the ends of its interval, standard error, degrees of freedom and p."""
-
-    mean: float
-    low: float
-    high: float
-    error: float
-    freedom: float
-    p: float
-
-
 class SignTest(Json):
     """Rows of one seed that only the method, or only the manual prompt, answers right; p of McNemar's test."""
 
@@ -37,20 +27,20 @@ class SignTest(Json):
     p: float
 
 
-class Gain(Difference):
+class Gain(Estimate):
     """A difference to the manual prompt. these_runs: with the seeds taken as given, on common test rows."""
 
     p_holm: float
-    these_runs: Difference = ABSENT
+    these_runs: Estimate = ABSENT
     each_seed: list[SignTest] = ABSENT
 
 
-class Standing(Difference):
+class Standing(Estimate):
     """A method's mean under one metric, and where it stands among the others."""
 
     p_best: float
     among_best: bool
-    against_best: Difference | None
+    against_best: Estimate | None
     against_manual: Gain = ABSENT
 
 
@@ -60,7 +50,7 @@ class Metric(Json):
     higher_is_better: bool
     best: str
     methods: dict[str, Standing]
-    differences: list[list[Difference | None]]
+    differences: list[list[Estimate | None]]
 
 
 class Statistics(Json):

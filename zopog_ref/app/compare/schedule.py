@@ -28,11 +28,6 @@ _DEATHS = 2  # a worker that dies may have been killed for another's sake: once 
 Errors = dict[Cell, str]
 
 
-def cores() -> int:
-    """Cores this process may use."""
-    return usable_cores()
-
-
 @contextmanager
 def process_pool(workers: int, log: Path) -> Iterator[Executor]:
     """Spawned processes, each with one thread of linear algebra: the models' own threads are what fills the cores."""
@@ -75,7 +70,7 @@ def run_cells(cells: Sequence[Cell], executor: str, workers: int, out: Path, sho
     stop.unlink(missing_ok=True)
     errors: Errors = {}
     deaths = dict.fromkeys(cells, 0)
-    threads = max(1, cores() // workers)
+    threads = max(1, usable_cores() // workers)
     with stop_requests() as should_stop:
         try:
             while waiting := [cell for cell in cells if not cell.finished and cell not in errors]:

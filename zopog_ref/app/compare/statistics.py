@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zopog_ref.app.compare.paired import Estimate, best_p_values, crossed, fixed_seeds, holm, nested, sign_test
-from zopog_ref.app.compare.results import Difference, Gain, Metric, SignTest, Standing, Statistics
+from zopog_ref.app.compare.results import Gain, Metric, SignTest, Standing, Statistics
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.typed_json import ABSENT
 
@@ -45,20 +45,20 @@ def _metric(scores: Mapping[str, Mapping[int, Scores]], manual: str, metric: str
     p_best = dict(zip(names, best_p_values(below).tolist()))
     best = max(names, key=lambda name: own[name].mean if higher else -own[name].mean)
     to_manual = {name: pair for name in names if (pair := pairs.get((name, manual)))}
-    adjusted = dict(zip(to_manual, holm([pair.p_value for pair in to_manual.values()]).tolist()))
+    adjusted = dict(zip(to_manual, holm([pair.p for pair in to_manual.values()]).tolist()))
     standings = {
         name: Standing(
-            **_numbers(own[name]),
+            **vars(own[name]),
             p_best=p_best[name],
             among_best=p_best[name] > 1 - LEVEL,
-            against_best=_difference(pairs.get((name, best))),
+            against_best=pairs.get((name, best)),
             against_manual=_gain(pair, adjusted[name], _gaps(scores[name], scores[manual], metric), metric, same)
             if (pair := to_manual.get(name))
             else ABSENT,
         )
         for name in names
     }
-    differences = [[_difference(pairs.get((a, b))) for b in names] for a in names]
+    differences = [[pairs.get((a, b)) for b in names] for a in names]
     return Metric(higher_is_better=higher, best=best, methods=standings, differences=differences)
 
 
@@ -68,8 +68,8 @@ def _gain(estimate: Estimate, p_holm: float, gaps: list[NDArray[np.float64]], me
     if metric == "accuracy":
         counts = [(int((gap > 0).sum()), int((gap < 0).sum())) for gap in gaps]
         tests = [SignTest(wins=w, losses=k, p=sign_test(w, k)) for w, k in counts]
-    these = Difference(**_numbers(fixed_seeds(np.stack(gaps), LEVEL))) if same else ABSENT
-    return Gain(**_numbers(estimate), p_holm=p_holm, these_runs=these, each_seed=tests)
+    these = fixed_seeds(np.stack(gaps), LEVEL) if same else ABSENT
+    return Gain(**vars(estimate), p_holm=p_holm, these_runs=these, each_seed=tests)
 
 
 def difference(a: Mapping[int, Scores], b: Mapping[int, Scores], metric: str, same: bool) -> Estimate | None:
@@ -96,11 +96,3 @@ def _mean(values: list[NDArray[np.float64]], same: bool) -> Estimate:
 def _same_rows(scores: Mapping[str, Mapping[int, Scores]]) -> bool:
     rows = [s.rows for runs in scores.values() for s in runs.values()]
     return all(np.array_equal(rows[0], other) for other in rows)
-
-
-def _numbers(estimate: Estimate) -> dict[str, float]:
-    return {k: v for k, v in vars(estimate).items() if k != "level"} | {"p": estimate.p_value}
-
-
-def _difference(estimate: Estimate | None) -> Difference | None:
-    return None if estimate is None else Difference(**_numbers(estimate))

@@ -20,14 +20,11 @@ from zopog_models.runners.session import DEVICES, ProviderError, Session, requir
 from zopog_ref import __version__
 from zopog_ref.app.doctor.diagnosis import CUDA, CUPYS, RUNTIMES, STARTS, Facts, diagnose, ready
 
-PACKAGES = (
-    "numpy", *RUNTIMES, "tokenizers", *CUPYS, "huggingface_hub", "openvino", "cma", "cmaes", "scikit-learn", "onnx",
-    "torch",
-)  # fmt: skip
+_OTHERS = ("huggingface_hub", "openvino", "cma", "cmaes", "scikit-learn", "onnx", "torch")
+PACKAGES = ("numpy", *RUNTIMES, "tokenizers", *CUPYS, *_OTHERS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
     parser.add_argument("--json", action="store_true", help="machine-readable")
 
 

@@ -13,9 +13,9 @@ FIRST_CUDA_13 = (1, 27)  # onnxruntime-gpu before it is built for CUDA 12
 
 # extra -> the runtime it brings, by a name that pip finds from a clone as well
 _RUNTIMES = {
-    "cpu": '"onnxruntime>=1.23"',
+    "cpu": '"onnxruntime>=1.23.2"',
     "gpu": '"onnxruntime-gpu[cuda,cudnn]>=1.27"',
-    "gpu-cu12": '"onnxruntime-gpu[cuda,cudnn]>=1.23,<1.27"',
+    "gpu-cu12": '"onnxruntime-gpu[cuda,cudnn]>=1.23.2,<1.27"',
 }
 
 # The library an error names -> the package that carries it. CUDA 13's packages dropped the suffix that CUDA 12's have;
@@ -77,8 +77,13 @@ def _install(facts: Facts) -> str:
     return f"pip install {_RUNTIMES[extra(facts)]} tokenizers"
 
 
+def _dotted(driver: tuple[int, int]) -> str:
+    return ".".join(map(str, driver))
+
+
 def _runtime(facts: Facts) -> Iterator[Problem]:
     installed = [name for name in RUNTIMES if name in facts.packages]
+    why = facts.outcomes.get(CPU, "it is not offered")
     if len(installed) == 2:
         yield Problem(
             "onnxruntime and onnxruntime-gpu are both installed: they write the same folder, whichever came last is "
@@ -87,32 +92,26 @@ def _runtime(facts: Facts) -> Iterator[Problem]:
         )
     elif not installed:
         yield Problem("ONNX Runtime is not installed", _install(facts))
-    elif facts.emptied:
-        name = facts.emptied[0]
-        yield Problem(
-            f"pip knows {name} {facts.packages[name]}, but its files are gone (removed with the other's)",
-            f"pip install --force-reinstall --no-deps {name}=={facts.packages[name]}",
-        )
-    elif facts.outcomes.get(CPU, "it is not offered") != STARTS:
-        why, name = facts.outcomes.get(CPU, "it is not offered"), installed[0]
-        yield Problem(
-            f"{CPU} does not start: {why}",
-            f"pip install --force-reinstall --no-deps {name}=={facts.packages[name]}",
-        )
+    elif facts.emptied or why != STARTS:
+        name = facts.emptied[0] if facts.emptied else installed[0]
+        found = f"{name} {facts.packages[name]}"
+        gone = f"pip knows {found}, but its files are gone (removed with the other's)"
+        again = f"pip install --force-reinstall --no-deps {name}=={facts.packages[name]}"
+        yield Problem(gone if facts.emptied else f"{CPU} does not start: {why}", again)
     if "tokenizers" not in facts.packages:
         yield Problem("tokenizers is not installed", "pip install tokenizers")
 
 
 def _cuda(facts: Facts) -> Iterator[Problem]:
-    version = facts.packages.get("onnxruntime-gpu")
-    if version is None or "onnxruntime" in facts.packages or facts.emptied:
-        if version is None and "onnxruntime" in facts.packages and extra(facts) != "cpu":
+    version, why = facts.packages.get("onnxruntime-gpu"), facts.outcomes.get(CUDA, "it is not offered")
+    if version is None:
+        if "onnxruntime" in facts.packages and extra(facts) != "cpu":
             yield Problem(
                 "this machine has an NVIDIA driver, and the ONNX Runtime that is installed knows the CPU only",
                 f"pip uninstall -y onnxruntime && {_install(facts)}",
             )
         return
-    if facts.outcomes.get(CUDA) == STARTS:
+    if "onnxruntime" in facts.packages or facts.emptied or why == STARTS:
         return
     major = cuda_major(version)
     if facts.driver is None:
@@ -121,14 +120,13 @@ def _cuda(facts: Facts) -> Iterator[Problem]:
             "cannot), or take the smaller package for the CPU",
             f"pip uninstall -y onnxruntime-gpu && pip install {_RUNTIMES['cpu']} tokenizers",
         )
-        return
-    if facts.driver[0] < major:
-        found = ".".join(map(str, facts.driver))
-        what = f"onnxruntime-gpu {version} is built for CUDA {major}, the NVIDIA driver runs up to CUDA {found}"
-        yield Problem(f"{what} (or install a newer driver)", f"pip uninstall -y onnxruntime-gpu && {_install(facts)}")
-        return
-    why = facts.outcomes.get(CUDA, "it is not offered")
-    if missing := missing_libraries(why, major):
+    elif facts.driver[0] < major:
+        yield Problem(
+            f"onnxruntime-gpu {version} is built for CUDA {major}, the NVIDIA driver runs up to CUDA "
+            f"{_dotted(facts.driver)} (or install a newer driver)",
+            f"pip uninstall -y onnxruntime-gpu && {_install(facts)}",
+        )
+    elif missing := missing_libraries(why, major):
         yield Problem(
             f"{CUDA} does not start, libraries of CUDA {major} or cuDNN are missing: {why}",
             "pip install " + " ".join(f'"{name}"' for name in missing),
@@ -155,25 +153,23 @@ def _cupy(facts: Facts) -> Iterator[Problem]:
     # The major that the rest of the machine has: ONNX Runtime's where it is for a GPU, else the driver's.
     wanted = cuda_major(runtime) if runtime is not None else facts.driver[0] if facts.driver is not None else None
     right = f"cupy-cuda{wanted}x"
+    if not installed:
+        return
+    name, major = installed[0], CUPYS[installed[0]]
     if len(installed) > 1:
         keep = right if right in installed else installed[-1]
         yield Problem(
             f"{' and '.join(installed)} are installed, and write the same folder",
             f"pip uninstall -y {' '.join(installed)} && pip install {keep}",
         )
-        return
-    if not installed:
-        return
-    name, major = installed[0], CUPYS[installed[0]]
-    if runtime is not None and major != wanted:
+    elif runtime is not None and major != wanted:
         yield Problem(
             f"{name} is for CUDA {major} and onnxruntime-gpu {runtime} for CUDA {wanted}: one process cannot load both",
             f"pip uninstall -y {name} && pip install {right}",
         )
     elif facts.driver is not None and facts.driver[0] < major:
-        found = ".".join(map(str, facts.driver))
         yield Problem(
-            f"{name} is for CUDA {major}, the NVIDIA driver runs up to CUDA {found}",
+            f"{name} is for CUDA {major}, the NVIDIA driver runs up to CUDA {_dotted(facts.driver)}",
             f"pip uninstall -y {name} && pip install cupy-cuda{facts.driver[0]}x",
         )
     elif facts.cupy not in (None, STARTS):

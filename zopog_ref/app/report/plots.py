@@ -61,34 +61,33 @@ def chart(series: Sequence[Series], x_label: str, y_label: str, note: str = "") 
     x, y = (padded(values, 0.05, -INFINITE, INFINITE, 0.05) for values in zip(*logs))
     keys = [(s.style, s.name) for s in series if s.name]
     axes = Axes(x, y, x_label, y_label, log=True, frame=LARGE)
-    return Chart(panel(axes, marks, described(x_label, y_label, keys)), keys, note)
+    in_words = f"{y_label} against {x_label}; " + ", ".join(name for _, name in keys)
+    return Chart(panel(axes, marks, in_words), keys, note)
 
 
-def described(x_label: str, y_label: str, keys: Iterable[tuple[str, str]]) -> str:
-    """A chart in words."""
-    return f"{y_label} against {x_label}; " + ", ".join(name for _, name in keys)
-
-
-def strip(span: Span, interval: Span, mean: float, each: Iterable[float], levels: Iterable[tuple[float, str]],
-          good: bool, label: str) -> Svg:  # fmt: skip
+def strip(
+    span: Span,
+    interval: Span,
+    mean: float,
+    each: Iterable[float],
+    levels: Iterable[tuple[float, str]],
+    good: bool,
+    label: str,
+) -> Svg:
     """One row of the table: interval, mean, a dot for each seed, and dashed lines for what to beat."""
     middle, tone = STRIP_HEIGHT / 2, "best" if good else "rest"
     low, high = (_across(span, min(max(end, span[0]), span[1])) for end in interval)
-    at = _across(span, mean)
+
+    def upright(value: float, top: float, bottom: float) -> str:
+        at = _across(span, value)
+        return f"M{at:.1f} {top}L{at:.1f} {bottom}"
+
     body = [
         mark("path", class_="grid", d=f"M{STRIP_MARGIN} {middle}L{STRIP_WIDTH - STRIP_MARGIN} {middle}"),
-        *(
-            mark(
-                "path",
-                title=name,
-                class_="curve level",
-                d=f"M{_across(span, v):.1f} 0L{_across(span, v):.1f} {STRIP_HEIGHT}",
-            )
-            for v, name in levels
-        ),
+        *(mark("path", title=name, class_="curve level", d=upright(v, 0, STRIP_HEIGHT)) for v, name in levels),
         mark("rect", class_=f"reach {tone}", x=low, y=middle - 5, width=max(high - low, 1.0), height=10, rx=5),
         *(mark("circle", title=f"{v:.1%}", class_=f"seed {tone}", cx=_across(span, v), cy=middle, r=3.2) for v in each),
-        mark("path", class_=f"mean {tone}", d=f"M{at:.1f} {middle - 9}L{at:.1f} {middle + 9}"),
+        mark("path", class_=f"mean {tone}", d=upright(mean, middle - 9, middle + 9)),
     ]
     return picture(STRIP_WIDTH, STRIP_HEIGHT, body, label)
 

@@ -3,13 +3,16 @@
 import dataclasses
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zopog_models.files.lines import whole_lines
+from zopog_models.files.lines import LARGEST, whole_lines
+from zopog_models.files.untrusted import read_untrusted
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.run.typed_json import from_fields
 from zopog_ref.search import Arrays, Record
 
 
@@ -28,21 +31,19 @@ def as_line(record: Record) -> str:
     return json.dumps(dataclasses.asdict(record), allow_nan=False)
 
 
-_NUMBERS = {"step": int, "calls": int, "sequences": int, "tokens": int, "dev_metric": float, "dev_loss": float}
+def read_curve(path: Path) -> list[bytes]:
+    """The whole lines of a curve; [] where there is none. Errors: UnusableFile."""
+    return read_untrusted(path, LARGEST).split(b"\n")[:-1] if os.path.exists(path) else []
 
 
 def read_record(path: Path, step: int, line: bytes) -> Record:
     """A step of the curve. Errors: InputError for a line that is not what as_line wrote."""
     try:
-        record = Record(**json.loads(line))
-        values = {name: getattr(record, name) for name in _NUMBERS}
-        right = all(type(v) in (int, _NUMBERS[k]) or (v is None and k.startswith("dev")) for k, v in values.items())
-        finite = all(value is None or abs(value) < 2**53 for value in values.values())  # not so of NaN
-        if not right or not finite or record.step != step or not isinstance(record.diagnostics, dict):
+        record = from_fields(Record, json.loads(line))
+        if record.step != step:
             raise ValueError("not the numbers of a step")
-        as_line(record)  # NaN among its diagnostics could not be written again
         return record
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         what = f"not what was written ({error!s:.200})"
         raise InputError(f"{path}, line {step}: {what}: it was edited or damaged") from None
 

@@ -5,7 +5,7 @@ each of M prompts with weights (M,). Logarithms are natural: entropies and losse
 the formulas; the tests compare with closed forms, enumeration and scikit-learn.
 """
 
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -83,12 +83,6 @@ class Reliability(NamedTuple):
         """Lists, with None for the NaN of an empty bin."""
         means = {name: [_number(v) for v in getattr(self, name)] for name in ("confidence", "accuracy")}
         return {"rows": self.rows.tolist()} | means
-
-    @classmethod
-    def from_json(cls, saved: dict[str, list[Any]]) -> Self:
-        """What to_json gave."""
-        means = (np.array(saved[name], np.float64) for name in ("confidence", "accuracy"))  # None becomes NaN
-        return cls(np.array(saved["rows"], np.int64), *means)
 
 
 def reliability(p: ArrayLike, labels: ArrayLike, bins: int = BINS) -> Reliability:
