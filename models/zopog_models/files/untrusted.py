@@ -7,6 +7,7 @@ disk and gigabytes when it is read. What a name leads to is asked of the opened 
 import gzip
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import IO
 
@@ -88,6 +89,17 @@ def _opened(path: str | Path, most: int) -> int:
         raise UnusableFile(f"{path}: {about.st_size} bytes, at most {most} are allowed")
     kind = _KINDS.get(stat.S_IFMT(about.st_mode), "something else")
     raise UnusableFile(f"cannot read {path}: it is {kind}, not a file; save its content to a file first")
+
+
+def refuse_pointer(path: str | Path) -> None:
+    """Raises UnusableFile for what git-lfs leaves in a file's place; of a file that is mapped and not read."""
+    with open(_opened(path, sys.maxsize), "rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise UnusableFile(_pulled(path))
+
+
+def _pulled(path: str | Path) -> str:
+    return f"{path} is a git-lfs pointer in place of the file: run `git lfs pull` in its repository"
 
 
 def read_untrusted_text(path: str | Path, most: int) -> str:
