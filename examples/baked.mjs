@@ -10,11 +10,14 @@ const about = JSON.parse(readFileSync(row, "utf8"));
 const tokenizer = new Tokenizer(JSON.parse(readFileSync(vocabulary, "utf8")), {});
 const encode = (piece, text) =>
   tokenizer.encode(piece.replace("{text}", () => text.trim()), { add_special_tokens: false }).ids;
-const rows = texts.map((text) => about.row.flatMap((piece) => (piece.at ? encode(piece, text) : [piece])));
+const several = about.rows?.length > 0; // templates: then the inputs are (texts, templates, length)
+const recipes = several ? about.rows : [about.row];
+const rows = texts.flatMap((text) => recipes.map((row) => row.flatMap((piece) => (piece.at ? encode(piece, text) : [piece]))));
 
 const length = Math.max(...rows.map((ids) => ids.length)); // must not pass about.max_length
+const shape = several ? [texts.length, recipes.length, length] : [texts.length, length];
 const tensor = (value) =>
-  new Tensor("int64", BigInt64Array.from(rows.flatMap((ids) => Array.from({ length }, (_, i) => BigInt(value(ids, i))))), [rows.length, length]);
+  new Tensor("int64", BigInt64Array.from(rows.flatMap((ids) => Array.from({ length }, (_, i) => BigInt(value(ids, i))))), shape);
 const session = await InferenceSession.create(file);
 const { probabilities } = await session.run({
   input_ids: tensor((ids, i) => ids[i] ?? about.pad_id),

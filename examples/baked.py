@@ -24,10 +24,13 @@ def tokens(piece: int | str, text: str) -> list[int]:
     return tokenizer.encode(piece.replace("{text}", text.strip()), add_special_tokens=False).ids
 
 
-rows = [[i for piece in json.loads(about["row"]) for i in tokens(piece, text)] for text in sys.argv[3:]]
+recipes = json.loads(about["rows"]) if "rows" in about else [json.loads(about["row"])]  # one for each template
+rows = [[i for piece in recipe for i in tokens(piece, text)] for text in sys.argv[3:] for recipe in recipes]
 length = max(map(len, rows))  # must not pass int(about["max_length"])
 input_ids = np.array([row + [0] * (length - len(row)) for row in rows], np.int64)
 attention_mask = np.array([[1] * len(row) + [0] * (length - len(row)) for row in rows], np.int64)
+if "rows" in about:  # several templates: (texts, templates, length)
+    input_ids, attention_mask = (a.reshape(-1, len(recipes), length) for a in (input_ids, attention_mask))
 [probabilities] = session.run(["probabilities"], {"input_ids": input_ids, "attention_mask": attention_mask})
 for row in probabilities:
     print(json.dumps(dict(zip(json.loads(about["labels"]), row.tolist()))))

@@ -140,6 +140,12 @@ def test_errors_name_the_requirements_of_the_extras() -> None:
     assert named <= requirements
 
 
+def test_what_is_named_when_it_is_missed_is_what_the_extra_asks_for() -> None:
+    from zopog_ref.app.packages import REQUIREMENTS
+
+    assert set(REQUIREMENTS.values()) == set(EXTRAS["report"])
+
+
 def test_no_error_names_an_extra_that_a_clone_cannot_use() -> None:
     """pip does not find zopog-ref[...] from a clone; only the command line's last resort names both lines."""
     sources = [path for room in ("zopog_ref", "models/zopog_models", "kernels") for path in (ROOT / room).rglob("*.py")]

@@ -6,7 +6,7 @@ Importing this package imports NumPy and the standard library, nothing else.
 import importlib
 from typing import Any
 
-from zopog_ref.algorithm import ZOPoG, ZOPoGState
+from zopog_ref.algorithm import Settings, ZOPoG, ZOPoGState
 from zopog_ref.distribution import probabilities, sample, score
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.objective import (
@@ -32,8 +32,6 @@ __all__ = [
     "cross_entropy", "hinge", "perturb", "policy_gradient", "probabilities", "projection", "run", "sample", "score",
     "two_point_gradient",
 ]  # fmt: skip
-
-Settings = ZOPoG.Settings  # of the algorithm that the package is about; every other method has its own
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,7 @@ from zopog_ref.norms import norm
 from zopog_ref.objective import Objective
 from zopog_ref.randomness import Purpose
 
-__all__ = ["ZOPoG", "ZOPoGState"]
+__all__ = ["Settings", "ZOPoG", "ZOPoGState"]
 
 
 @dataclass(frozen=True)
@@ -204,3 +204,6 @@ class ZOPoG(Method):
         pairs = self.settings.direction_pairs
         shape = (pairs, self.dim) if self.settings.directions == "shared" else (pairs, batch, self.dim)
         return self.backend.normal(self.seed, step, Purpose.DIRECTIONS, shape)
+
+
+Settings = ZOPoG.Settings  # zopog_ref.Settings: the algorithm that the package is about has the short name

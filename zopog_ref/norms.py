@@ -11,7 +11,7 @@ def norm(x: ArrayLike) -> float:
 
     Squares overflow above 1e154 and vanish under 1e-162: then the entries are divided by the largest one first.
     """
-    x = np.asarray(x, np.float64).reshape(-1)
+    x = np.asarray(x, np.float64).ravel()
     with np.errstate(over="ignore"):
         plain = float(np.linalg.norm(x))
     if 0 < plain < np.inf or not x.size:

@@ -59,6 +59,7 @@ class Purpose(IntEnum):
     POSTERIOR_DRAWS = 12  # of a distribution over z: to estimate its loss, and to deploy it
     ANCESTORS = 13
     UNIT_MASK = 14
+    LABEL_SHUFFLE = 15  # of the test whether scores tell labels
 
 
 def philox4x32(counter: UINT32, key: tuple[int, int], rounds: int = 10) -> UINT32:

@@ -29,19 +29,15 @@ def roundoff_of(losses: ArrayLike) -> float:
         return SINGLE if (losses == losses.astype(np.float32)).all() else DOUBLE
 
 
-def differences_are_lost(plus: FLOAT64, minus: FLOAT64, mu: float, roundoff: float | None) -> bool:
+def differences_are_lost(plus: FLOAT64, minus: FLOAT64, mu: float, roundoff: float) -> bool:
     """Whether losses that are mu apart from the middle differ by no more than their rounding.
 
-    plus, minus: finite, of one shape. roundoff: their relative rounding error; None: roundoff_of them.
+    plus, minus: finite, of one shape; roundoff: their relative rounding error.
     A mu above the cube root of roundoff, the best one for a symmetric difference of a function of scale 1, is never at
     fault: the losses are flat. Equal losses are lost only with a mu under the square root, which can hide a slope as
     large as the losses.
     """
     size, signal = np.hypot(norm(plus), norm(minus)) / np.sqrt(3), norm(plus - minus)  # a uniform error's deviation
-    if roundoff is None and signal >= _CLEAR * SINGLE * size:
-        return False  # clear even in float32, as in nearly every call
-    if roundoff is None:
-        roundoff = max(roundoff_of(plus), roundoff_of(minus))
     if signal == 0:
         return bool(mu < np.sqrt(roundoff) and size > 0)
     return bool(mu < np.cbrt(roundoff) and signal < _CLEAR * roundoff * size)

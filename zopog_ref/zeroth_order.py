@@ -65,8 +65,6 @@ def two_point_gradient(
     Warns: RoundingWarning when the differences are lost in the rounding of the losses, as with a tiny mu.
     Errors: ValueError when the shapes do not agree, mu is not positive, or a loss or a difference is not finite.
     """
-    if roundoff is None and np.result_type(losses_plus, losses_minus) in (np.float32, np.float16):
-        roundoff = max(roundoff_of(losses_plus), roundoff_of(losses_minus))
     plus, minus = np.asarray(losses_plus, np.float64), np.asarray(losses_minus, np.float64)
     u = np.asarray(directions, np.float64)
     if not mu > 0:
@@ -80,6 +78,8 @@ def two_point_gradient(
         difference = plus - minus
     if not np.isfinite(difference).all():
         raise ValueError("losses_plus and losses_minus must be finite, and their differences, too")
+    if roundoff is None:
+        roundoff = roundoff_of(np.stack((losses_plus, losses_minus)))
     if differences_are_lost(plus, minus, mu, roundoff):
         warnings.warn(
             f"with mu = {mu} the losses differ by no more than their rounding: the gradient means little; take a "

@@ -21,6 +21,7 @@ from zopog_models.frozen.oracle import FrozenModelOracle
 from zopog_models.prompts.bundle import (
     Prediction,
     Prompt,
+    PromptReadout,
     load_prompt,
     predict,
     save_prompt,
@@ -43,6 +44,7 @@ __all__ = [
     "Prompt",
     "PromptError",
     "PromptMismatch",
+    "PromptReadout",
     "ProviderError",
     "Rows",
     "ServiceError",

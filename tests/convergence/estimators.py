@@ -42,3 +42,74 @@ def unnamed(a, b, c, d, e):
 def broken(losses, tokens, alpha, p, tau):
     """Raises."""
     raise RuntimeError("no")
+
+
+def zero(losses, tokens, alpha, p, tau):
+    """Nothing."""
+    return np.zeros_like(alpha)
+
+
+def scalar(losses, tokens, alpha, p, tau):
+    """One number, which broadcasting would hide."""
+    return 0.3
+
+
+def nothing_returned(losses, tokens, alpha, p, tau):
+    """Forgot the return."""
+
+
+def overwrites(losses, tokens, alpha, p, tau):
+    """The right formula, that centres the caller's losses."""
+    losses -= losses.mean()
+    return official(losses, tokens, alpha, p, tau)
+
+
+def not_a_number(losses, tokens, alpha, p, tau):
+    """Advantages over their deviation, which may be 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return official(losses / (losses - losses.mean()).std(), tokens, alpha, p, tau)
+
+
+def in_float32(losses, tokens, alpha, p, tau):
+    """The right formula in single precision."""
+    single = np.float32
+    drawn = tokens[..., None] == np.arange(alpha.shape[1])
+    score = (drawn - p.astype(single)) / (single(tau) * alpha.astype(single))
+    losses = losses.astype(single)
+    return np.tensordot(losses - losses.mean(), score.astype(single), axes=1) / single(len(losses) - 1)
+
+
+def float32_inside(losses, tokens, alpha, p, tau):
+    """The same, handed back as float64."""
+    return in_float32(losses, tokens, alpha, p, tau).astype(np.float64)
+
+
+RANDOM = np.random.default_rng(0)
+
+
+def randomised(losses, tokens, alpha, p, tau):
+    """Unbiased, with noise of its own."""
+    return official(losses, tokens, alpha, p, tau) * (1 + 0.5 * RANDOM.standard_normal())
+
+
+def randomised_and_biased(losses, tokens, alpha, p, tau):
+    """The same, half as long again."""
+    return 1.5 * randomised(losses, tokens, alpha, p, tau)
+
+
+def no_baseline(losses, tokens, alpha, p, tau):
+    """Plain REINFORCE: unbiased, with another variance."""
+    return official(losses, tokens, alpha, p, tau) * 0 + np.tensordot(
+        losses, ((tokens[..., None] == np.arange(alpha.shape[1])) - p) / (tau * alpha), axes=1
+    ) / len(losses)
+
+
+def one_sided(losses_plus, losses_minus, directions, mu):
+    """Only the plus side: unbiased for the smoothed loss, and noisy."""
+    slope = losses_plus / mu
+    return np.tensordot(slope, directions, axes=slope.ndim) / slope.size
+
+
+def pairs_summed(losses_plus, losses_minus, directions, mu):
+    """Right for one pair, twice too long for two."""
+    return sound(losses_plus, losses_minus, directions, mu) * losses_plus.shape[0]

@@ -4,9 +4,12 @@ A row that is not listed for a mutant is blind to it, and the test says so if th
 one, leaves the estimate unbiased [V4] and is caught by its variance [V5].
 """
 
+from dataclasses import replace
+
 import numpy as np
 
-from zopog_ref.distribution import score
+from zopog_ref.convergence.theorem import alpha_noise
+from zopog_ref.distribution import probabilities, score
 from zopog_ref.policy_gradient import collapsed, literal
 
 
@@ -72,18 +75,29 @@ def summed(losses, tokens, alpha, p, tau):
 
 
 POLICY = {
-    one_over_I: {"V1", "V4", "V5", "V4-paper", "V5-paper", "V7-exact", "G2"},
-    no_baseline: {"V1", "V5", "V5-paper", "V7-exact", "G2"},
-    no_baseline_minus_one: {"V1", "V4", "V5", "V5-paper", "V7-exact", "G2"},
-    advantages_over_deviation: {"V1", "V4", "V5", "V4-paper", "V5-paper", "V7-exact", "G2"},
-    tau_forgotten: {"V1", "V4", "V5", "G2"},
-    alpha_forgotten: {"V1", "V4", "V5", "V4-paper", "V5-paper", "V7-exact", "G2", "D1"},
-    scatter_with_fresh_noise: {"V1", "V4", "V5"},
-    noise_reused: {"V1", "V4", "V5"},
-    ascent: {"V1", "V4", "V4-paper", "V7-exact", "D1"},
-    losses_shifted: {"V1", "V4", "V5", "V4-paper", "V7-exact", "G2", "D1"},
-    bdpl: {"V1", "V4", "V5", "V4-paper", "V5-paper", "V7-exact", "G2"},
-    summed: {"V1", "V4", "V5", "V4-paper", "V5-paper", "G2"},
+    one_over_I: {"V1", "V4", "V5", "V4-paper", "V5-paper", "V7-exact", "G2", "V7-exception", "V7-noise"},
+    no_baseline: {"V1", "V5", "V5-paper", "V7-exact", "G2", "V7-exception", "V7-noise"},
+    no_baseline_minus_one: {"V1", "V4", "V5", "V5-paper", "V7-exact", "G2", "V7-exception", "V7-noise"},
+    advantages_over_deviation: {
+        "V1",
+        "V4",
+        "V5",
+        "V4-paper",
+        "V5-paper",
+        "V7-exact",
+        "G2",
+        "D1",
+        "V7-exception",
+        "V7-noise",
+    },
+    tau_forgotten: {"V1", "V4", "V5", "G2", "V7-noise"},
+    alpha_forgotten: {"V1", "V4", "V5", "V4-paper", "V5-paper", "V7-exact", "G2", "D1", "V7-exception", "V7-noise"},
+    scatter_with_fresh_noise: {"V1", "V4", "V5", "V7-noise"},
+    noise_reused: {"V1", "V4", "V5", "V7-noise"},
+    ascent: {"V1", "V4", "V4-paper", "V7-exact", "D1", "V7-noise"},
+    losses_shifted: {"V1", "V4", "V5", "V4-paper", "V7-exact", "G2", "D1", "V7-exception", "V7-noise"},
+    bdpl: {"V1", "V4", "V5", "V4-paper", "V5-paper", "V7-exact", "G2", "V7-exception", "V7-noise"},
+    summed: {"V1", "V4", "V5", "V4-paper", "V5-paper", "G2", "V7-exception"},
 }
 
 
@@ -178,7 +192,7 @@ def one_mu(plus, minus, u, mu):
 
 def unit_directions(plus, minus, u, mu):
     """u / ||u|| where u belongs."""
-    return two_point(plus, minus, u / np.linalg.norm(u, axis=-1, keepdims=True), mu)
+    return two_point(plus, minus, u / np.maximum(np.linalg.norm(u, axis=-1, keepdims=True), 1e-300), mu)
 
 
 def unsigned_directions(plus, minus, u, mu):
@@ -219,14 +233,172 @@ def climbing(plus, minus, u, mu):
 
 
 ZEROTH = {
-    one_sided: {"Z1", "Z1b", "Z4-quadratic", "Z4", "Z5-exact", "Z5", "Z5b-exact", "Z5b", "D2"},
-    one_mu: {"Z1", "Z1b", "Z2", "Z3-quadratic", "Z4-quadratic", "Z4", "Z5-exact", "Z5b-exact"},
-    unit_directions: {"Z1", "Z1b", "Z2", "Z3-quadratic", "Z4-quadratic", "Z5-exact", "Z5b-exact"},
-    unsigned_directions: {"Z1", "Z1b", "Z2", "Z3-quadratic", "Z5-exact", "Z5b-exact", "D2"},
-    sign_of_slope: {"Z1", "Z1b", "Z2", "Z3-quadratic", "Z4-quadratic", "Z4", "Z5-exact", "Z5b-exact"},
-    direction_reused: {"Z1", "Z1b", "Z5-exact", "Z5b-exact"},
-    pairs_summed: {"Z1", "Z1b", "Z5-exact"},
-    examples_summed: {"Z1b", "Z5b-exact"},
+    one_sided: {
+        "Z1",
+        "Z1b",
+        "Z4-quadratic",
+        "Z4",
+        "Z5-exact",
+        "Z5",
+        "Z5b-exact",
+        "Z5b",
+        "D2",
+        "D2-limit",
+        "D2-noise",
+        "G4",
+    },
+    one_mu: {
+        "Z1",
+        "Z1b",
+        "Z2",
+        "Z3-quadratic",
+        "Z4-quadratic",
+        "Z4",
+        "Z5-exact",
+        "Z5b-exact",
+        "D2",
+        "D2-limit",
+        "D2-noise",
+        "G3",
+        "G4",
+        "Z3",
+        "Z3-hessian",
+        "Z3-kink",
+        "Z5",
+        "Z5b",
+    },
+    unit_directions: {
+        "Z1",
+        "Z1b",
+        "Z2",
+        "Z3-quadratic",
+        "Z4-quadratic",
+        "Z5-exact",
+        "Z5b-exact",
+        "G3",
+        "G4",
+        "Z3-hessian",
+        "Z3-kink",
+    },
+    unsigned_directions: {
+        "Z1",
+        "Z1b",
+        "Z2",
+        "Z3-quadratic",
+        "Z5-exact",
+        "Z5b-exact",
+        "D2",
+        "D2-limit",
+        "D2-noise",
+        "G3",
+        "G4",
+        "Z3",
+        "Z3-hessian",
+        "Z3-kink",
+        "Z5",
+    },
+    sign_of_slope: {
+        "Z1",
+        "Z1b",
+        "Z2",
+        "Z3-quadratic",
+        "Z4-quadratic",
+        "Z4",
+        "Z5-exact",
+        "Z5b-exact",
+        "D2",
+        "D2-noise",
+        "G3",
+        "G4",
+        "Z3",
+        "Z3-hessian",
+        "Z3-kink",
+        "Z5",
+    },
+    direction_reused: {"Z1", "Z1b", "Z5-exact", "Z5b-exact", "G4"},
+    pairs_summed: {"Z1", "Z1b", "Z5-exact", "G4"},
+    examples_summed: {"Z1b", "Z5b-exact", "D2-noise", "Z5b"},
     examples_averaged_first: {"Z1b", "Z5b-exact"},
-    climbing: {"Z1", "Z1b", "Z2", "Z3-quadratic", "D2"},
+    climbing: {
+        "Z1",
+        "Z1b",
+        "Z2",
+        "Z3-quadratic",
+        "D2",
+        "D2-limit",
+        "D2-noise",
+        "G3",
+        "Z3",
+        "Z3-hessian",
+        "Z3-kink",
+        "Z5",
+        "Z5b",
+    },
 }
+
+
+# Rows on rates, and rows that take no estimator: three ways to break each.
+RATES = {
+    "rate-I": (one_over_I, no_baseline, bdpl),
+    "slope-I": (one_over_I, no_baseline, summed),
+    "rate-noise": (noise_reused, scatter_with_fresh_noise, one_over_I),
+    "C1-samples": (one_over_I, ascent, summed),
+    "A4": (one_over_I, alpha_forgotten, tau_forgotten),
+    "rate-I2": (one_mu, direction_reused, pairs_summed),
+    "rate-d": (one_mu, unit_directions, sign_of_slope),
+    "rate-mu": (one_sided, one_mu, unit_directions),
+    "rate-B": (examples_summed, examples_averaged_first, one_mu),
+    "rate-bias": (one_mu, unsigned_directions, climbing),
+    "rate-float32": (one_mu, unit_directions, sign_of_slope),
+    "G4-run": (one_sided, pairs_summed, climbing),
+}
+MODEL = (summed, bdpl, alpha_forgotten)  # each kills both exact rows on the embedded model
+
+
+def noise_forgotten(alpha, tau=1.0, gumbel=None):
+    """g = 0, broadcast over the noise."""
+    return probabilities(alpha, tau, None if gumbel is None else 0 * np.asarray(gumbel))
+
+
+def noise_doubled(alpha, tau=1.0, gumbel=None):
+    """2 g."""
+    return probabilities(alpha, tau, None if gumbel is None else 2 * np.asarray(gumbel))
+
+
+def noise_on_alpha(alpha, tau=1.0, gumbel=None):
+    """g on alpha where it belongs on its logarithm."""
+    shifted = np.asarray(alpha) + (0 if gumbel is None else np.exp(np.asarray(gumbel)))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def noise_halved(alpha, tau=1.0, gumbel=None):
+    """g / 2."""
+    return probabilities(alpha, tau, None if gumbel is None else np.asarray(gumbel) / 2)
+
+
+PROBABILITIES = (noise_forgotten, noise_doubled, noise_on_alpha, noise_halved)
+
+
+def _noise_over_I2(c, plan):
+    """sigma_g^2 / I^2 in D1: the reported order."""
+    return alpha_noise(c, replace(plan, policy_samples=plan.policy_samples**2))
+
+
+def _noise_over_B2(c, plan):
+    """sigma_alpha^2 / B^2 in D1."""
+    return alpha_noise(c, replace(plan, batch=plan.batch**2))
+
+
+def _calls_of_one_step(sizes):
+    """I_1 + 2 I_2, without T."""
+    return sizes.policy_samples + 2 * sizes.direction_pairs
+
+
+def _examples_of_one_row(sizes):
+    """T (I_1 + 2 I_2), without B."""
+    return sizes.calls
+
+
+COMPLEXITY = {
+    "alpha_noise": (_noise_over_I2, _noise_over_B2), "calls": (_calls_of_one_step,), "examples": (_examples_of_one_row,),
+}  # fmt: skip

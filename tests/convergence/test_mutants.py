@@ -8,13 +8,16 @@ from tests.convergence import mutants
 from zopog_ref.convergence.cases import TINY, Bench
 from zopog_ref.convergence.comparison import Equality
 from zopog_ref.convergence.lines_continuous import CONTINUOUS
+from zopog_ref.convergence.lines_descent import DESCENT
 from zopog_ref.convergence.lines_discrete import DISCRETE
+from zopog_ref.convergence.lines_rates import RATES
 
-LINES = {line.key: line for line in DISCRETE + CONTINUOUS}
-POLICY_ROWS = ("V1", "V4", "V4-paper", "V5", "V5-paper", "V7-exact", "G2", "D1")
+LINES = {line.key: line for line in DISCRETE + CONTINUOUS + DESCENT + RATES}
+POLICY_ROWS = ("V1", "V4", "V4-paper", "V5", "V5-paper", "V7-exact", "V7-noise", "V7-exception", "G2", "D1")
 SCORE_ROWS = ("S1", "S2", "S3", "S3-bound", "S4", "S5")
 ZEROTH_ROWS = (
-    "Z1", "Z1b", "Z2", "Z3-quadratic", "Z4-quadratic", "Z4", "Z5-exact", "Z5", "Z5b-exact", "Z5b", "D2",
+    "Z1", "Z1b", "Z2", "Z3", "Z3-hessian", "Z3-quadratic", "Z3-kink", "Z4-quadratic", "Z4", "Z5-exact", "Z5", "Z5b-exact",
+    "Z5b", "G3", "G4", "D2", "D2-limit", "D2-noise",
 )  # fmt: skip
 SOUND = Bench(seed=3, effort=replace(TINY, paper_times=6000))
 
@@ -60,6 +63,47 @@ def test_collapsed_mutants(mutant) -> None:
 
 @pytest.mark.parametrize("table", [mutants.POLICY, mutants.SCORE, mutants.ZEROTH], ids=["policy", "score", "zeroth"])
 def test_each_equality_has_three_killers(table) -> None:
-    rows = set().union(*table.values()) - {"Z4", "Z5", "Z5b", "D1", "D2", "S3-bound", "S4"}
+    bounds = {"Z3", "Z3-hessian", "Z4", "Z5", "Z5b", "D1", "D2", "D2-limit", "D2-noise", "S3-bound", "S4"}
+    rows = set().union(*table.values()) - bounds
     few = {row for row in rows if sum(row in killed for killed in table.values()) < 3}
     assert few == set()
+
+
+@pytest.mark.parametrize("key", mutants.RATES)
+def test_each_measured_row_has_three_killers(key: str) -> None:
+    """The draws of the smallest run are enough to see each."""
+    bench = replace(SOUND, effort=TINY, cache={})
+    assert not kills(key, bench)
+    for mutant in mutants.RATES[key]:
+        field = "policy" if mutant in mutants.POLICY else "zeroth"
+        assert kills(key, replace(bench, cache={}, **{field: mutant})), mutant.__name__
+
+
+@pytest.mark.parametrize("mutant", mutants.PROBABILITIES, ids=lambda m: m.__name__)
+def test_noise_mutants(mutant) -> None:
+    assert not kills("G1", SOUND)
+    assert kills("G1", replace(SOUND, probabilities=mutant))
+
+
+@pytest.mark.parametrize("name", mutants.COMPLEXITY)
+def test_complexity_mutants(name: str, monkeypatch) -> None:
+    from zopog_ref.convergence import complexity
+
+    assert not kills("C1", SOUND)
+    for mutant in mutants.COMPLEXITY[name]:
+        monkeypatch.setattr(complexity, name, mutant)
+        assert kills("C1", SOUND), mutant.__name__
+
+
+def test_every_equality_row_is_accounted_for() -> None:
+    """Each row that holds equalities is in one of the tables, three killers each."""
+    few = {"V2": len(mutants.ONE_OUT), "V3": len(mutants.SCATTER), "G1": len(mutants.PROBABILITIES), "C1": 4}
+    counted = {
+        row for table in (mutants.POLICY, mutants.SCORE, mutants.ZEROTH) for killed in table.values() for row in killed
+    }
+    tiny = replace(SOUND, effort=replace(TINY, times=50, paper_times=50), cache={})
+    for key, line in LINES.items():
+        checked = line.check(tiny)
+        comparisons = checked if isinstance(checked, list | tuple) else [checked]
+        if line.required and any(isinstance(c, Equality) for c in comparisons):
+            assert key in counted or len(mutants.RATES.get(key, ())) >= 3 or few.get(key, 0) >= 3, key

@@ -62,7 +62,7 @@ def test_kink_bias() -> None:
 def test_kink_bias_twin(monkeypatch) -> None:
     from zopog_ref.convergence.problems import Kink
 
-    monkeypatch.setattr(Kink, "slope_of", lambda self, prompt, z, examples: np.abs(z) / 3)
+    monkeypatch.setattr(Kink, "of", lambda self, prompt, z, examples: (np.abs(z) ** 2).sum(axis=-1) / 3)
     assert not smoothing_lemmas.kink_bias(0.2, 3).holds(10)
 
 

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 
 from tests.convergence.mutants import ascent, climbing
-from zopog_ref.backend import NUMPY
-from zopog_ref.convergence import runs, theorem
+from zopog_ref.convergence import coupling, lines_descent, runs, theorem
+from zopog_ref.convergence.assumptions import constants, largest_step_in_alpha
 from zopog_ref.convergence.cases import TINY, Bench
-from zopog_ref.convergence.lines_continuous import descent_alpha, descent_z
-from zopog_ref.policy_gradient import policy_gradient
-from zopog_ref.zeroth_order import two_point_gradient
+from zopog_ref.convergence.lines_descent import descent_alpha, descent_z
 
 BENCH = Bench(seed=5, effort=TINY)
 
@@ -25,7 +23,7 @@ def test_descent_in_alpha() -> None:
 def test_descent_in_z() -> None:
     found = descent_z(BENCH)
     assert all(c.holds() for c in found)
-    assert found[-1].right < 0
+    assert found[2].right < 0
 
 
 def test_descent_twins() -> None:
@@ -33,43 +31,144 @@ def test_descent_twins() -> None:
     assert not all(c.holds() for c in descent_z(replace(BENCH, zeroth=climbing)))
 
 
-def quiet_plan() -> theorem.Plan:
-    """Steps so small that noise and bias terms are a small part of the right side of T1."""
-    c = BENCH.run_constants
-    return theorem.Plan(2e-3 / c.L_alpha, 2e-3 * theorem.largest_eta_z(c, 20), 1e-3, 20, 20, 8)
+def test_projected_descent() -> None:
+    found = lines_descent.descent_clipped(BENCH)
+    assert all(c.holds() for c in found)
+
+
+def test_projected_step_is_the_gradient_where_nothing_clips() -> None:
+    alpha, slope = np.array([[0.5, 0.1]]), np.array([[1.0, 0.5]])
+    assert theorem.projected_step2(alpha, slope, 0.1, 1e-3) == pytest.approx(1.25)
+    assert theorem.projected_step2(alpha, slope, 0.1, 0.1) == pytest.approx(1.0)  # the second entry does not move
+
+
+def test_descent_limit() -> None:
+    assert all(c.holds() for c in lines_descent.descent_limit(BENCH))
+
+
+@pytest.mark.parametrize("factor", [1.3, 4.0])
+def test_descent_limit_twin(monkeypatch, factor: float) -> None:
+    """A limit 1.3 times larger is too large at I_2 = 12."""
+    limit = theorem.largest_eta_z
+    monkeypatch.setattr(theorem, "largest_eta_z", lambda c, directions: factor * limit(c, directions))
+    assert not all(c.holds() for c in lines_descent.descent_limit(BENCH))
+
+
+def test_descent_modes() -> None:
+    assert all(c.holds() for c in lines_descent.descent_modes(BENCH))
+
+
+def test_first_form_fails() -> None:
+    variance, descent = lines_descent.first_form(BENCH)
+    assert variance.ratio == pytest.approx(5.8, abs=0.2)
+    assert not descent.holds()
+
+
+@pytest.mark.parametrize("name", ["bias", "noise of a batch", "gamma"])
+def test_terms_of_d2_are_needed(monkeypatch, name: str) -> None:
+    """Without its bias, without sigma_z^2/B (and with half of it), without gamma_z^2, [D2] fails in its rows."""
+    whole = theorem.z_noise
+
+    def less(c, plan):
+        lost = {
+            "bias": plan.eta_z / 2 * plan.mu**2 * c.L_z**2 * c.d,
+            "noise of a batch": 0.5 * c.L_z * plan.eta_z**2 / 2 * c.sigma2_z / plan.batch,
+            "gamma": c.L_z * plan.eta_z**2 / 2 * c.gamma2_z,
+        }
+        return whole(c, plan) - lost[name]
+
+    monkeypatch.setattr(theorem, "z_noise", less)
+    rows = lines_descent.descent_z(BENCH) + lines_descent.descent_modes(BENCH)
+    assert not all(c.holds() for c in rows)
 
 
 def test_theorem_1() -> None:
-    plan = quiet_plan()
-    run = runs.trace(BENCH.wells, BENCH.start, plan, 25, range(3), fresh=True)
-    assert runs.theorem_1(BENCH.run_constants, plan, run, 0.0).holds()
-    assert runs.theorem_1(BENCH.run_constants, plan, run, None).holds()
-    shared = runs.trace(BENCH.wells, BENCH.start, plan, 25, range(3), fresh=False)
-    assert runs.theorem_1(BENCH.run_constants, plan, shared, None, shared=True).holds()
+    found = lines_descent.theorem_rows(BENCH)
+    assert all(c.holds() for c in found)
+    run = lines_descent.run_trace(BENCH, True)
     assert run.smallest_alpha.min() > BENCH.run_constants.alpha_min  # [A4] by itself
 
 
-def test_a_run_is_cut_where_a4_ends() -> None:
-    plan = quiet_plan()
-    run = runs.trace(
-        BENCH.wells, BENCH.start, replace(plan, eta_alpha=1 / BENCH.run_constants.L_alpha), 25, range(3), True
+ZERO_ALPHA, ZERO_Z = (lambda *args: np.zeros_like(args[2])), (lambda *args: np.zeros(args[2].shape[-1]))
+
+
+@pytest.mark.parametrize("changes", [
+    {"policy": ascent}, {"zeroth": climbing}, {"policy": ascent, "zeroth": climbing},
+    {"policy": ZERO_ALPHA}, {"zeroth": ZERO_Z}, {"policy": ZERO_ALPHA, "zeroth": ZERO_Z},
+], ids=["alpha climbs", "z climbs", "both climb", "alpha stands", "z stands", "both stand"])  # fmt: skip
+@pytest.mark.parametrize("row", [lines_descent.theorem_rows, lines_descent.one_batch], ids=["T1", "T1-shared"])
+def test_theorem_1_twins(changes, row) -> None:
+    """Climbing or standing still in either block breaks Theorem 1, also with one batch for both halves."""
+    assert not all(c.holds() for c in row(replace(BENCH, cache={}, **changes)))
+
+
+def test_noisy_theorem() -> None:
+    assert all(c.holds() for c in lines_descent.noisy_theorem(BENCH))
+
+
+def test_noisy_theorem_twin(monkeypatch) -> None:
+    """Without gamma_z^2 the rows on per_step noise fail."""
+    monkeypatch.setattr(lines_descent, "constants", lambda *args: constants(*args[:3]))
+    per_sample, per_step = lines_descent.noisy_theorem(replace(BENCH, cache={}))
+    assert per_sample.holds()
+    assert not per_step.holds()
+
+
+def test_one_batch() -> None:
+    assert all(c.holds() for c in lines_descent.one_batch(BENCH))
+
+
+def test_one_noise_for_two() -> None:
+    assert all(c.holds() for c in lines_descent.one_noise_for_two(BENCH))
+
+
+def test_terms_are_needed() -> None:
+    assert not any(c.holds() for c in lines_descent.without_terms(BENCH))
+
+
+def test_the_shared_term_vanishes_with_the_batch() -> None:
+    c, plan = BENCH.run_constants, replace(BENCH.quiet_plan, eta_z=1e-3)
+    few, many = (coupling.shared_batch_term(c, replace(plan, batch=B)) for B in (10**6, 10**8))
+    assert few / many == pytest.approx(10, rel=0.02)
+    assert coupling.shared_batch_term(c, replace(plan, batch=1)) < 4 * coupling.shared_batch_term(
+        c, replace(plan, batch=8)
     )
-    level = float(np.median(run.smallest_alpha.min(axis=0)[1:]))
-    cut = run.within(level)
-    steps = cut.alpha_slope2.shape[1]
-    assert 0 < steps < 25
-    assert cut.smallest_alpha.min() >= level > run.smallest_alpha[:, steps + 1].min()
-    with pytest.raises(ValueError, match="first step"):
-        run.within(1.0)
 
 
-def test_theorem_1_twin(monkeypatch) -> None:
-    """Algorithm 1 climbing instead of descending breaks the telescoped form."""
-    monkeypatch.setattr(NUMPY, "policy_gradient", lambda *args: -policy_gradient(*args))
-    monkeypatch.setattr(NUMPY, "two_point_gradient", lambda *args: -two_point_gradient(*args))
-    plan = quiet_plan()
-    run = runs.trace(BENCH.wells, BENCH.start, plan, 25, range(3), fresh=True)
-    assert not runs.theorem_1(BENCH.run_constants, plan, run, None).holds()
+def test_deviation_of_a_batch() -> None:
+    """The bound on E max_t ||e_B(t)||^2 against draws of batches, B = 64, and 2 S at most."""
+    c, rng, B = BENCH.run_constants, BENCH.rng(0), 64
+    slopes = BENCH.wells.slope_table(BENCH.z)
+    seen = [
+        ((slopes[:, rng.integers(4, size=B)].mean(axis=1) - slopes.mean(axis=1)) ** 2).sum(axis=1).max()
+        for _ in range(200)
+    ]
+    assert np.mean(seen) <= coupling.batch_deviation(c, B) ** 2
+    assert coupling.batch_deviation(c, 1) == 2 * np.sqrt(c.L_z * c.F)
+
+
+def test_mixed_smoothness() -> None:
+    """grad_alpha L at two z close by, against L_za."""
+    c, rng = BENCH.run_constants, BENCH.rng(1)
+    for _ in range(10):
+        alpha = c.alpha_min * (1 + rng.random((2, 3)))
+        z, step = rng.standard_normal(2), 1e-3 * rng.standard_normal(2)
+        a, b = (runs.exact_slopes(BENCH.wells, alpha, x)[1] for x in (z, z + step))
+        assert np.linalg.norm(a - b) <= coupling.mixed_smoothness(c) * np.linalg.norm(step)
+
+
+def test_projected_theorem() -> None:
+    found = lines_descent.clipped_theorem(BENCH)
+    assert all(c.holds() for c in found)
+    climbing_alpha = lines_descent.clipped_theorem(replace(BENCH, policy=ascent, cache={}))
+    assert not all(c.holds() for c in climbing_alpha)
+
+
+def test_steps_that_cannot_leave() -> None:
+    c, plan = BENCH.run_constants, BENCH.run_plan
+    largest = largest_step_in_alpha(c.F, plan.policy_samples, c.alpha_min, 1.0)
+    assert theorem.steps_inside(largest, plan.eta_alpha, BENCH.start.alpha, c.alpha_min) >= BENCH.effort.steps
+    assert theorem.steps_inside(2.0, 0.01, np.array([[0.5, 0.25]]), 0.1) == 7
 
 
 def test_trace_gradients_are_those_of_the_enumeration() -> None:
@@ -79,27 +178,6 @@ def test_trace_gradients_are_those_of_the_enumeration() -> None:
     value, a2, z2 = runs.exact_state(BENCH.wells, alpha, BENCH.z)
     exact = exact_gradients(BENCH.wells, alpha, BENCH.z)
     np.testing.assert_allclose([value, a2, z2], [exact.value, (exact.alpha**2).sum(), exact.z @ exact.z], rtol=1e-12)
-
-
-@pytest.mark.parametrize("epsilon", [0.3, 0.05])
-def test_complexity(epsilon: float) -> None:
-    c = BENCH.run_constants
-    sizes = theorem.complexity(c, 1.0, epsilon)
-    plan = theorem.Plan(
-        1 / c.L_alpha, 1 / c.L_z, sizes.mu, int(np.ceil(sizes.policy_samples)), int(np.ceil(sizes.direction_pairs)),
-        int(np.ceil(sizes.batch)),
-    )  # fmt: skip
-    least = min(plan.eta_alpha / 2, plan.eta_z / 4)
-    assert theorem.average_bound(c, plan, int(np.ceil(sizes.steps)), 1.0) / least <= epsilon**2
-    reported = replace(plan, policy_samples=int(np.ceil(np.sqrt(c.sigma2_g) / epsilon)))  # I of order 1/eps: the twin
-    assert theorem.average_bound(c, reported, int(np.ceil(sizes.steps)), 1.0) / least > epsilon**2
-
-
-def test_complexity_exponent() -> None:
-    few, many = (theorem.complexity(BENCH.run_constants, 1.0, e).evaluations for e in (1e-6, 1e-7))
-    assert np.log10(few / many) == pytest.approx(-4, abs=1e-6)
-    reported = [theorem.reported_evaluations(20, 100, e) for e in (1e-6, 1e-7)]
-    assert np.log10(reported[0] / reported[1]) == pytest.approx(-3)
 
 
 def test_a_vertex_is_not_stationary_in_alpha() -> None:

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("onnxruntime", reason="the extra cpu is not installed")
 pytest.importorskip("tokenizers", reason="the extra cpu is not installed")
 
-from tests.convergence.mutants import one_over_I
+from tests.convergence.mutants import MODEL, one_over_I
 from zopog_ref.app.verify import model as verify_model
 from zopog_ref.convergence.cases import TINY, Bench
 from zopog_ref.convergence.comparison import Equality
@@ -32,6 +32,15 @@ def test_enumerated_variance(rows) -> None:
 def test_queried_anew(rows) -> None:
     found = rows["model-V4-run"], rows["model-V5-run"]
     assert all(isinstance(c, Equality) and abs(c.z) < 4.5 for c in found)
+
+
+@pytest.mark.parametrize("mutant", MODEL, ids=lambda m: m.__name__)
+def test_three_mutants_die_on_the_model(mutant) -> None:
+    lines = {line.key: line for line in verify_model.model_lines(replace(BENCH, policy=mutant, cache={}))}
+    for key in ("model-V4", "model-V5", "model-V4-run", "model-V5-run"):
+        checked = lines[key].check(BENCH)
+        comparisons = checked if isinstance(checked, list) else [checked]
+        assert all(abs(c.z) > 10 for c in comparisons), key
 
 
 def test_twin() -> None:

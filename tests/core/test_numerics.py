@@ -71,17 +71,28 @@ def test_float32_losses_are_known_by_their_values() -> None:
     assert roundoff_of(values.astype(np.float32)) == roundoff_of(values.astype(np.float32).astype(np.float64)) == SINGLE
     assert roundoff_of(values.astype(np.float16)) == 2.0**-11
     assert roundoff_of([1e300, 0.5]) == DOUBLE  # 1e300 is no float32 number
-    plus, minus = np.full(3, 1.0), np.full(3, 1 + 2.0**-23)
-    assert differences_are_lost(plus, minus, 1e-7, None)
-    assert not differences_are_lost(plus, minus, 1e-7, DOUBLE)
-    assert not differences_are_lost(plus, minus, 0.01, None)  # flat, not lost: no mu is better for float32
+    with pytest.warns(RoundingWarning):
+        two_point_gradient([1.0, 1.0], [1 + 2.0**-23, 1.0], np.ones((2, 3)), 1e-7)
+    two_point_gradient([1.0, 1.0], [1 + 2.0**-23, 1.1], np.ones((2, 3)), 1e-7)  # 1.1 is no float32 number
+    two_point_gradient([1.0, 1.0], [1 + 2.0**-23, 1.0], np.ones((2, 3)), 1e-7, DOUBLE)
+
+
+@pytest.mark.parametrize(("factor", "lost"), [(7.99, True), (8.01, False)])
+def test_differences_of_eight_rounding_errors_are_clear(factor: float, lost: bool) -> None:
+    """A loss l that is off by up to r |l| is off by r |l| / sqrt(3) in the mean square."""
+    r = 2.0**-24
+    difference = factor * r * np.sqrt(2 * 5**2 / 3)  # two losses near 5
+    plus, minus = np.full(4, 5.0), np.full(4, 5.0 + difference)
+    assert differences_are_lost(plus, minus, 1e-3, r) == differences_are_lost(minus, plus, 1e-3, r) == lost
+    assert not differences_are_lost(plus, minus, 2.0**-8, r)  # the cube root: the losses are flat
+    assert differences_are_lost(plus, minus, 2.0**-8 * 0.999, r) == lost
 
 
 def test_equal_losses_are_lost_with_a_tiny_mu_only() -> None:
-    same = np.full(4, 0.7)
-    assert differences_are_lost(same, same, 1e-9, None)
-    assert not differences_are_lost(same, same, 1e-7, None)  # they do not depend on z
-    assert not differences_are_lost(np.zeros(4), np.zeros(4), 1e-12, None)
+    same, r = np.full(4, 0.1), 2.0**-24
+    assert differences_are_lost(same, same, 2.0**-12 * 0.999, r)
+    assert not differences_are_lost(same, same, 2.0**-12, r)  # the square root: they do not depend on z
+    assert not differences_are_lost(np.zeros(4), np.zeros(4), 1e-12, r)
 
 
 class Float32Oracle:
@@ -130,7 +141,7 @@ def test_right_or_wrong_has_no_rounding() -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 1e160, 1e-170, 1e300])
 def test_norms_do_not_overflow(scale: float) -> None:
-    assert norm(scale * np.array([[3.0, 0.0], [0.0, -4.0]])) == pytest.approx(5 * scale, rel=1e-15)
+    assert norm(scale * np.array([[3.0, 0.0], [0.0, -4.0]])) == pytest.approx(5 * scale, rel=1e-15, abs=0)
 
 
 def test_norms_of_nothing_and_of_what_is_not_finite() -> None:
@@ -139,6 +150,7 @@ def test_norms_of_nothing_and_of_what_is_not_finite() -> None:
     assert np.isnan(norm([1.0, np.nan]))
     values = np.random.default_rng(0).normal(size=1000)
     assert norm(values) == np.linalg.norm(values)  # to the bit
+    assert norm(values / 1e5) == np.linalg.norm(values / 1e5)
 
 
 @pytest.mark.parametrize("kind", [ZOPoG, SSPT, BDPL])
@@ -149,6 +161,16 @@ def test_huge_losses_have_finite_norms(kind: type) -> None:
     norms = [value for name, value in vars(state).items() if name.endswith("norm")]
     assert norms
     assert all(1e150 < value < 1e180 for value in norms)
+
+
+def test_one_huge_half_is_enough() -> None:
+    """The other half's norm is 0."""
+    for ablation in ({"zeroth_order": False}, {"policy": False}):
+        method = ZOPoG(*SHAPE, Settings(**ablation), seed=1)
+        huge = FunctionObjective(lambda t, z, e: 1e160 * toy.losses(t, z, e), Ledger(1000))
+        state = method.step(method.init(), huge, np.arange(3))
+        assert sorted((state.alpha_gradient_norm, state.z_gradient_norm))[0] == 0
+        assert 1e150 < max(state.alpha_gradient_norm, state.z_gradient_norm) < 1e180
 
 
 def test_a_gradient_that_overflows_ends_the_run_by_name() -> None:
@@ -254,6 +276,10 @@ def test_a_seed_is_an_integer() -> None:
         ZOPoG(*SHAPE, Settings(), 1.5)
 
 
+def test_the_first_seed_is_the_default() -> None:
+    assert ZOPoG(*SHAPE).seed == ZOPoG(*SHAPE, seed=0).seed == 0
+
+
 def test_the_largest_seed_is_one() -> None:
     assert bits(2**64 - 1, 2**32 - 1, 2**32 - 1, 4).shape == (4,)
     method = ZOPoG(*SHAPE, Settings(), 2**64 - 1)
@@ -291,6 +317,12 @@ def test_a_method_without_kernels_takes_no_backend() -> None:
 def test_policy_losses_that_are_not_finite_are_named() -> None:
     with pytest.raises(ValueError, match="entry 1 is not"):
         policy_gradient([1.0, np.inf], [[0], [1]], np.ones((1, 2)), np.full((1, 2), 0.5))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_one_loss_that_is_not_finite_is_enough(value: float) -> None:
+    with pytest.raises(ValueError, match="must be finite"):
+        two_point_gradient([1.0, value], [2.0, 2.0], np.ones((2, 3)), 0.1)
 
 
 def test_no_warning_is_left_behind() -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.core import toy
-from zopog_ref import BudgetExhausted, DevScore, Settings, ZOPoG, run
-from zopog_ref.search import mini_batch
+from zopog_ref import BudgetExhausted, DevScore, Ledger, Settings, ZOPoG, run
+from zopog_ref.search import mini_batch, step_price
 
 
 class Memory:
@@ -150,6 +150,19 @@ def test_a_full_batch_pays_for_every_mini_batch() -> None:
     small.ledger.batch_size = 5
     with pytest.raises(BudgetExhausted, match="costs 120 calls and the budget is 119"):
         run(whole_set(), small, rows=toy.ROWS, batch_size=5)
+
+
+def test_every_record_is_told_as_it_comes() -> None:
+    told: list = []
+    assert search(400, on_step=told.append).curve == told
+    assert [record.step for record in told] == list(range(1, 11))
+
+
+def test_the_price_of_a_step() -> None:
+    """40 prompts: one call each on a mini-batch, whatever the rows; three calls on all of 12 rows at 5 a call."""
+    ledger = Ledger(1000, batch_size=5)
+    assert [step_price(method(), ledger, rows, 5) for rows in (3, 5, 12)] == [40, 40, 40]
+    assert [step_price(whole_set(), ledger, rows, 5) for rows in (3, 5, 12)] == [40, 40, 120]
 
 
 def test_a_method_that_is_finished_ends_the_run_and_is_evaluated() -> None:

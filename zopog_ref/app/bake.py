@@ -21,8 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="the model's name there (default: the file's)")
     parser.add_argument("--model", help="default: the model the prompt was tuned for")
     parser.add_argument(
-        "--tolerance", type=float, default=TOLERANCE,
-        help=f"how far its probabilities may be from those of zopog predict (default {TOLERANCE:g})",
+        "--tolerance", type=float,
+        help="how far its probabilities may be from those of zopog predict (default: what float32 rounds, "
+        f"{TOLERANCE:g} or more by the model's depth and the size of its scores)",
     )  # fmt: skip
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", action="store_true", help="machine-readable")
@@ -53,16 +54,23 @@ def run(arguments: argparse.Namespace) -> int:
 def _summary(baked: Baked, place: Path | None) -> str:
     beside = "" if baked.data is None else f" and {baked.data.name}"
     several = "" if baked.prompts == 1 else f", entropy (rows), per_prompt (rows, {baked.prompts}, {len(baked.labels)})"
-    recipe = " ".join(repr(piece) if isinstance(piece, str) else str(piece) for piece in baked.row)
+    recipes = [
+        " ".join(repr(piece) if isinstance(piece, str) else str(piece) for piece in row)
+        for row in baked.rows or [baked.row]
+    ]
+    templates = f"{len(baked.rows)} templates, " if baked.rows else ""
     lines = [
         f"{baked.path}{beside}: {baked.size / 1e6:.1f} MB, {baked.prompts} prompt{'s' * (baked.prompts > 1)}",
         f"differs from predict by at most {baked.difference:.1e} on {baked.checked} rows",
-        "inputs    input_ids, attention_mask (rows, length), int64",
+        f"inputs    input_ids, attention_mask (rows, {templates}length), int64",
         f"outputs   probabilities (rows, {len(baked.labels)}){several}, float32",
         f"labels    {', '.join(baked.labels)}",
-        f"a row     {recipe}",
+        *(f"a row     {recipe}" for recipe in recipes),
         "          (numbers are token ids; texts are tokenised without special tokens, white space stripped)",
         f"tokenizer tokenizer.json of {baked.model}, sha256 {baked.tokenizer_sha256}",
         f"at most   {baked.max_length} tokens a row; pad on the right with any id, such as {baked.pad_id}, and mask 0",
     ]
+    if baked.threshold is not None:
+        bounds = ", ".join(f"{bound:.4g}" for bound in baked.threshold)
+        lines.append(f"a set     of classes c with 1 - probabilities[c] at most {bounds}")
     return "\n".join(lines + ([] if place is None else [f"server    {place}"]))

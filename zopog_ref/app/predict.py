@@ -143,17 +143,24 @@ def _rows(lines: Iterable[bytes | str], name: str, columns: tuple[str, ...]) -> 
 
 
 def _answers(prompt: Prompt, prediction: Prediction) -> Iterator[dict[str, object]]:
-    """A line for each row; for a distribution over prompts with entropies in nats, and how the prompts vote."""
+    """A line for each row; for a distribution over prompts with entropies in nats, and how the prompts vote.
+
+    With a threshold, `set`: the classes that cannot be left out. Where it is not one class alone, ask somebody else.
+    """
     labels, mixture, each = list(prompt.labels), prediction.probabilities, prediction.per_prompt
+    weights = prompt.answer_weights
     unsure = {
         "entropy": entropy(mixture),
-        "expected_entropy": expected_entropy(each, prompt.weights),
-        "mutual_information": mutual_information(each, prompt.weights),
+        "expected_entropy": expected_entropy(each, weights),
+        "mutual_information": mutual_information(each, weights),
     }  # (rows,) each
-    votes = predictive(each, prompt.weights, "votes")
+    votes = predictive(each, weights, "votes")
+    sets = None if prompt.readout is None else prompt.readout.sets(mixture)
     for row, p in enumerate(mixture):
         chosen = int(np.argmax(p))
         answer: dict[str, object] = {"label": labels[chosen], "probabilities": _shares(labels, p)}
+        if sets is not None:
+            answer["set"] = [label for label, held in zip(labels, sets[row]) if held]
         if len(each) > 1:
             answer |= {name: round(float(values[row]), 6) for name, values in unsure.items()}
             answer["votes"] = _shares(labels, votes[row])

@@ -4,11 +4,15 @@
      not enough: [Z4] and [Z5] use the smoothness of the losses that are queried.)
 [A2] E_x ||grad_alpha E_t f(t, z; x) - grad_alpha L||^2 <= sigma_alpha^2 and
      E_{t,x} ||grad_z f(t, z; x) - grad_z L||^2 <= sigma_z^2, at every alpha >= alpha_min and every z.
+     With one Gumbel noise for a half step (gumbel="per_step") sigma_alpha^2 is taken given g, and two more constants
+     stand beside them: gamma_alpha^2 >= Var_g(grad_alpha E_t[f | g]) and gamma_z^2 >= Var_g(grad_z E_t[f_mu | g]), f
+     averaged over the examples. Both are 0 without noise and with fresh noise for each sample.
 [A3] 0 <= f <= F.
 [A4] alpha_ij >= alpha_min along the run, so that clipping is inactive.
 
 Proved here: with [A3] and [A4], the alpha halves of [A1] and [A2] hold with explicit constants; with [A1] and [A3] the
-z half of [A2] does. What a user has to assume is: bounded losses, smooth in z, and alpha away from 0.
+z half of [A2] does. What a user has to assume is: bounded losses, smooth in z, and alpha away from 0. [A4] itself holds
+for as many steps as [A4]'s bound on a step allows, and the projected lines [D1b], [T1b] do without it.
 """
 
 from dataclasses import dataclass
@@ -38,6 +42,8 @@ class Constants:
     sigma2_g: float
     sigma2_alpha: float
     sigma2_z: float
+    gamma2_alpha: float = 0.0  # variance over g that one noise a half step adds, [G2]
+    gamma2_z: float = 0.0  # the same in z, [G4]
 
 
 def smoothness_in_alpha(F: float, alpha_min: float, tau: float) -> float:
@@ -79,14 +85,39 @@ def policy_variance(F: float, n: int, n_candidates: int, alpha_min: float, tau: 
     return 1.25 * F**2 * score_moment_bound(n, n_candidates, alpha_min, tau)
 
 
-def constants(problem: Problem, alpha_min: float, tau: float = 1.0) -> Constants:
-    """All constants of [A1] to [A3] that hold on {alpha >= alpha_min} and every z, for a bounded problem."""
+def noise_variance_in_alpha(F: float, n: int, n_candidates: int, alpha_min: float, tau: float) -> float:
+    """gamma_alpha^2 of [A2] from [A3] and [A4], one noise a half step: also F^2/4 n (1 - 1/N)/(tau alpha_min)^2.
+
+    Var_g(X) <= E_g ||X||^2 for X = grad_alpha E_t[f - F/2 | g] = E_t[(f - F/2) s | g], and Cauchy-Schwarz as above.
+    """
+    return (F / 2) ** 2 * score_moment_bound(n, n_candidates, alpha_min, tau)
+
+
+def largest_step_in_alpha(F: float, samples: int, alpha_min: float, tau: float, fresh: bool = False) -> float:
+    """|g_ij| of a policy gradient, for [A4]: at most F I / (4 (I-1) tau alpha_min), whatever is drawn.
+
+    By [V3] g_ij = sum_{k in A} (l_k - mean l) / ((I-1) tau alpha_ij), A the m samples with token j at i; the sum is
+    (1 - m/I) sum_A l - (m/I) sum_rest l, at most F m (I-m)/I <= F I/4 in size, and attained at m = I/2. With fresh
+    noise for each sample [V3] does not hold; |s_ij| <= 1/(tau alpha_min) and sum_k |l_k - mean l| <= F I/2 give twice
+    that. So alpha >= alpha_min for T steps, surely, when T eta_alpha times this is at most min alpha_0 - alpha_min.
+    """
+    return (2 if fresh else 1) * F * samples / (4 * (samples - 1) * tau * alpha_min)
+
+
+def constants(problem: Problem, alpha_min: float, tau: float = 1.0, one_noise: bool = False) -> Constants:
+    """All constants of [A1] to [A3] that hold on {alpha >= alpha_min} and every z, for a bounded problem.
+
+    one_noise: the samples of a half step share one Gumbel noise (gumbel="per_step"), so that gamma_alpha and gamma_z
+    are not 0; gamma_z^2 <= sigma_z^2 because a mean given g has the smaller variance.
+    """
     n, n_candidates, F = problem.n, problem.n_candidates, problem.F
     if not np.isfinite(F):
         raise ValueError(f"{type(problem).__name__} has unbounded losses: [A3] fails and these constants do not exist")
     slope = problem.largest_slope**2 if isinstance(problem, GaussianWells) else slope_bound(F, problem.L_z)
+    of_noise = noise_variance_in_alpha(F, n, n_candidates, alpha_min, tau)
     return Constants(
         n, n_candidates, problem.d, tau, alpha_min, F,
+        gamma2_alpha=one_noise * of_noise, gamma2_z=one_noise * slope,
         L_alpha=smoothness_in_alpha(F, alpha_min, tau), L_z=problem.L_z,
         sigma2_g=policy_variance(F, n, n_candidates, alpha_min, tau),
         sigma2_alpha=batch_variance_in_alpha(F, n, n_candidates, alpha_min, tau), sigma2_z=slope,
@@ -147,6 +178,28 @@ def variance_of_slopes(problem: Problem, alpha: FLOAT64, z: FLOAT64, tau: float)
     slopes = problem.slope_table(z)  # (N^n, rows, d)
     mean = weight @ slopes.mean(axis=1)
     return float(weight @ ((slopes - mean) ** 2).sum(axis=-1).mean(axis=1))
+
+
+def sharp_smoothness_in_alpha(tau: float, alpha_min: float = 0.2) -> Inequality:
+    """Smoothness of L(., z) [A1] where it is nearly reached: n = 1, N = 2, losses 0 and F = 1, in closed form.
+
+    L = p_2 has the Hessian p(1-p)/tau [(1-2p)/tau d d^T - diag(-1/a_1^2, 1/a_2^2)], d = (-1/a_1, 1/a_2), p = p_2. At
+    a_1 = a_2 its norm is 1/(4 tau a^2); for small tau, p_2 = 0.211 with a_2 on the floor gives 0.19/(tau a)^2.
+    """
+    first = max(1.0, 3.732**tau) if tau < 0.5 else 1.0
+    a = alpha_min * np.array([first, 1.0])
+    p = 1 / (1 + (a[0] / a[1]) ** (1 / tau))
+    d = np.array([-1 / a[0], 1 / a[1]])
+    hessian = p * (1 - p) / tau * ((1 - 2 * p) / tau * np.outer(d, d) - np.diag([-1 / a[0] ** 2, 1 / a[1] ** 2]))
+    left = float(np.abs(np.linalg.eigvalsh(hessian)).max())
+    return Inequality(left, smoothness_in_alpha(1.0, alpha_min, tau), f"two tokens, tau = {tau:g}")
+
+
+def sharp_batch_variance(tau: float = 0.7, a: float = 0.2) -> Inequality:
+    """sigma_alpha^2 of [A2] where it is attained: n = 1, N = 2, alpha = (a, a), examples with losses (1,0), (0,1)."""
+    per_example = alpha_gradient(prompt_atoms(np.full((1, 2), a), tau), np.eye(2))
+    spread = float(((per_example - per_example.mean(axis=0)) ** 2).sum(axis=(1, 2)).mean())
+    return Inequality(spread, batch_variance_in_alpha(1.0, 1, 2, a, tau), "two tokens, opposite examples: attained")
 
 
 def observed_losses(problem: Problem, rng: np.random.Generator, points: int) -> tuple[Inequality, Inequality]:

@@ -1,5 +1,6 @@
 """The cases of a verification run, all from one seed, and how much work it may spend."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -8,7 +9,8 @@ from numpy.typing import NDArray
 
 from zopog_ref import distribution, policy_gradient
 from zopog_ref.algorithm import ZOPoGState
-from zopog_ref.convergence.assumptions import Constants, constants
+from zopog_ref.backend import Backend, NumPyBackend
+from zopog_ref.convergence.assumptions import Constants, constants, largest_step_in_alpha
 from zopog_ref.convergence.exact import (
     Noise,
     PolicyEstimator,
@@ -50,7 +52,7 @@ class Effort:
 
 
 TINY = Effort("tiny", 1500, 1500, 5, 3, 25, (), 0, 512)
-QUICK = Effort("quick", 4000, 10_000, 20, 8, 120, (0.3, 0.2, 0.13), 8, 512)
+QUICK = Effort("quick", 4000, 10_000, 20, 8, 120, (0.3, 0.22, 0.16), 8, 512)
 FULL = Effort("full", 20_000, 50_000, 100, 24, 240, (0.3, 0.2, 0.13, 0.09, 0.06), 48, 4096)
 
 
@@ -65,8 +67,20 @@ class Bench:
     zeroth: ZerothEstimator = two_point_gradient
     one_out: PolicyEstimator = leave_one_out
     scatter: PolicyEstimator = collapsed
+    probabilities: Callable[..., FLOAT64] = distribution.probabilities
     with_fresh_noise: bool = True  # False for an estimator that takes one p (n, N) for all samples only
     cache: dict[str, object] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def backend(self) -> Backend:
+        """What Algorithm 1 runs on here: NumPy, with the estimators under test."""
+        made = NumPyBackend()
+
+        def zeroth(plus: FLOAT64, minus: FLOAT64, u: FLOAT64, mu: float, roundoff: float | None = None) -> FLOAT64:
+            return np.asarray(self.zeroth(plus, minus, u, mu))  # an estimator under test knows nothing of rounding
+
+        made.policy_gradient, made.two_point_gradient = self.policy, zeroth  # type: ignore[assignment]
+        return made
 
     def rng(self, stream: int) -> np.random.Generator:
         """Fresh random numbers: the same for a line whatever ran before it."""
@@ -160,9 +174,22 @@ class Bench:
 
     @cached_property
     def run_plan(self) -> Plan:
-        """A tenth of the largest step sizes, so that the right side of [T1] is not all noise and [A4] holds."""
+        """A fiftieth of D2's step, so that z_noise cannot cover standing still; in alpha a tenth of D1's, and
+        no more than keeps all runs inside [A4] whatever is drawn."""
         c = self.run_constants
-        return Plan(0.1 * largest_eta_alpha(c), 0.1 * largest_eta_z(c, 40), 0.02, 40, 40, 16)
+        surely = (1 / 3 - c.alpha_min) / (self.effort.steps * largest_step_in_alpha(c.F, 40, c.alpha_min, 1.0))
+        return Plan(min(0.1 * largest_eta_alpha(c), surely), 0.02 * largest_eta_z(c, 40), 0.02, 40, 40, 16)
+
+    @cached_property
+    def quiet_plan(self) -> Plan:
+        """Steps so small that the terms of a shared draw are a small part of the decrease."""
+        return Plan(2e-6, 2e-6, 1e-3, 40, 40, 16)
+
+    @cached_property
+    def clipped_plan(self) -> Plan:
+        """D1's largest step and samples so many that [T1b] with the exact variance is not all noise."""
+        c = self.run_constants
+        return Plan(largest_eta_alpha(c), 1e-3 * largest_eta_z(c, 40), 0.02, 400, 40, 128)
 
     @property
     def start(self) -> ZOPoGState:

@@ -1,6 +1,6 @@
 """What a check returns: two sides and how they compare, and the threshold for many z-scores at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -26,7 +26,9 @@ class Equality:
 
     @property
     def z(self) -> float:
-        """The gap in units of its uncertainty."""
+        """The gap in units of its uncertainty; infinite when two sides without any uncertainty differ."""
+        if self.uncertainty == 0:
+            return 0.0 if self.gap == 0 else float(np.copysign(np.inf, self.gap))
         return self.gap / self.uncertainty
 
     @property
@@ -46,6 +48,7 @@ class Inequality:
     left: float
     right: float
     case: str = ""
+    rounding: float = 1e-9  # relative to the right side
 
     @property
     def ratio(self) -> float:
@@ -55,8 +58,8 @@ class Inequality:
         return self.left / self.right if self.right else float("inf" if self.left > 0 else "nan")
 
     def holds(self, threshold: float = 0.0) -> bool:
-        """left <= right (1 + 1e-9): exact up to rounding, no threshold needed."""
-        return bool(self.left <= self.right + 1e-9 * abs(self.right) + 1e-300)
+        """left <= right (1 + rounding): no threshold needed."""
+        return bool(self.left <= self.right + self.rounding * abs(self.right) + 1e-300)
 
 
 Comparison = Equality | Inequality
@@ -78,6 +81,15 @@ def estimated(samples: ArrayLike, right: float, case: str = "") -> Equality:
     x = np.asarray(samples, np.float64)
     mean = float(x.mean())
     return Equality(mean, right, mean - right, float(x.std(ddof=1) / np.sqrt(len(x))), False, case)
+
+
+def loosened(comparison: Comparison, rounding: float) -> Comparison:
+    """The same comparison for numbers that are exact to `rounding` only, relative to their scale: float32, say."""
+    if isinstance(comparison, Inequality):
+        return replace(comparison, rounding=max(comparison.rounding, rounding))
+    if not comparison.exact:
+        return comparison
+    return replace(comparison, uncertainty=comparison.uncertainty * max(1.0, rounding / ROUNDING))
 
 
 def z_threshold(rows: int, family_error: float = FAMILY_ERROR) -> float:

@@ -7,7 +7,7 @@ complex-step derivatives of log P, exact to rounding.
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -117,6 +117,34 @@ def noisy_atoms(alpha: FLOAT64, tau: float, noise: Noise) -> Atoms:
         alpha=alpha,
         tau=tau,
     )
+
+
+Mode = Literal["none", "per_sample", "per_step"]
+MODES: tuple[Mode, ...] = ("none", "per_sample", "per_step")
+
+
+def no_noise(n: int, n_candidates: int) -> Noise:
+    """g = 0 with probability 1."""
+    return Noise(np.ones(1), np.zeros((1, n, n_candidates)))
+
+
+def draws_of_a_step(mode: Mode, alpha: FLOAT64, tau: float, noise: Noise) -> list[tuple[float, Atoms]]:
+    """What the samples of one half step can be: (weight, atoms), the samples independent and alike given the entry.
+
+    Under per_step there is one entry for each g, which all samples of the half step share; otherwise one for all.
+    """
+    if mode == "none":
+        return [(1.0, prompt_atoms(alpha, tau))]
+    if mode == "per_sample":
+        return [(1.0, noisy_atoms(alpha, tau, noise))]
+    return [(float(weight), prompt_atoms(alpha, tau, g)) for weight, g in zip(*noise)]
+
+
+def prompt_weights(alpha: FLOAT64, tau: float, noise: Noise) -> FLOAT64:
+    """E_g P(t | alpha, g) of all N^n prompts: L averages the losses over it, whatever the mode. Returns (N^n,)."""
+    tokens = all_prompts(*alpha.shape)
+    given = [np.exp(log_prompt_probability(tokens, alpha, tau, g)).real for g in noise.gumbel]
+    return np.asarray(noise.weight @ np.stack(given))
 
 
 class Moments(NamedTuple):

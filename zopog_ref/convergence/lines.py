@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from zopog_ref.convergence.cases import Bench
-from zopog_ref.convergence.comparison import Comparison, Equality, z_threshold
+from zopog_ref.convergence.comparison import Comparison, Equality, Inequality, z_threshold
 
 Status = Literal["proved", "reported", "reported, confirmed", "measured"]
 
@@ -41,6 +41,12 @@ class Result:
     def shown(self) -> Comparison:
         """The comparison to print."""
         return max(self.comparisons, key=_distance)
+
+    @property
+    def ratios(self) -> tuple[float, float] | None:
+        """The smallest and the largest share of a bound that is used, over the row's comparisons."""
+        found = [c.ratio for c in self.comparisons if isinstance(c, Inequality) and c.ratio == c.ratio]
+        return (min(found), max(found)) if found else None
 
 
 def _distance(c: Comparison) -> float:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from zopog_ref.convergence import noise_lemmas, prompt_lemmas, proposition
 from zopog_ref.convergence.assumptions import constants
 from zopog_ref.convergence.cases import Bench
 from zopog_ref.convergence.comparison import Comparison, Equality, Inequality
-from zopog_ref.convergence.exact import binary_noise, normal_nodes, prompt_atoms
+from zopog_ref.convergence.exact import MODES, binary_noise, draws_of_a_step, prompt_atoms
 from zopog_ref.convergence.lines import Line
 from zopog_ref.convergence.problems import SeparableTable
 from zopog_ref.convergence.prompt_lemmas import PolicyCase
@@ -32,7 +34,14 @@ def _variance_bound(bench: Bench) -> list[Inequality]:
     return [
         prompt_lemmas.variance_bound(case, size, bench.wells.F, float(case.atoms.alpha.min()), bench.policy)
         for case, size in _samples(bench)
-    ]
+    ] + [_sharp_variance(bench)]
+
+
+def _sharp_variance(bench: Bench) -> Inequality:
+    """One position, two tokens, losses 0 and F, alpha = (a, a), I = 2: 0.4 of the bound, the most that we know of."""
+    atoms = prompt_atoms(np.full((1, 2), 0.3))
+    case = PolicyCase("two tokens, losses 0 and F", atoms, np.array([0.0, 1.0]))
+    return prompt_lemmas.variance_bound(case, 2, 1.0, 0.3, bench.policy)
 
 
 def _score_bounds(bench: Bench) -> list[Inequality]:
@@ -53,13 +62,24 @@ def _exact_error(bench: Bench) -> list[Comparison]:
 
 def _bounded_error(bench: Bench) -> list[Inequality]:
     atoms, c = prompt_atoms(bench.binary_alpha), bench.small_constants
-    return [proposition.bounded_error(bench.small_wells, atoms, bench.z, c, 2, B, bench.policy) for B in (1, 2, 3)]
+    found = [proposition.bounded_error(bench.small_wells, atoms, bench.z, c, 2, B, bench.policy) for B in (1, 2, 3)]
+    return found + [proposition.sharp_error(mode, binary_noise(1, 12), True) for mode in MODES]
+
+
+def _error_in_modes(bench: Bench) -> list[Equality]:
+    """Two examples, B = 1 and 2, every noise mode."""
+    table, alpha, found = bench.one_position.table(bench.z)[:, :2], bench.binary_alpha[:1], []
+    for mode in MODES if bench.with_fresh_noise else ("none", "per_step"):
+        draws = draws_of_a_step(mode, alpha, 0.7, binary_noise(1, 8))
+        found += [proposition.exact_error_in_mode(draws, table, 2, B, mode, bench.policy) for B in (1, 2)]
+    return found
 
 
 def _reported(bench: Bench) -> Inequality:
     atoms, losses = prompt_atoms(bench.binary_alpha), bench.small_wells.table(bench.z).mean(axis=1)
     c = constants(bench.small_wells, float(bench.binary_alpha.min()))
-    return proposition.reported_at(atoms, losses, c, 4 * proposition.reported_fails_from(atoms, losses, c))
+    first = proposition.reported_fails_from(atoms, losses, c)
+    return proposition.reported_at(atoms, losses, c, 4 * (first or 2**20))
 
 
 def _per_step(bench: Bench) -> list[Equality]:
@@ -70,15 +90,14 @@ def _per_step(bench: Bench) -> list[Equality]:
     ]
 
 
-def _reuse(bench: Bench) -> Equality:
-    """Halving eta_z halves the bias."""
+def _reuse(bench: Bench) -> list[Equality]:
+    """The bias over eta_z against its limit, at two eta_z."""
     args = bench.one_position, bench.binary_alpha[:1], bench.z, bench.noise
-    small, smaller = (noise_lemmas.reuse_bias(*args, eta, 0.1, normal_nodes(2, 6))[0] for eta in (2e-6, 1e-6))
-    return Equality(small / smaller, 2.0, small / smaller - 2.0, 1e-4, True, "bias at 2 eta_z over bias at eta_z")
+    return [noise_lemmas.reuse_bias_in_the_limit(*args, eta, bench.zeroth) for eta in (2e-6, 1e-6)]
 
 
 def _marginal(bench: Bench) -> Equality:
-    return noise_lemmas.noisy_marginal(bench.binary_alpha, binary_noise(2, 24))
+    return noise_lemmas.noisy_marginal(bench.binary_alpha, binary_noise(2, 24), bench.probabilities)
 
 
 def _collapsed(bench: Bench) -> Sequence[Equality]:
@@ -128,6 +147,11 @@ DISCRETE = (
          "test_proposition.py::test_exact_error", _exact_error),
     Line("V7", "V7", "Proposition 1 with 1/I.", "proved", proposition.bounded_error,
          "test_proposition.py::test_bounded_error", _bounded_error),
+    Line("V7-noise", "V7", "The same in every noise mode: Var_g of the gradient.", "proved",
+         proposition.exact_error_in_mode, "test_proposition.py::test_exact_error_in_modes", _error_in_modes),
+    Line("V7-exception", "V7", "Order 1/I^2 after all where x s is constant.", "proved", proposition.no_leading_order,
+         "test_proposition.py::test_no_leading_order",
+         lambda b: [proposition.no_leading_order(size, 0.3, b.policy) for size in (2, 3, 4)]),
     Line("V7-reported", "V7", "Proposition 1 with 1/I^2.", "reported", proposition.reported_at,
          "test_proposition.py::test_reported_fails", _reported, required=False),
     Line("G1", "G1", "Noisy token probability of a binary vocabulary.", "proved", noise_lemmas.noisy_marginal,

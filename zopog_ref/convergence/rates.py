@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from zopog_ref import policy_gradient, sample
 from zopog_ref.convergence.comparison import Equality
-from zopog_ref.convergence.exact import Noise, PolicyEstimator, ZerothEstimator, prompt_atoms
+from zopog_ref.convergence.exact import Noise, PolicyEstimator, ZerothEstimator, normal_nodes, prompt_atoms
 from zopog_ref.convergence.noise_lemmas import per_step_excess
-from zopog_ref.convergence.problems import GaussianWells, Problem, TableQuadratic
+from zopog_ref.convergence.problems import GaussianWells, Kink, Problem, TableQuadratic
 from zopog_ref.convergence.prompt_lemmas import variance_formula
+from zopog_ref.convergence.sharp_problems import half_range_nodes
+from zopog_ref.convergence.smoothing_lemmas import ZerothCase, measured_bias
 from zopog_ref.distribution import probabilities
 from zopog_ref.zeroth_order import perturb, two_point_gradient
 
@@ -94,7 +96,8 @@ def policy_variance_curve(problem: Problem, alpha: FLOAT64, z: FLOAT64, sizes: S
 
 
 def noise_floor_curve(problem: GaussianWells, alpha: FLOAT64, tau: float, z: FLOAT64, noise: Noise,
-                      sizes: Sequence[int], times: int, rng: np.random.Generator, per_step: bool) -> Curve:  # fmt: skip
+                      sizes: Sequence[int], times: int, rng: np.random.Generator, per_step: bool,
+                      estimator: PolicyEstimator = policy_gradient) -> Curve:  # fmt: skip
     """Variance of VR-PGE against I under Gumbel noise [G2]: per_step stays above Var_g(grad E_t[l | g]), N = 2."""
     losses = problem.table(z).mean(axis=1)
     given = [prompt_atoms(alpha, tau, g) for g in noise.gumbel]
@@ -108,7 +111,7 @@ def noise_floor_curve(problem: GaussianWells, alpha: FLOAT64, tau: float, z: FLO
             p = probabilities(alpha, tau, g)
             tokens = sample(p, rng.random((sizes[i], n)))
             values = losses[tokens @ 2 ** np.arange(n - 1, -1, -1)]
-            out[r] = ((policy_gradient(values, tokens, alpha, p, tau) - G) ** 2).sum()
+            out[r] = ((np.asarray(estimator(values, tokens, alpha, p, tau)) - G) ** 2).sum()
         return out
 
     if per_step:
@@ -144,26 +147,31 @@ def plain_quadratic(rng: np.random.Generator, d: int, rows: int, spread: float) 
     return TableQuadratic(1, 1, np.zeros((1, rows)), w, np.eye(d))
 
 
-def pairs_curve(rng: np.random.Generator, sizes: Sequence[int], times: int) -> Curve:
+def pairs_curve(rng: np.random.Generator, sizes: Sequence[int], times: int,
+                estimator: ZerothEstimator = two_point_gradient) -> Curve:  # fmt: skip
     """Variance of [Z1] against I_2 on a quadratic, d = 20: (d+1)||grad||^2 / I_2, slope -1 [Z5]."""
     problem = plain_quadratic(rng, 20, 1, 0.0)
     return _curve(
         "variance of the zeroth-order estimate", "I2", sizes,
-        lambda i: zeroth_errors(problem, np.zeros(20), 0.1, sizes[i], 1, False, times, rng),
+        lambda i: zeroth_errors(problem, np.zeros(20), 0.1, sizes[i], 1, False, times, rng, estimator),
         [21 / size for size in sizes],
     )  # fmt: skip
 
 
-def dimension_curve(rng: np.random.Generator, dims: Sequence[int], times: int) -> Curve:
+def dimension_curve(rng: np.random.Generator, dims: Sequence[int], times: int,
+                    estimator: ZerothEstimator = two_point_gradient) -> Curve:  # fmt: skip
     """Variance of [Z1] with one pair against d + 1, on quadratics with ||grad|| = 1: d + 1, slope 1 [Z4]."""
     return _curve(
         "variance of the zeroth-order estimate", "d + 1", [d + 1 for d in dims],
-        lambda i: zeroth_errors(plain_quadratic(rng, dims[i], 1, 0.0), np.zeros(dims[i]), 0.1, 1, 1, False, times, rng),
+        lambda i: zeroth_errors(
+            plain_quadratic(rng, dims[i], 1, 0.0), np.zeros(dims[i]), 0.1, 1, 1, False, times, rng, estimator
+        ),
         [d + 1 for d in dims],
     )  # fmt: skip
 
 
-def batch_curve(rng: np.random.Generator, sizes: Sequence[int], times: int, spread: float, per_example: bool) -> Curve:
+def batch_curve(rng: np.random.Generator, sizes: Sequence[int], times: int, spread: float, per_example: bool,
+                estimator: ZerothEstimator = two_point_gradient) -> Curve:  # fmt: skip
     """Variance given the batch against B, one pair, d = 20 [Z5], [Z5b], predicted exactly for both directions modes."""
     problem = plain_quadratic(rng, 20, max(sizes), spread)
     slopes = [problem.slope_table(np.zeros(20))[0, :B] for B in sizes]
@@ -173,32 +181,35 @@ def batch_curve(rng: np.random.Generator, sizes: Sequence[int], times: int, spre
     name = f"{'per-example' if per_example else 'shared'} directions, spread {spread:g}"
     return _curve(
         name, "B", sizes,
-        lambda i: zeroth_errors(problem, np.zeros(20), 0.1, 1, sizes[i], per_example, times, rng), predicted,
+        lambda i: zeroth_errors(problem, np.zeros(20), 0.1, 1, sizes[i], per_example, times, rng, estimator), predicted,
     )  # fmt: skip
 
 
 def radius_curve(rng: np.random.Generator, problem: GaussianWells, z: FLOAT64, radii: Sequence[float],
-                 times: int) -> Curve:  # fmt: skip
-    """E||g||^2 of one pair on a well against mu: flat for small mu [Z4]."""
+                 times: int, estimator: ZerothEstimator = two_point_gradient) -> Curve:  # fmt: skip
+    """E||g||^2 of one pair on a well against mu [Z4]: (d + 2) ||grad h||^2 where mu is small, so slope 0."""
     first = np.zeros(times, np.int64)
 
     def squares(i: int) -> FLOAT64:
         u = rng.standard_normal((times, problem.d))
         plus, minus = (problem.of(first, point, first) for point in perturb(z, u, radii[i]))
         pairs = zip(plus[:, None], minus[:, None], u[:, None])
-        return np.array([(two_point_gradient(*pair, radii[i]) ** 2).sum() for pair in pairs])
+        return np.array([(np.asarray(estimator(*pair, radii[i])) ** 2).sum() for pair in pairs])
 
-    return _curve("second moment on a well", "mu", radii, squares)
+    limit = (problem.d + 2) * float((problem.slope_table(z)[0, 0] ** 2).sum())
+    return _curve("second moment on a well", "mu", radii, squares, [limit] * len(radii))
 
 
-def bias_curves(problem: GaussianWells, z: FLOAT64, radii: Sequence[float]) -> list[Curve]:
-    """Bias ||grad L_mu - grad L|| against mu [Z3], in closed form: slope 2 on wells, slope 1 at the kink."""
-    mu = np.asarray(radii)
-    truth = problem.slope_table(z).mean(axis=(0, 1))
-    wells = np.array([np.linalg.norm(problem.smoothed_slope_table(z, m).mean(axis=(0, 1)) - truth) for m in mu])
-    kink = mu * np.sqrt(problem.d / (2 * np.pi))
-    return [Curve("wells: smooth Hessian", "mu", mu, wells, 1e-6 * wells),
-            Curve("one-sided quadratic: kink in the Hessian", "mu", mu, kink, 1e-6 * kink)]  # fmt: skip
+def bias_curves(problem: GaussianWells, z: FLOAT64, radii: Sequence[float],
+                estimator: ZerothEstimator = two_point_gradient) -> list[Curve]:  # fmt: skip
+    """Bias ||E g_z - grad L|| against mu [Z3], the estimator on all nodes: slope 2 on wells, 1 at a kink."""
+    mu, weight = np.asarray(radii), np.full(len(problem.prompts), 1 / len(problem.prompts))
+    wells = [measured_bias(ZerothCase("", problem, weight, z, m, normal_nodes(len(z), 8)), estimator) for m in mu]
+    kink = [
+        measured_bias(ZerothCase("", Kink(1), np.ones(1), np.zeros(1), m, half_range_nodes()), estimator) for m in mu
+    ]
+    names = "wells: smooth Hessian", "one-sided quadratic: kink in the Hessian"
+    return [Curve(name, "mu", mu, np.array(y), 1e-6 * np.array(y)) for name, y in zip(names, (wells, kink))]
 
 
 @dataclass(frozen=True)
@@ -213,7 +224,7 @@ class Roundoff:
 
 
 def float32_radius(problem: GaussianWells, z: FLOAT64, radii: Sequence[float], times: int,
-                   rng: np.random.Generator) -> Roundoff:  # fmt: skip
+                   rng: np.random.Generator, estimator: ZerothEstimator = two_point_gradient) -> Roundoff:  # fmt: skip
     """Which mu is best in float32 [Z3]: bias^2 ~ b^2 mu^4, round-off ~ d e^2 / 2 mu^2: mu* = (d e^2 / 4 b^2)^(1/6).
 
     e^2 = ulp^2 / 12 is the variance of rounding one loss, ulp = 2^-24 for losses in [1/2, 1); one pair. Round-off is
@@ -228,8 +239,9 @@ def float32_radius(problem: GaussianWells, z: FLOAT64, radii: Sequence[float], t
         # a place of its own for each pair: at one z, where l(z) stands between two float32 numbers would decide
         near = z + 1e-4 * rng.standard_normal((times, d))
         plus, minus = (problem.of(zero, x, zero) for x in perturb(near, u, m))
-        lost = (plus.astype(np.float32) - plus) - (minus.astype(np.float32) - minus)
-        squared = (u**2).sum(axis=1) * (lost / (2 * m)) ** 2
+        # an estimate is linear in the losses, so what it makes of their rounding is the difference of the two
+        lost = (plus.astype(np.float32) - plus)[:, None], (minus.astype(np.float32) - minus)[:, None]
+        squared = np.array([(np.asarray(estimator(a, b, v[None], m)) ** 2).sum() for a, b, v in zip(*lost, u)])
         roundoff[i], error[i] = squared.mean(), squared.std(ddof=1) / np.sqrt(times)
     small = int(np.searchsorted(mu, 1e-2))
     b2 = bias[small] / mu[small] ** 4

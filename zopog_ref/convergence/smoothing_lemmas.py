@@ -19,6 +19,7 @@ from zopog_ref.convergence.exact import (
     normal_nodes,
 )
 from zopog_ref.convergence.problems import GaussianWells, Kink, Problem
+from zopog_ref.convergence.sharp_problems import half_range_nodes
 from zopog_ref.zeroth_order import two_point_gradient
 
 FLOAT64 = NDArray[np.float64]
@@ -51,6 +52,8 @@ def zeroth_case(name: str, problem: Problem, alpha: FLOAT64, z: FLOAT64, mu: flo
 
 def batches(rows: int, batch_size: int) -> INT64:
     """Every mini-batch drawn with replacement, all equally likely: (rows^B, B)."""
+    if rows == 1:
+        return np.zeros((1, batch_size), np.int64)
     return np.indices((rows,) * batch_size).reshape(batch_size, -1).T
 
 
@@ -139,16 +142,21 @@ def bias_bound_smooth_hessian(case: ZerothCase, estimator: ZerothEstimator = two
     return Inequality(left, problem.rho * case.mu**2 * problem.d / 2, case.name)
 
 
-def kink_bias(mu: float, d: int) -> Equality:
+def kink_bias(mu: float, d: int, estimator: ZerothEstimator = two_point_gradient) -> Equality:
     """Bias [Z3]: at the kink of ||max(z, 0)||^2 / 2 it is mu / sqrt(2 pi) a coordinate, sqrt(1/(2 pi)) of the bound.
 
-    E max(mu u, 0) = mu / sqrt(2 pi). Gauss-Legendre on both sides of the kink stands for u here.
+    The coordinates separate, and in one dimension E u (f(mu u) - f(-mu u)) / (2 mu) = mu E|u|^3 / 4 = mu / sqrt(2 pi).
+    The estimator is called on Gauss-Legendre nodes at both sides of the kink.
     """
-    node, weight = np.polynomial.legendre.leggauss(60)
-    u = 5 * (node + 1)  # (0, 10)
-    half = 5 * weight * np.exp(-(u**2) / 2) / np.sqrt(2 * np.pi)
-    value = Kink(1).slope_of(np.zeros(1, np.int64), (mu * u)[:, None], np.zeros(1, np.int64))[:, 0]
-    return equal(np.sqrt(d) * (half @ value), mu * np.sqrt(d / (2 * np.pi)), f"d = {d}")
+    case = ZerothCase("kink", Kink(1), np.ones(1), np.zeros(1), mu, half_range_nodes())
+    one = shared_moments(case, np.zeros(1, np.int64), 1, estimator).mean[0]
+    return equal(np.sqrt(d) * one, mu * np.sqrt(d / (2 * np.pi)), f"d = {d}, mu = {mu:.2g}")
+
+
+def measured_bias(case: ZerothCase, estimator: ZerothEstimator = two_point_gradient) -> float:
+    """||E g_z - grad L|| of an estimator, over all prompts and nodes, the batch being all examples."""
+    mean = shared_moments(case, np.arange(case.problem.rows), 1, estimator).mean
+    return float(np.linalg.norm(mean - case.weight @ case.problem.slope_table(case.z).mean(axis=1)))
 
 
 def second_moment_on_quadratics(case: ZerothCase, estimator: ZerothEstimator = two_point_gradient) -> Equality:
@@ -223,7 +231,8 @@ def variance_bound_shared(d: int, slope2: float, sigma2_z: float, mu: float, L_z
 
     Given the batch, [Z4] with E||grad l_B(t)||^2 = ||grad L||^2 + E||grad l_B(t) - grad L||^2, the last <= sigma_z^2;
     over batches, grad L_{B,mu} = E_u grad L_B(z + mu u), whose variance is at most E_u of the one at z + mu u: [A2]
-    is needed at every z, not only along the run.
+    is needed at every z, not only along the run. This is the line for gumbel="none" and "per_sample"; under "per_step"
+    the I_2 terms are independent only given g, and gamma_z^2 has to be added (noise_in_z.variance_bound_in_mode).
     """
     return (2 * (d + 2) * (slope2 + sigma2_z) + curvature_term(mu, L_z, d)) / pairs + sigma2_z / batch
 

@@ -39,6 +39,8 @@ class CheckedTokenizer:
 
     It holds the library's tokenizer of a description `without_special`, and gives the special tokens back their names.
     An id that a text may not have is left out even so: the model may write it for what it does not know.
+    can_leave_out: where the middle of a long text may be left out, and has_unknown_words: whether a word of more than
+    MAX_WORD letters is one unknown token; see `tasks.long_texts`.
     template_tokens: what is looked for in a template, with the ids of the special ones, longest first.
     """
 
@@ -63,6 +65,8 @@ class CheckedTokenizer:
             (token._replace(special=name in self._special_ids), self._special_ids.get(name, -1))
             for name, token in sorted(every.items(), key=lambda item: (-len(item[0]), item[0]))
         ]
+        self.can_leave_out = _can_leave_out(plain)
+        self.has_unknown_words = _has_unknown_words(plain)
         if self._first_only is None:
             self._described = ""  # read again only for those that tell the start of a text from what follows
 
@@ -172,6 +176,27 @@ def check_description(path: Path) -> dict[str, Any]:
     if isinstance(word, (int, float)) and word > MAX_WORD:
         raise CheckpointError(f"{path}: max_input_chars_per_word is {quoted(word)}, at most {MAX_WORD} are supported")
     return description
+
+
+def _can_leave_out(description: dict[str, Any]) -> str:
+    """ "anywhere", "at spaces", or "" (nowhere), for the tokens far from that place to stay as they are.
+
+    Unigram's best path through a word depends on all of it; words of a fixed length depend on all that stands before.
+    """
+    if "FixedLength" in json.dumps(description.get("pre_tokenizer")):
+        return ""
+    model = description.get("model")
+    return "at spaces" if isinstance(model, dict) and model.get("type", "Unigram") == "Unigram" else "anywhere"
+
+
+def _has_unknown_words(description: dict[str, Any]) -> bool:
+    """WordPiece of words that only white space and punctuation part."""
+    kinds = []
+    for name in ("model", "pre_tokenizer", "normalizer"):
+        part = description.get(name)
+        kinds.append(part.get("type") if isinstance(part, dict) else None)
+    words = kinds[1] in ("BertPreTokenizer", "Whitespace", "WhitespaceSplit")
+    return kinds[0] == "WordPiece" and words and kinds[2] in (None, "BertNormalizer", "Lowercase")
 
 
 def _with_prefix_only_at_the_start(part: Any) -> Any:

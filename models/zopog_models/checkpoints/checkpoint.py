@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from zopog_models.checkpoints.other_formats import how_to_convert
 from zopog_models.checkpoints.weights import WEIGHTS, WEIGHTS_INDEX, read_weights, weights_sha256
 from zopog_models.errors import CheckpointError
 from zopog_models.families import Architecture, Config, Family, family_of
@@ -90,7 +91,7 @@ def load_checkpoint(folder: str | Path, pooling: str | None = None) -> Checkpoin
         if not (folder / name).is_file() and not (name == WEIGHTS and (folder / WEIGHTS_INDEX).is_file()):
             raise CheckpointError(
                 f"{folder} has no {name}; a model folder needs config.json, model.safetensors and "
-                "tokenizer.json (the files that Hugging Face's save_pretrained writes)"
+                f"tokenizer.json (the files that Hugging Face's save_pretrained writes){how_to_convert(folder, name)}"
             )
     config = Config(folder / "config.json", read_object(folder / "config.json"))
     family = family_of(config)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from zopog_models.errors import CheckpointError
+from zopog_models.errors import CheckpointError, UnusableFile
 from zopog_models.files.json_file import read_value
 from zopog_models.files.quoting import quoted
 from zopog_models.files.tensor_file import read_tensors
+from zopog_models.files.untrusted import refuse_pointer
 
 __all__ = ["WEIGHTS", "WEIGHTS_INDEX", "read_weights", "weight_files", "weights_sha256"]
 
@@ -29,6 +30,13 @@ def weight_files(folder: Path) -> list[Path]:
 
 def read_weights(folder: Path) -> dict[str, np.ndarray]:
     """All tensors of the folder, as `read_tensors`. Raises CheckpointError (a wrong index) and TensorFileError."""
+    for path in weight_files(folder):
+        try:
+            refuse_pointer(path)
+        except UnusableFile as error:
+            raise CheckpointError(str(error)) from None
+        except OSError as error:
+            raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
     if (folder / WEIGHTS).is_file():
         return read_tensors(folder / WEIGHTS)
     expected = _weight_map(folder)

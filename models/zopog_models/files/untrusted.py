@@ -11,10 +11,11 @@ from pathlib import Path
 from zopog_models.errors import UnusableFile
 from zopog_models.files.quoting import quoted
 
-__all__ = ["read_untrusted", "read_untrusted_text"]
+__all__ = ["read_untrusted", "read_untrusted_text", "refuse_pointer"]
 
 # Opened without waiting for the other end, and without becoming the process's terminal; as bytes.
 _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe (FIFO)", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
@@ -24,7 +25,7 @@ _KINDS = {
 def read_untrusted(path: str | Path, most: int) -> bytes:
     """The bytes of a regular file, at most `most` of them. Links are followed.
 
-    Raises UnusableFile: not there, not allowed, a folder, a pipe, a device, a socket, more bytes.
+    Raises UnusableFile: not there, not allowed, a folder, a pipe, a device, a socket, more bytes, a git-lfs pointer.
     """
     try:
         descriptor = os.open(path, _FLAGS)
@@ -45,9 +46,22 @@ def read_untrusted(path: str | Path, most: int) -> bytes:
         raise UnusableFile(f"cannot read {path}: {error.strerror or error}") from None
     finally:
         os.close(descriptor)
+    if content.startswith(_POINTER):
+        raise UnusableFile(_pulled(path))
     if len(content) > most:
         raise UnusableFile(f"{path}: more than {most} bytes, at most {most} are allowed")
     return content
+
+
+def refuse_pointer(path: str | Path) -> None:
+    """Raises UnusableFile for what git-lfs leaves in a file's place; of a file that is mapped and not read."""
+    with open(path, "rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise UnusableFile(_pulled(path))
+
+
+def _pulled(path: str | Path) -> str:
+    return f"{path} is a git-lfs pointer in place of the file: run `git lfs pull` in its repository"
 
 
 def read_untrusted_text(path: str | Path, most: int) -> str:

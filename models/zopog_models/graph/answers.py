@@ -3,6 +3,8 @@
     m prompts, weights w:   p_m(c | row) = softmax(logits_m(row))_c      (of votes: 1 at the largest, else 0)
     p(c | row) = Σ_m w_m p_m(c | row),     entropy = −Σ_c p(c | row) log p(c | row), in nats
 
+    with a readout:         p(· | row) = softmax((1/M) Σ_m s_m(row) A_m + b), s_m the scores of the tokens it reads
+
 Where the model answers is found in the row. A row that is not as the model's rows are (no first token, other masks than
 the template's, no separator at its end) has no answer: all its outputs are NaN. So a wrong tokenisation is seen, and a
 mask token smuggled into a text cannot move the answer.
@@ -103,3 +105,18 @@ def probabilities(g: Inlined, logits: str, sound: str, weights: np.ndarray, clas
     g.outer_output(mixture, "probabilities", np.float32, ("batch", classes))
     g.outer_output(g.op("Neg", terms), "entropy", np.float32, ("batch",))
     g.outer_output(per_prompt, "per_prompt", np.float32, ("batch", count, classes))
+
+
+def read(g: Inlined, scores: str, sound: str, matrices: np.ndarray, bias: np.ndarray) -> None:
+    """The output `probabilities` from scores (M · R, U), matrices A (M, U, C) and bias (C,).
+
+    In float64, as `PromptReadout.probabilities` has it: hundreds of scores cancel in the sum.
+    """
+    count, width, classes = matrices.shape
+    each = g.op("Reshape", g.op("Cast", scores, to=onnx_format.DOUBLE), g.integers(count, -1, width))  # (M, R, U)
+    parts = g.op("MatMul", each, g.constant("readout_matrices", np.asarray(matrices / count, np.float64)))
+    logits = g.op("ReduceSum", parts, g.integers(0), keepdims=0)  # (R, C)
+    logits = g.op("Add", logits, g.constant("readout_bias", np.asarray(bias, np.float64)))
+    p = g.op("Cast", g.op("Softmax", logits, axis=-1), to=onnx_format.FLOAT)
+    nothing, sound = g.constant("no_answer", np.array(np.nan, np.float32)), g.op("Unsqueeze", sound, g.integers(1))
+    g.outer_output(g.op("Where", sound, p, nothing), "probabilities", np.float32, ("batch", classes))

@@ -187,7 +187,10 @@ def _pool(g: GraphBuilder, x: str, visible: str, pooling: str) -> str:
         # The mean's denominator goes with the normalisation that follows.
         seen = g.op("Cast", g.op("Unsqueeze", visible, g.integers(1)), to=onnx_format.FLOAT)  # (R, 1, S)
         pooled = g.op("Squeeze", g.op("MatMul", seen, x), g.integers(1))  # (R, D)
-    return g.op("LpNormalization", pooled, axis=-1, p=2)
+    # From operators that every ONNX Runtime has; a vector of zeros stays one.
+    length = g.op("ReduceL2", pooled, g.integers(-1), keepdims=1)  # (R, 1)
+    smallest = g.op("Cast", g.doubles("smallest_length", np.array(1e-30)), to=onnx_format.FLOAT)
+    return g.op("Div", pooled, g.op("Max", length, smallest))
 
 
 def _label_logits(layers: Layers, hidden: str, words: str, label_ids: str, names: HeadNames) -> str:

@@ -17,6 +17,8 @@ from zopog_models.families.decoder import Rotary
 from zopog_models.graph import onnx_format
 from zopog_models.graph.decoder_layers import DecoderLayers
 
+STRIDE = 256  # positions from one row of the coarse tables to the next
+
 
 def frequencies(rotary: Rotary, head_width: int) -> np.ndarray:
     """f_i = θ^(−2i/w), (w/2,), float64; rescaled as config.json says.
@@ -36,6 +38,17 @@ def frequencies(rotary: Rotary, head_width: int) -> np.ndarray:
     return f
 
 
+def wave_tables(waves: np.ndarray, positions: int) -> dict[str, np.ndarray]:
+    """cos and sin of p · f for p = 0, STRIDE, 2 STRIDE, ... below `positions`, and for p = 0 ... STRIDE − 1, float64.
+
+    cos((a + b) f) = cos a f cos b f − sin a f sin b f, sin((a + b) f) = sin a f cos b f + cos a f sin b f: every
+    position to about 1e-16, from tables of a few hundred rows.
+    """
+    far = np.arange(0, positions, STRIDE)[:, None] * waves  # (positions / STRIDE, w/2)
+    near = np.arange(STRIDE)[:, None] * waves  # (STRIDE, w/2)
+    return {"cos_far": np.cos(far), "sin_far": np.sin(far), "cos_near": np.cos(near), "sin_near": np.sin(near)}
+
+
 class LlamaLayers(DecoderLayers):
     """Weights read by the names of `families.llama`."""
 
@@ -51,13 +64,19 @@ class LlamaLayers(DecoderLayers):
     def start(self, x: str, positions: str, total: str) -> str:
         g, a = self.graph, self.architecture
         assert a.rotary is not None
-        # Angles in float64: at position 100,000 a float32 is off by 0.004 of a radian.
+        # In float64: at position 100,000 an angle in float32 is off by 0.004 of a radian. From tables of two scales,
+        # p = STRIDE · far + near, since not every ONNX Runtime has a cosine of float64.
+        tables = wave_tables(frequencies(a.rotary, a.head_width), a.max_positions)
+        cos_far, sin_far, cos_near, sin_near = (g.doubles(f"rotary_{name}", table) for name, table in tables.items())
         places = g.op("Range", g.scalar(0), g.op("Squeeze", total), g.scalar(1))  # (T,)
-        places = g.op("Cast", places, to=onnx_format.DOUBLE)
-        waves = g.doubles("rotary_frequencies", frequencies(a.rotary, a.head_width))  # (w/2,)
-        angles = g.op("Mul", g.op("Unsqueeze", places, g.integers(1)), waves)  # (T, w/2)
+        far = g.op("Div", places, g.scalar(STRIDE))
+        near = g.op("Sub", places, g.op("Mul", far, g.scalar(STRIDE)))
+        c, s = (g.op("Gather", table, far) for table in (cos_far, sin_far))  # (T, w/2)
+        d, t = (g.op("Gather", table, near) for table in (cos_near, sin_near))
+        cosines = g.op("Sub", g.op("Mul", c, d), g.op("Mul", s, t))
+        sines = g.op("Add", g.op("Mul", s, d), g.op("Mul", c, t))
         self._cosines, self._sines = (
-            g.from_float32(g.op("Cast", g.op(wave, angles), to=onnx_format.FLOAT)) for wave in ("Cos", "Sin")
+            g.from_float32(g.op("Cast", wave, to=onnx_format.FLOAT)) for wave in (cosines, sines)
         )
         return x
 

@@ -1,7 +1,9 @@
 """A model, its tuned prompts and their label words as one ONNX file: token ids in, label probabilities out.
 
-Inputs  input_ids, attention_mask (R, L), int64: rows without the prompt, padded on the right
-Outputs probabilities (R, C); for M > 1 prompts also entropy (R,), in nats, and per_prompt (R, M, C); float32
+Inputs  input_ids, attention_mask (R, L), int64: rows without the prompt, padded on the right; of M prompts with
+        templates of their own (R, M, L), the text in each of the templates
+Outputs probabilities (R, C); for M > 1 prompts also entropy (R,), in nats, and per_prompt (R, M, C); float32. With a
+        readout, which reads all prompts at once, probabilities alone
 
 Weights are inside the file, or, of models that a single ONNX file cannot hold, in FILE.onnx.data beside it. What makes
 a row of a text is in the file's metadata, `row`; see `encoding.row_recipe`. A file is compared with `predict` before it
@@ -12,7 +14,7 @@ import json
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,13 +25,14 @@ from zopog_models.families.decoder import DecoderArchitecture
 from zopog_models.files.atomic import write_atomically
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.graph import build, build_prefix
-from zopog_models.graph.answers import RowMarks, answer_position, every_row_with_every_prompt, probabilities
+from zopog_models.graph.answers import RowMarks, answer_position, every_row_with_every_prompt, probabilities, read
 from zopog_models.graph.inlined import Inlined
 from zopog_models.prompts.bundle import Prompt, check_match, predict
 from zopog_models.prompts.export import write_weights
+from zopog_models.prompts.readout import targets
 from zopog_models.runners.local import LocalRunner
 from zopog_models.runners.session import Session, require_device
-from zopog_models.tasks.encoding import row_recipe
+from zopog_models.tasks.encoding import encode, row_recipe
 from zopog_models.tasks.layout import lay_out
 from zopog_models.tasks.template import make_task
 
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["BakeError", "Baked", "bake", "row_ids"]
 
 FORMAT = 1
-TOLERANCE = 1e-6
+TOLERANCE, MOST = 1e-6, 1e-4  # of a probability: what any model may differ by, and what none may
 INSIDE_BYTES = 2_000_000_000  # of weights; an ONNX file cannot hold more than 2^31 bytes, graph included
 _TEXTS = (
     "a small animal",
@@ -57,6 +60,7 @@ class Baked:
     """What was written, and what a caller must know. All but the paths and the check is in the file's metadata too.
 
     path; data: the weights' file, if there is one beside; size: of both, in bytes; row: see `encoding.row_recipe`;
+    rows: of each template, where there are several, and then row is the first; threshold: of the prediction sets;
     labels: in the order of the probabilities; max_length: the longest row, in tokens; pad_id: any id will do where the
     attention mask is 0; prompts: M; difference: the largest from `predict`, over `checked` rows.
     """
@@ -75,6 +79,8 @@ class Baked:
     model_sha256: str
     tokenizer_sha256: str
     injection: str
+    rows: list[list[int | str]] = field(default_factory=list)
+    threshold: list[float] | None = None  # class c is in the prediction set where 1 - p_c is at most this
     checked: int = 0
     difference: float = float("nan")
 
@@ -82,13 +88,14 @@ class Baked:
     def metadata(self) -> dict[str, str]:
         """metadata_props: strings as they are, all else as JSON."""
         left_out = ("path", "data", "size", "checked", "difference")
-        entries = {name: value for name, value in asdict(self).items() if name not in left_out}
+        said = {name: value for name, value in asdict(self).items() if value or name not in ("rows", "threshold")}
+        entries = {name: value for name, value in said.items() if name not in left_out}
         entries = {"zopog_baked": FORMAT} | entries
         return {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in entries.items()}
 
 
-def bake(model: FrozenModel, prompt: Prompt, out: str | Path, *, tolerance: float = TOLERANCE) -> Baked:
-    """Write the file and compare it with `predict`.
+def bake(model: FrozenModel, prompt: Prompt, out: str | Path, *, tolerance: float | None = None) -> Baked:
+    """Write the file and compare it with `predict`. tolerance: of a probability (default: `rounding_tolerance`).
 
     The file is whole, compared and under its name, or it is not there: an older file keeps its name until then. Raises
     PromptMismatch (another model than the prompt's), TaskError, BakeError (a name that does not end in .onnx; a model
@@ -104,8 +111,11 @@ def bake(model: FrozenModel, prompt: Prompt, out: str | Path, *, tolerance: floa
     if out.suffix != ".onnx":
         raise BakeError(f"the file must end in .onnx, got {str(out)!r}")
     check_match(model, prompt)
-    recipe = row_recipe(make_task(prompt.template, prompt.labels), model)
-    graph = _graph(model, prompt, recipe, f"{out.name}.data")
+    recipes = [
+        row_recipe(make_task(template, prompt.labels), model) for template in prompt.templates or [prompt.template]
+    ]
+    recipe, readout = recipes[0], prompt.readout
+    graph = _graph(model, prompt, recipes, f"{out.name}.data")
     inside = sum(array.nbytes for array in graph.initializers.values()) <= INSIDE_BYTES
     baked = Baked(
         path=out,
@@ -116,12 +126,14 @@ def bake(model: FrozenModel, prompt: Prompt, out: str | Path, *, tolerance: floa
         labels=list(prompt.labels),
         max_length=model.max_positions - prompt.n_positions,
         pad_id=model.pad_id,
-        prompts=len(prompt.ids),
+        prompts=len(prompt.answer_weights),
         predict=prompt.predict,
         model=prompt.model,
         model_sha256=prompt.model_sha256,
         tokenizer_sha256=prompt.tokenizer_sha256,
         injection=prompt.injection,
+        rows=recipes if prompt.templates else [],
+        threshold=None if readout is None or readout.threshold is None else readout.threshold.tolist(),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".part", dir=out.parent) as unfinished:
@@ -130,11 +142,12 @@ def bake(model: FrozenModel, prompt: Prompt, out: str | Path, *, tolerance: floa
             write_weights(file.with_name(baked.data.name), graph)
         write_atomically(file, graph.model_parts(f"baked_{model.family}", baked.metadata, inside=inside))
         texts = _texts(model, prompt)
-        difference = largest_difference(file, model, prompt, texts, recipe)
+        difference = largest_difference(file, model, prompt, texts, recipes)
+        tolerance = rounding_tolerance(model, prompt, texts) if tolerance is None else tolerance
         if not difference <= tolerance:
             raise BakeError(
                 f"the baked file's probabilities differ from predict's by up to {difference:.1e}, more than "
-                f"{tolerance:g}: nothing was written; a tolerance that allows it can be given"
+                f"{tolerance:.3g}: nothing was written; a tolerance that allows it can be given"
             )
         files = list(Path(unfinished).iterdir())
         size = sum(path.stat().st_size for path in files)
@@ -160,8 +173,9 @@ def row_ids(
 
 
 def largest_difference(
-    path: Path, model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]], recipe: Sequence[int | str]
-) -> float:
+    path: Path, model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]],
+    recipes: Sequence[Sequence[int | str]],
+) -> float:  # fmt: skip
     """Between probabilities of the file, run by ONNX Runtime alone, and of `predict`; rows together and one by one."""
     ort = require_device("cpu")
     options = ort.SessionOptions()
@@ -169,14 +183,17 @@ def largest_difference(
     options.log_severity_level = 4
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     expected = predict(model, prompt, texts)
-    rows = [row_ids(recipe, text, model.tokenizer) for text in texts]
+    rows = [[row_ids(recipe, text, model.tokenizer) for recipe in recipes] for text in texts]
     differences = []
     for batch in (list(range(len(rows))), [0], [len(rows) - 1]):
-        longest = max(len(rows[i]) for i in batch)
-        ids = np.full((len(batch), longest), model.pad_id, np.int64)
+        longest = max(len(row) for i in batch for row in rows[i])
+        ids = np.full((len(batch), len(recipes), longest), model.pad_id, np.int64)
         mask = np.zeros_like(ids)
         for line, i in enumerate(batch):
-            ids[line, : len(rows[i])], mask[line, : len(rows[i])] = rows[i], 1
+            for place, row in enumerate(rows[i]):
+                ids[line, place, : len(row)], mask[line, place, : len(row)] = row, 1
+        if not prompt.templates:
+            ids, mask = ids[:, 0], mask[:, 0]
         found = session.run(None, {"input_ids": ids, "attention_mask": mask})
         differences.append(np.abs(found[0] - expected.probabilities[batch]).max())
         if len(found) > 1:
@@ -184,23 +201,42 @@ def largest_difference(
     return float(np.max(differences))  # NaN, where there is one
 
 
+def rounding_tolerance(model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]]) -> float:
+    """How far two right computations of a probability may be apart in float32: ε · largest score · √layers.
+
+    A score is a sum whose terms were rounded in every layer, each to ε of its size, in a random direction; a softmax
+    makes of a difference of scores at most half of it. A readout multiplies it by the length of its longest column. At
+    least TOLERANCE, at most MOST: a wrong graph is further off.
+    """
+    task = make_task(prompt.template, prompt.labels)
+    encoded = encode(texts, task, model, prompt.n_positions)
+    count, rows = len(prompt.ids), len(texts)
+    places, index = np.tile(encoded.answer_position, count), np.repeat(np.arange(count), rows)
+    logits = model.logits(encoded.ids * count, places, prompt.ids, prompt.offsets, index, prompt.label_ids)
+    layers, _ = model.hidden_units
+    matrices = () if prompt.readout is None else prompt.readout.matrices
+    gain = max([1.0, *(float(np.linalg.norm(matrix, axis=0).max()) for matrix in matrices)])
+    expected = float(np.finfo(np.float32).eps) * float(np.abs(logits).max(initial=0)) * layers**0.5 * gain
+    return min(max(TOLERANCE, expected), MOST)
+
+
 def _texts(model: FrozenModel, prompt: Prompt) -> list[tuple[str, ...]]:
     """Rows to compare on: of several lengths and characters, those that fit uncut."""
     task = make_task(prompt.template, prompt.labels)
-    recipe = row_recipe(task, model)
+    recipes = [row_recipe(make_task(template, prompt.labels), model) for template in {*prompt.every_template}]
     room = model.max_positions - prompt.n_positions
     words = [word for label in prompt.labels.values() for word in (label, f"it is like {label} .")]
     shift = len(task.slots) - 1  # a row of two texts has two of them
     every = [*_TEXTS, *words[:20]]
     rows: list[tuple[str, ...]]
     rows = [(text,) if not shift else (text, every[i - 1]) for i, text in enumerate(every)]
-    fitting = [row for row in rows if 0 < len(row_ids(recipe, row, model.tokenizer)) <= room]
+    fitting = [row for row in rows if all(0 < len(row_ids(recipe, row, model.tokenizer)) <= room for recipe in recipes)]
     if not fitting:
         raise BakeError(f"no text fits beside the template {prompt.template!r}: {room} positions are left for the row")
     return fitting
 
 
-def _graph(model: FrozenModel, prompt: Prompt, recipe: Sequence[int | str], location: str) -> Inlined:
+def _graph(model: FrozenModel, prompt: Prompt, recipes: Sequence[Sequence[int | str]], location: str) -> Inlined:
     local = model.runner
     if not isinstance(local, LocalRunner):
         raise BakeError(f"{model.name!r} is computed elsewhere; its weights have to be here to be baked")
@@ -208,15 +244,11 @@ def _graph(model: FrozenModel, prompt: Prompt, recipe: Sequence[int | str], loca
     decoder = isinstance(checkpoint.architecture, DecoderArchitecture)
     first = 0 if model.cls_id is None else 1
     g = Inlined(location=location)
-    shape = ("batch", "length")
-    ids, mask = (g.outer_input(name, np.int64, shape) for name in ("input_ids", "attention_mask"))
-    position, sound = answer_position(g, ids, mask, _row_marks(model, prompt))
-    rows = {"text_ids": ids, "attention_mask": mask, "answer_position": position}
-    rows, index = every_row_with_every_prompt(g, rows, len(prompt.ids))
+    rows, index, sound = _rows(g, model, prompt)
     prompt_ids, offsets = np.asarray(prompt.ids, np.int64), np.asarray(prompt.offsets, np.float32)
     # What a decoder computes at the prompt's positions is the same for all rows: computed now, once. A row needs a
     # token of its own after them, which the template gives.
-    reuse = decoder and prompt_ids.shape[1] > 0 and any(isinstance(p, str) and _has_words(p, model) for p in recipe)
+    reuse = decoder and prompt_ids.shape[1] > 0 and all(_begins_itself(recipe, model) for recipe in recipes)
     if reuse:
         prefix = Session(*build_prefix(checkpoint, local.weights), "cpu", prepack=False)
         first_ids = np.full((len(prompt_ids), first), model.cls_id or 0, np.int64)
@@ -230,24 +262,59 @@ def _graph(model: FrozenModel, prompt: Prompt, recipe: Sequence[int | str], loca
     g.values |= rows | {"prompt_index": index}
     g.values["prompt_ids"] = g.constant("prompt_ids", prompt_ids)
     g.values["prompt_offset"] = g.weight("prompt_offset", offsets)
+    asked, wide = (None, None) if prompt.readout is None else prompt.readout.asked()
+    wanted = np.asarray(prompt.label_ids) if asked is None else targets(asked, np.asarray(prompt.label_ids))
     if model.pooling:
-        g.values["label_embeddings"] = g.weight("label_embeddings", np.asarray(prompt.label_ids, np.float32))
+        g.values["label_embeddings"] = g.weight("label_embeddings", np.asarray(wanted, np.float32))
     else:
-        g.values["label_ids"] = g.constant("label_ids", np.asarray(prompt.label_ids, np.int64))
+        g.values["label_ids"] = g.constant("label_ids", np.asarray(wanted, np.int64))
     build(checkpoint, prompt.injection, first=first, reuse=reuse, graph=g)
     weights = np.asarray(prompt.weights, np.float64)
-    probabilities(g, g.results["logits"], sound, weights, len(prompt.labels), votes=prompt.predict == "votes")
+    if prompt.readout is not None and wide is not None:
+        read(g, g.results["logits"], sound, wide, prompt.readout.bias)
+    else:
+        probabilities(g, g.results["logits"], sound, weights, len(prompt.labels), votes=prompt.predict == "votes")
     g.leave_out_the_unread()
     return g
 
 
-def _row_marks(model: FrozenModel, prompt: Prompt) -> RowMarks:
-    """What is the same in all rows of a prompt's template."""
-    layout = lay_out(make_task(prompt.template, prompt.labels), model)
+def _rows(g: Inlined, model: FrozenModel, prompt: Prompt) -> tuple[dict[str, str], str, str]:
+    """Every row with every prompt, prompt by prompt (M · R, ...), the prompt of each, and which rows are sound (R,)."""
+    count = len(prompt.ids)
+    if not prompt.templates:
+        ids, mask = (g.outer_input(name, np.int64, ("batch", "length")) for name in ("input_ids", "attention_mask"))
+        position, sound = answer_position(g, ids, mask, _row_marks(model, prompt.template, prompt))
+        one = {"text_ids": ids, "attention_mask": mask, "answer_position": position}
+        return *every_row_with_every_prompt(g, one, count), sound
+    shape = ("batch", count, "length")
+    inputs = [g.outer_input(name, np.int64, shape) for name in ("input_ids", "attention_mask")]
+    parts: dict[str, list[str]] = {"text_ids": [], "attention_mask": [], "answer_position": []}
+    sounds = []
+    for m, template in enumerate(prompt.templates):
+        ids, mask = (g.op("Gather", value, g.scalar(m), axis=1) for value in inputs)
+        position, sound = answer_position(g, ids, mask, _row_marks(model, template, prompt))
+        for name, value in zip(parts, (ids, mask, position)):
+            parts[name].append(value)
+        sounds.append(sound)
+    _, index = every_row_with_every_prompt(g, {"text_ids": parts["text_ids"][0]}, count)
+    sound = sounds[0]
+    for other in sounds[1:]:
+        sound = g.op("And", sound, other)
+    return {name: g.op("Concat", *values, axis=0) for name, values in parts.items()}, index, sound
+
+
+def _row_marks(model: FrozenModel, template: str, prompt: Prompt) -> RowMarks:
+    """What is the same in all rows of a template."""
+    layout = lay_out(make_task(template, prompt.labels), model)
     if layout.answer is None:
         return RowMarks(model.cls_id, model.mask_id, model.sep_id)
     masks = [i for i, token in enumerate(layout.specials) if token == model.mask_id]
     return RowMarks(model.cls_id, model.mask_id, model.sep_id, len(masks), masks.index(layout.answer))
+
+
+def _begins_itself(recipe: Sequence[int | str], model: FrozenModel) -> bool:
+    """Whether a row has a token of its own whatever its texts are."""
+    return any(isinstance(piece, str) and _has_words(piece, model) for piece in recipe)
 
 
 def _has_words(piece: str, model: FrozenModel) -> bool:

@@ -3,6 +3,9 @@
 `prompt.safetensors` holds everything, numbers and settings, so it is replaced in one piece or not at all.
 `prompt.json` beside it repeats the settings for human eyes; it is never read back.
 
+Version 2 holds a readout of the scores, and where they differ a template for each prompt; without those a prompt is
+written as version 1, which all programs read.
+
 The format has a whole number as its version. Within one version a file may gain settings and tensors that an older
 program does not know and can do without: it passes them over. What an older program would misread is a new version,
 and refused. A hash of the settings and of every tensor is part of the file, so that a damaged one is refused too.
@@ -26,13 +29,15 @@ from zopog_models.files.repeated_keys import parse_json
 from zopog_models.files.tensor_file import read_metadata, read_tensors, write_tensors
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.graph import INJECTIONS
+from zopog_models.prompts.readout import TENSOR, PromptReadout, targets
 from zopog_models.tasks.encoding import encode
 from zopog_models.tasks.template import make_task, require_mask
 
-__all__ = ["Prediction", "Prompt", "PromptError", "PromptMismatch", "load_prompt", "predict", "save_prompt",
-           "shared_source"]  # fmt: skip
+__all__ = ["Prediction", "Prompt", "PromptError", "PromptMismatch", "PromptReadout", "load_prompt", "predict",
+           "prompt_scores", "save_prompt", "shared_source"]  # fmt: skip
 
 SCHEMA = 1
+SCHEMA_WITH_READOUT = 2
 PREDICTIVES = ("mean", "votes")
 _TENSORS = ("ids", "offsets", "weights", "label_ids")
 _STRINGS = ("template", "injection", "model", "model_sha256", "tokenizer_sha256", "predict", "pooling", "source")
@@ -58,6 +63,8 @@ class Prompt:
             labels where a method saw nothing else; default "mean", in files without an entry too
         pooling: of a sentence-embedding model; default "": the model has a head, or the file is older than the entry
         source: "embedded" or org/name@commit, by which `load_model` finds the model on any machine; default "": none
+        readout: how the scores are read; default None: the label words' own, by softmax, each prompt for itself
+        templates: of each prompt, where they differ (`template` is the first); only with a readout; default: all one
     """
 
     ids: np.ndarray
@@ -74,15 +81,27 @@ class Prompt:
     predict: str = "mean"
     pooling: str = ""
     source: str = ""
+    readout: PromptReadout | None = None
+    templates: tuple[str, ...] = ()
 
     @property
     def n_positions(self) -> int:
         return int(self.ids.shape[1])
 
+    @property
+    def every_template(self) -> tuple[str, ...]:
+        """The template of each prompt, (M,)."""
+        return self.templates or (self.template,) * len(self.ids)
+
+    @property
+    def answer_weights(self) -> np.ndarray:
+        """Weights of the answers in `Prediction.per_prompt`: a readout reads all prompts and is one answer."""
+        return np.ones(1) if self.readout is not None else np.asarray(self.weights, np.float64)
+
 
 class Prediction(NamedTuple):
     """probabilities (R, C): the weighted mean over the prompts; per_prompt (M, R, C): each prompt's own (of votes: 1 at
-    its label); truncated: how many rows were cut to fit the model."""
+    its label; with a readout, which reads all prompts at once, M = 1); truncated: rows cut to fit the model."""
 
     probabilities: np.ndarray
     per_prompt: np.ndarray
@@ -104,7 +123,7 @@ def save_prompt(folder: str | Path, prompt: Prompt) -> None:
     _check(prompt, str(folder))
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
-        "schema": SCHEMA,
+        "schema": SCHEMA if prompt.readout is None else SCHEMA_WITH_READOUT,
         "hash": _HASHED,
         "template": prompt.template,
         "labels": dict(prompt.labels),
@@ -126,6 +145,10 @@ def save_prompt(folder: str | Path, prompt: Prompt) -> None:
         tensors[_LABEL_EMBEDDINGS] = np.asarray(prompt.label_ids, np.float32)
     else:
         tensors["label_ids"] = np.asarray(prompt.label_ids, np.int64)
+    if prompt.readout is not None:
+        more, about = prompt.readout.to_file()
+        tensors |= more
+        settings |= {"readout": about} | ({"templates": list(prompt.templates)} if prompt.templates else {})
     text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
     write_tensors(folder / "prompt.safetensors", tensors, {"prompt": text, _HASHED: content_sha256(tensors, text)})
     write_atomically(folder / "prompt.json", [text.encode()])
@@ -173,25 +196,40 @@ def load_prompt(folder: str | Path) -> Prompt:
     known = {item.name for item in fields(Prompt)}
     values = {name: value for name, value in {**settings, **tensors}.items() if name in known}
     try:
-        prompt = Prompt(**values)
-    except TypeError as error:
+        prompt = Prompt(**values | _with_readout(settings, tensors))
+    except (TypeError, PromptError) as error:
         raise PromptError(f"{path}: {error}") from None
     _check(prompt, str(path))
     return prompt
 
 
+def _with_readout(settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Of a file of version 2 its readout and its templates; a file of version 1 has neither."""
+    if settings["schema"] < SCHEMA_WITH_READOUT:
+        return {"readout": None, "templates": ()}
+    templates = settings.get("templates", [])
+    if not isinstance(templates, list):
+        raise PromptError(f"templates must be a list, got {templates!r:.100}")
+    own = {name: array for name, array in tensors.items() if name.startswith(TENSOR)}
+    return {"readout": PromptReadout.from_file(own, settings.get("readout")), "templates": tuple(templates)}
+
+
 def _check_version(settings: Any, path: Path) -> None:
     found = settings.get("schema") if isinstance(settings, dict) else None
-    if type(found) is not int or found != SCHEMA:
-        newer = type(found) is int and found > SCHEMA
+    if type(found) is not int or not SCHEMA <= found <= SCHEMA_WITH_READOUT:
+        newer = type(found) is int and found > SCHEMA_WITH_READOUT
         advice = ": it was written by a newer program; pip install --upgrade zopog-ref" if newer else ""
-        raise PromptError(f"{path}: format version {found!r:.50}, this program reads version {SCHEMA}{advice}")
+        raise PromptError(
+            f"{path}: format version {found!r:.50}, this program reads version {SCHEMA} and {SCHEMA_WITH_READOUT}"
+            f"{advice}"
+        )
 
 
 def predict(model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]]) -> Prediction:
     """Label probabilities: p(c | row) = Σ_m w_m p_m(c | row) / Σ_m w_m, p_m = softmax(logits_m(row)).
 
     A prompt with predict="votes" has p_m(c | row) = 1 where logits_m(row)_c is largest (of equals the first), else 0.
+    With a readout p(· | row) is what it makes of all prompts' scores.
 
     Raises PromptMismatch (another model, tokenizer or injection point), TaskError (rows that do not fit the template),
     PromptError (scores that are not finite: offsets that are too large).
@@ -201,23 +239,18 @@ def predict(model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]]
         texts: R tuples of one string, or two for a template with two texts
     """
     check_match(model, prompt)
-    task = make_task(prompt.template, prompt.labels)
-    encoded = encode(texts, task, model, prompt.n_positions)
-    count, rows = len(prompt.ids), len(texts)
-    logits = model.logits(
-        encoded.ids * count,
-        np.tile(encoded.answer_position, count),
-        prompt.ids,
-        prompt.offsets,
-        np.repeat(np.arange(count), rows),
-        prompt.label_ids,
-    ).astype(np.float64)
-    if not np.isfinite(logits).all():
-        raise PromptError(
-            f"the scores of {model.name!r} with this prompt are not finite: its offsets, up to "
-            f"{np.abs(prompt.offsets).max(initial=0):.1e}, are too large, or the model is damaged"
-        )
-    logits = logits.reshape(count, rows, len(prompt.label_ids))  # (M, R, C)
+    label_ids = np.asarray(prompt.label_ids)
+    if prompt.readout is not None:
+        wanted = targets(prompt.readout.asked()[0], label_ids)
+        scores, truncated = prompt_scores(model, prompt, texts, wanted)
+        probabilities = prompt.readout.probabilities(scores)
+        return Prediction(probabilities, probabilities[None], truncated)
+    logits, truncated = prompt_scores(model, prompt, texts, label_ids)
+    return answered(prompt, logits, truncated)
+
+
+def answered(prompt: Prompt, logits: np.ndarray, truncated: int) -> Prediction:
+    """What a prompt without a readout makes of its label words' scores (M, R, C)."""
     if prompt.predict == "votes":
         per_prompt = np.eye(logits.shape[-1])[logits.argmax(-1)]
     else:
@@ -225,7 +258,35 @@ def predict(model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]]
         per_prompt = exponentials / exponentials.sum(-1, keepdims=True)
     weights = np.asarray(prompt.weights, np.float64)
     probabilities = np.einsum("m,mrc->rc", weights / weights.sum(), per_prompt)
-    return Prediction(probabilities, per_prompt, encoded.truncated)
+    return Prediction(probabilities, per_prompt, truncated)
+
+
+def prompt_scores(
+    model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]], wanted: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """Scores (M, R, U), float64, of `wanted` (as `FrozenModel.logits` takes label_ids), and how many rows were cut.
+
+    Each row is read with each prompt in its own template. Raises as `predict`.
+    """
+    count, rows, templates = len(prompt.ids), len(texts), prompt.every_template
+    encoded = {
+        template: encode(texts, make_task(template, prompt.labels), model, prompt.n_positions)
+        for template in dict.fromkeys(templates)
+    }
+    logits = model.logits(
+        [ids for template in templates for ids in encoded[template].ids],
+        np.concatenate([encoded[template].answer_position for template in templates]),
+        prompt.ids,
+        prompt.offsets,
+        np.repeat(np.arange(count), rows),
+        wanted,
+    ).astype(np.float64)
+    if not np.isfinite(logits).all():
+        raise PromptError(
+            f"the scores of {model.name!r} with this prompt are not finite: its offsets, up to "
+            f"{np.abs(prompt.offsets).max(initial=0):.1e}, are too large, or the model is damaged"
+        )
+    return logits.reshape(count, rows, len(wanted)), max(one.truncated for one in encoded.values())
 
 
 def check_match(model: FrozenModel, prompt: Prompt) -> None:
@@ -265,6 +326,13 @@ def check_match(model: FrozenModel, prompt: Prompt) -> None:
                 f"the prompt's {name} go from {ids.min()} to {ids.max()}, but {model.name!r} knows "
                 f"{model.vocab_size} tokens"
             )
+    if prompt.readout is not None:
+        largest = max(int(ids.max()) for ids in prompt.readout.columns)
+        known = len(prompt.labels) + target if model.pooling else model.vocab_size
+        if largest >= known:
+            raise PromptMismatch(
+                f"the prompt's readout reads column {largest}, but {model.name!r} has {known} scores to give"
+            )
 
 
 def _check(prompt: Prompt, where: str) -> None:
@@ -301,3 +369,30 @@ def _check(prompt: Prompt, where: str) -> None:
         raise PromptError(f"{where}: ids and label_ids must be whole numbers, got {ids.dtype} and {label_ids.dtype}")
     if not np.isfinite(offsets).all():
         raise PromptError(f"{where}: offsets hold values that are not finite")
+    _check_readout(prompt, where)
+
+
+def _check_readout(prompt: Prompt, where: str) -> None:
+    readout, count = prompt.readout, len(np.asarray(prompt.ids))
+    if prompt.templates and (readout is None or len(prompt.templates) != count or not _alike(prompt)):
+        raise PromptError(
+            f"{where}: templates are for a prompt with a readout, one for each of {count} prompts, the first of them "
+            f"its template, all with the same texts; got {quoted(list(prompt.templates))}"
+        )
+    if readout is not None and (len(readout.matrices) != count or readout.n_classes != len(prompt.labels)):
+        raise PromptError(
+            f"{where}: {count} prompts with {len(prompt.labels)} labels, and a readout of {len(readout.matrices)} "
+            f"prompts to {readout.n_classes} classes"
+        )
+
+
+def _alike(prompt: Prompt) -> bool:
+    """Whether the templates are templates with the same texts, of which the first is the prompt's own."""
+    try:
+        for template in prompt.templates:
+            if np.asarray(prompt.label_ids).ndim < 2:
+                require_mask(template)
+        slots = {make_task(template, prompt.labels).slots for template in prompt.templates}
+    except (TaskError, TypeError, AttributeError):
+        return False
+    return len(slots) == 1 and prompt.templates[0] == prompt.template

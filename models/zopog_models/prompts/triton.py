@@ -48,7 +48,8 @@ def config_pbtxt(name: str, baked: Baked) -> str:
         # One number a row: the format has no dimensions for it, so it is given one and told to drop it.
         outputs.append(_tensor("output", "entropy", "TYPE_FP32", "[ 1 ]", "reshape: { shape: [ ] }"))
         outputs.append(_tensor("output", "per_prompt", "TYPE_FP32", f"[ {prompts}, {classes} ]"))
-    inputs = [_tensor("input", name, "TYPE_INT64", "[ -1 ]") for name in ("input_ids", "attention_mask")]
+    row = f"[ {len(baked.rows)}, -1 ]" if baked.rows else "[ -1 ]"
+    inputs = [_tensor("input", name, "TYPE_INT64", row) for name in ("input_ids", "attention_mask")]
     return (
         f'name: "{name}"\nbackend: "onnxruntime"\nmax_batch_size: {MAX_BATCH}\n'
         + "".join(inputs + outputs)

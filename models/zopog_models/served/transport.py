@@ -243,7 +243,7 @@ def _open_pool(wire: Wire) -> Any:
     try:
         return open_pool(wire.concurrency)
     except ImportError as error:
-        raise ProviderError(f"a served model needs urllib3 ({error}): pip install 'zopog-ref[remote]'") from error
+        raise ProviderError(f'a served model needs urllib3 ({error}): pip install "urllib3>=2.7"') from error
 
 
 def _asked_pause(answer: Answer) -> float | None:

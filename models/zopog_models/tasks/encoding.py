@@ -2,13 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from zopog_models.checkpoints.description import Described
 from zopog_models.errors import TaskError
 from zopog_models.tasks.layout import Part, lay_out
+from zopog_models.tasks.long_texts import MARGIN, PER_POSITION, shortened, without_endless_words
 from zopog_models.tasks.template import Task, make_task
+
+if TYPE_CHECKING:
+    from zopog_models.checkpoints.checked_tokenizer import CheckedTokenizer
 
 __all__ = ["Encoded", "encode", "label_ids", "label_targets", "row_recipe"]
 
@@ -45,7 +50,7 @@ def encode(texts: Sequence[tuple[str, ...]], task: Task, model: Described, n_pos
     for r, filling in enumerate(texts):
         if len(filling) != slots:
             raise TaskError(f"row {r} has {len(filling)} texts, the template {task.template!r} needs {slots}")
-    parts = [_encode_part(part, texts, model) for part in layout.parts]  # of each: every row's ids and owners
+    parts = [_encode_part(part, texts, model, room) for part in layout.parts]  # of each: every row's ids and owners
     head, tail = (np.array([] if i is None else [i], np.int64) for i in (model.cls_id, model.sep_id))
     rows, positions = [], []
     truncated = 0
@@ -171,34 +176,60 @@ def _word_pieces(word: str, task: Task, model: Described) -> tuple[list[int], li
 
 
 def _encode_part(
-    part: Part, texts: Sequence[tuple[str, ...]], model: Described
+    part: Part, texts: Sequence[tuple[str, ...]], model: Described, room: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Each row's tokens of this part, tokenised as one string, and which text each token belongs to (or -1)."""
+    """Each row's tokens of this part, tokenised as one string, and which text each token belongs to (or -1).
+
+    Of a text of which a row of `room` positions cannot hold all, tokens that no row keeps may be missing.
+    """
     if not part.slots:
         literal = model.tokenizer.encode(part.literals[0], add_special_tokens=False, continuing=part.continuing)
         ids = np.array(literal.ids, np.int64)
         return [ids] * len(texts), [np.full(len(ids), -1)] * len(texts)
-    strings, spans = [], []
-    for row in texts:
-        string, spots = part.literals[0], []
-        for slot, literal in zip(part.slots, part.literals[1:], strict=True):
-            text = row[slot].strip()
-            # The space before a text belongs to it: a byte-level tokenizer gives a rare word's space its own token.
-            spots.append((len(string.rstrip()), len(string) + len(text), slot))
-            string += text + literal
-        strings.append(string)
-        spans.append(spots)
-    all_ids, all_owners = [], []
-    encodings = model.tokenizer.encode_batch(strings, add_special_tokens=False, continuing=part.continuing)
-    for encoding, spots in zip(encodings, spans, strict=True):
-        # A token belongs to what its last character is: a byte-level token may begin with the space before a word.
-        last = np.array([max(start, end - 1) for start, end in encoding.offsets], np.int64)
-        owner = np.full(len(last), -1)
-        for begin, end, slot in spots:
-            owner[(begin <= last) & (last < end)] = slot
-        all_ids.append(np.array(encoding.ids, np.int64))
-        all_owners.append(owner)
+    all_ids: list[np.ndarray] = [np.zeros(0, np.int64)] * len(texts)
+    all_owners = list(all_ids)
+    pending, characters = list(range(len(texts))), PER_POSITION * max(room, 1)
+    while pending:
+        filled = [_filled(part, texts[r], characters, model.tokenizer) for r in pending]
+        strings = [string for string, _ in filled]
+        encodings = model.tokenizer.encode_batch(strings, add_special_tokens=False, continuing=part.continuing)
+        short = []
+        for r, encoding, (_, spans) in zip(pending, encodings, filled, strict=True):
+            # A token belongs to what its last character is: a byte-level token may begin with the space before a word.
+            last = np.array([max(start, end - 1) for start, end in encoding.offsets], np.int64)
+            owner = np.full(len(last), -1)
+            for span in spans:
+                owner[(span.begin <= last) & (last < span.end)] = span.slot
+            all_ids[r], all_owners[r] = np.array(encoding.ids, np.int64), owner
+            if any(((owner == span.slot) & (last < span.sure)).sum() < room for span in spans if span.sure is not None):
+                short.append(r)
+        pending, characters = short, 4 * characters
     return all_ids, all_owners
+
+
+class _Span(NamedTuple):
+    """Where a text stands in its string; of a shortened one, up to where its tokens are surely those of the whole."""
+
+    begin: int
+    end: int
+    slot: int
+    sure: int | None
+
+
+def _filled(
+    part: Part, row: tuple[str, ...], characters: int, tokenizer: "CheckedTokenizer"
+) -> tuple[str, list[_Span]]:
+    """The part's string with a row's texts, the long ones shortened, and their places."""
+    string, spans = part.literals[0], []
+    for slot, literal in zip(part.slots, part.literals[1:], strict=True):
+        text = row[slot].strip()
+        text = without_endless_words(text) if tokenizer.has_unknown_words else text
+        text, head = shortened(text, characters, tokenizer.can_leave_out)
+        sure = None if head is None else len(string) + head - MARGIN
+        # The space before a text belongs to it: a byte-level tokenizer gives a rare word's space its own token.
+        spans.append(_Span(len(string.rstrip()), len(string) + len(text), slot, sure))
+        string += text + literal
+    return string, spans
 
 
 def _alternate(parts: Sequence[np.ndarray], between: Sequence[int]) -> list[np.ndarray]:

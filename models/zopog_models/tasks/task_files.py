@@ -53,14 +53,16 @@ def load_task(source: str | Path) -> Task:
     except (ValueError, RecursionError) as error:
         raise TaskError(f"{path} is not TOML: {error}") from None
     known = {"name", "description", "template", "labels", "train", "dev", "test", "metric", "text_columns"}
-    known |= {"label_column", "skip_labels", "quoting"}
+    known |= {"label_column", "skip_labels", "quoting", "templates"}
     if unknown := sorted(content.keys() - known):
         raise TaskError(f"{path}: unknown keys {quoted_names(unknown)}; known: {', '.join(sorted(known))}")
+    if isinstance(content.get("templates"), list) and content["templates"]:
+        content.setdefault("template", content["templates"][0])
     for key in ("template", "labels"):
         if key not in content:
             raise TaskError(f"{path}: {key!r} is missing")
     for key, value in content.items():
-        wanted: type = {"labels": dict, "text_columns": list, "skip_labels": list}.get(key, str)
+        wanted: type = {"labels": dict, "text_columns": list, "skip_labels": list, "templates": list}.get(key, str)
         if not isinstance(value, wanted):
             raise TaskError(f"{path}: {key!r} must be a {wanted.__name__}, got {quoted(value)}")
     for key in content.keys() & {"train", "dev", "test"}:

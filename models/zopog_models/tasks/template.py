@@ -30,6 +30,7 @@ class Task:
     that fill the template's texts, in order; label_column: of the label; rows whose label is in skip_labels are left
     out. metric: how predictions are scored. quoting: of the fields of .tsv, .txt and .csv files: "double" (a field may
     stand between quote marks, which then are no text), "none" (a quote mark is text), "" (double in .csv alone).
+    templates: several that ask the same, of which `template` is the first; default: none but that one.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Task:
     label_column: str = "label"
     skip_labels: tuple[str, ...] = ()
     quoting: str = ""
+    templates: tuple[str, ...] = ()
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -65,9 +67,16 @@ def make_task(
     label_column: str = "label",
     skip_labels: Sequence[str] = (),
     quoting: str = "",
+    templates: Sequence[str] = (),
 ) -> Task:
     """A checked task. Raises TaskError: two masks, unknown placeholders, fewer than two labels, an unknown metric."""
     slots = _checked_template(template)
+    for other in templates:
+        if not isinstance(other, str) or _checked_template(other) != slots or templates[0] != template:
+            raise TaskError(
+                f"task {quoted(name)}: templates must be templates with the same texts, the first of them the task's "
+                f"template {quoted(template)}; got {quoted(other)}"
+            )
     columns = tuple(text_columns) if text_columns is not None else slots
     if len(columns) != len(slots) or not all(isinstance(column, str) for column in columns):
         raise TaskError(f"task {quoted(name)}: text_columns {quoted(columns)} do not match the template's {slots}")
@@ -89,7 +98,10 @@ def make_task(
     except RepeatedKey as error:  # 1 and "1", say
         raise TaskError(f"task {quoted(name)}: of the labels {error}") from None
     skipped = tuple(skip_labels)
-    return Task(name, template, words, train, dev, test, description, metric, columns, label_column, skipped, quoting)
+    return Task(
+        name, template, words, train, dev, test, description, metric, columns, label_column, skipped, quoting,
+        tuple(templates),
+    )  # fmt: skip
 
 
 def is_text(text: str) -> bool:

@@ -207,3 +207,33 @@ def test_a_key_twice_is_refused(fresh: Path, name: str) -> None:
     )
     with pytest.raises(CheckpointError, match=rf"{name}: the key '(vocab_size|model_type)' is there twice"):
         load_model(fresh)
+
+
+@pytest.mark.parametrize(
+    ("there", "missing", "message"),
+    [
+        ("pytorch_model.bin", "model.safetensors", r"pickled \(.bin\).*save_pretrained\(FOLDER\)"),
+        ("model.pth", "model.safetensors", "pickled"),
+        ("model-q4.gguf", "model.safetensors", r"GGUF file.*completions\+http"),
+        ("adapter_config.json", "config.json", r"PEFT adapter: merge it .*merge_and_unload"),
+        ("adapter_model.safetensors", "model.safetensors", "PEFT adapter"),
+        ("tf_model.h5", "model.safetensors", "from_tf=True"),
+        ("flax_model.msgpack", "model.safetensors", "from_flax=True"),
+        ("model.fp16.safetensors", "model.safetensors", "another name"),
+        ("vocab.txt", "tokenizer.json", r"older kind: AutoTokenizer.*writes tokenizer.json"),
+        ("spiece.model", "tokenizer.json", "older kind"),
+        ("notes.md", "tokenizer.json", r"save_pretrained writes\)$"),
+    ],
+)
+def test_folders_of_other_formats_say_how_to_convert(fresh: Path, there: str, missing: str, message: str) -> None:
+    (fresh / missing).rename(fresh / there)
+    with pytest.raises(CheckpointError, match=rf"has no {missing}; a model folder needs .*{message}"):
+        load_checkpoint(fresh)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_pointer_of_git_lfs(fresh: Path, name: str) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 133466304\n"
+    (fresh / name).write_text(pointer)
+    with pytest.raises(CheckpointError, match=rf"{name} is a git-lfs pointer .*git lfs pull"):
+        load_model(fresh)

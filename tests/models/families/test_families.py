@@ -114,23 +114,29 @@ def test_the_tensors_are_all_there_and_nothing_else(family_folder: Path) -> None
 
 
 UNUSED = {
-    "distilbert": ["distilbert.embeddings.position_ids", "vocab_projector.weight"],
-    "electra": ["electra.embeddings.position_ids", "generator_lm_head.weight", "discriminator_predictions.dense.bias"],
-    "albert": ["albert.pooler.weight", "predictions.decoder.weight", "sop_classifier.classifier.bias"],
+    "distilbert": ["distilbert.embeddings.position_ids"],
+    "electra": ["electra.embeddings.position_ids", "discriminator_predictions.dense.bias"],
+    "albert": ["albert.pooler.weight", "sop_classifier.classifier.bias"],
+}
+TIED = {
+    "distilbert": "vocab_projector.weight",
+    "electra": "generator_lm_head.weight",
+    "albert": "predictions.decoder.weight",
 }
 
 
 @pytest.mark.parametrize("family", NEW)
 def test_published_parts_that_are_never_read(tmp_path: Path, family: str) -> None:
     folder = write_model(tmp_path / "model", family)
-    before = load_checkpoint(folder)
-    heads = ("projector.weight", "lm_head.weight", "decoder.weight")  # a tied head may be stored a second time
-    added = {
-        name: np.array(before.word_embeddings) if name.endswith(heads) else np.zeros((2, 2), np.float32)
-        for name in UNUSED[family]
-    }
-    rewrite(folder, lambda tensors: tensors.update(added))
-    assert load_checkpoint(folder).tensors.keys() == before.tensors.keys()
+    before = load_checkpoint(folder).tensors
+    rewrite(folder, lambda tensors: tensors.update(dict.fromkeys(UNUSED[family], np.zeros((2, 2), np.float32))))
+    assert load_checkpoint(folder).tensors.keys() == before.keys()
+    words = np.array(load_checkpoint(folder).word_embeddings)
+    rewrite(folder, lambda tensors: tensors.update({TIED[family]: words}))  # a copy of what it is tied to
+    assert load_checkpoint(folder).tensors.keys() == before.keys()
+    rewrite(folder, lambda tensors: tensors.update({TIED[family]: words + 1}))
+    with pytest.warns(UserWarning, match=f"{TIED[family]} is stored and is not the word embedding"):
+        assert load_checkpoint(folder).tensors.keys() == before.keys() | {TIED[family]}
 
 
 @pytest.mark.parametrize("family", NEW)

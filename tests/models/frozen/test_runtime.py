@@ -133,7 +133,10 @@ def test_cuda_without_a_gpu_runtime(bert_folder: Path) -> None:
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
-    with pytest.raises(ProviderError, match=r"CUDAExecutionProvider.*onnxruntime \d.*offers only.*pip install \"onnxruntime-gpu\[cuda,cudnn\]"):
+    with pytest.raises(
+        ProviderError,
+        match=r"CUDAExecutionProvider.*onnxruntime \d.*offers only.*pip install \"onnxruntime-gpu\[cuda,cudnn\]",
+    ):
         load_model(bert_folder, device="cuda")
 
 
@@ -171,7 +174,9 @@ def test_a_provider_that_raises(bert_folder: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "InferenceSession", broken)
-    with pytest.raises(ProviderError, match=r"did not start .*libcudnn.so.9.*pip install \"onnxruntime-gpu\[cuda,cudnn\]"):
+    with pytest.raises(
+        ProviderError, match=r"did not start .*libcudnn.so.9.*pip install \"onnxruntime-gpu\[cuda,cudnn\]"
+    ):
         load_model(bert_folder, device="cuda")
 
 

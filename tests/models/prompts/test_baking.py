@@ -189,6 +189,31 @@ def test_a_file_that_differs_is_not_written(tmp_path: Path, folders: Any, monkey
         bake(model, replace(prompt, model_sha256="0" * 64), out)
 
 
+def test_the_tolerance_grows_with_scores_and_depth(folders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(folders("bert"), threads=1)
+    prompt = prompt_for(model, 2)
+    assert baking_module.rounding_tolerance(model, prompt, TEXTS) == baking_module.TOLERANCE  # small scores
+    logits = FrozenModel.logits
+    for size, layers, expected in ((22.0, 6, 6.4e-6), (25.0, 30, 1.63e-5), (1e9, 9, 1e-4)):
+        monkeypatch.setattr(FrozenModel, "logits", lambda *a, size=size, **o: np.sign(logits(*a, **o)) * size)
+        monkeypatch.setattr(FrozenModel, "hidden_units", property(lambda self, layers=layers: (layers, 48)))
+        assert baking_module.rounding_tolerance(model, prompt, TEXTS) == pytest.approx(expected, rel=0.01)
+
+
+def test_a_graph_that_is_a_little_wrong_is_noticed(
+    tmp_path: Path, folders: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An offset of one prompt that is off by a hundredth: more than any rounding, whatever the default allows."""
+    model = load_model(folders("bert"), threads=1)
+    prompt, graph = prompt_for(model, 2), baking_module._graph
+    monkeypatch.setattr(
+        baking_module, "_graph", lambda m, p, *rest: graph(m, replace(p, offsets=p.offsets * np.float32(1.01)), *rest)
+    )
+    monkeypatch.setattr(baking_module, "rounding_tolerance", lambda *_: baking_module.MOST)
+    with pytest.raises(BakeError, match="differ from predict's"):
+        bake(model, prompt, tmp_path / "file.onnx")
+
+
 def test_a_server_s_repository(tmp_path: Path, folders: Any) -> None:
     model = load_model(folders("bert"), threads=1)
     baked = bake(model, prompt_for(model, 2), tmp_path / "file.onnx")

@@ -206,6 +206,11 @@ def test_repeated_keys(tmp_path: Path, name: str, content: str, message: str) ->
         read_rows(file(tmp_path, name, content), ONE)
 
 
+def test_a_pointer_of_git_lfs(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="is a git-lfs pointer"):
+        read_rows(file(tmp_path, "a.tsv", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), ONE)
+
+
 def test_repeated_columns_that_nobody_asked_for(tmp_path: Path) -> None:
     assert read_rows(file(tmp_path, "a.csv", "x,text,label,x\n1,a,0,2\n"), ONE).texts == [("a",)]
 

@@ -211,7 +211,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         the mutual_information; agreement, the weighted share of the prompts that vote for the predicted class. (rows,)
         """
         p, each, _ = self._answer(X)
-        weights, rows = self.prompt_.weights, np.arange(len(p))
+        weights, rows = self.prompt_.answer_weights, np.arange(len(p))
         return {
             "entropy": entropy(p),
             "expected_entropy": expected_entropy(each, weights),

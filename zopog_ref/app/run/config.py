@@ -19,10 +19,9 @@ from zopog_models.tasks.template import Task, make_task
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.folder import read_json
-from zopog_ref.app.run.presets import PRESET_FIELDS, Preset
+from zopog_ref.app.run.presets import PRESET_FIELDS, Preset, settings_of
 from zopog_ref.app.run.splits import Split
 from zopog_ref.app.run.typed_json import Seed, TokenId, Whole, damage_named, from_fields, plain
-from zopog_ref.methods import settings_class
 
 FORMAT = 1
 _TASK = ("name", "description", "template", "labels", "metric", "text_columns", "label_column", "skip_labels")
@@ -150,6 +149,10 @@ class RunConfig:
     temperature: float | None = None  # of a sentence-embedding model; None: the default
     remote: Served | None = None
     precision: Precision | None = None  # None: fp32
+    readout: str | None = None  # of the scores: none, centred, labels, vocabulary, auto; None: as in version 0.1.0
+    readout_tokens: Whole | None = None  # that a readout reads besides the label words; None: the default
+    templates: tuple[str, ...] | None = None  # of the manual prompts; None: one, which is task.template
+    deploy: str | None = None  # tuned: whatever else was better; None: what is best
 
     @property
     def method(self) -> str:
@@ -180,7 +183,7 @@ class RunConfig:
         """config.json: what was chosen, what was found, and the versions of all that a number could depend on."""
         chosen, seen = plain(self), plain(found)
         labels = ("pooling", "temperature") if found.label_ids is None else ("label_ids",)
-        later = ("backend", "remote", "precision")
+        later = ("backend", "remote", "precision", "readout", "readout_tokens", "templates", "deploy")
         quoting = {"quoting": self.task.quoting} if self.task.quoting else {}
         return {
             "format": FORMAT,
@@ -226,7 +229,7 @@ def _checked(task: Task, source: str | None) -> Task:
 def _with_settings(preset: Preset) -> Preset:
     """The preset with the object of its method's settings read. Errors: InputError for settings that cannot be."""
     try:
-        return replace(preset, method=from_fields(settings_class(preset.method_name), preset.method))
+        return replace(preset, method=from_fields(settings_of(preset.method_name), preset.method))
     except (ValueError, TypeError) as error:
         what = f"{str(error)[:300]}: it was edited or damaged"
         raise InputError(f"the run's config.json holds no settings of a method: {what}") from None

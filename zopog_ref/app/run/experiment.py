@@ -16,7 +16,7 @@ from zopog_models.tasks.encoding import Encoded, encode, label_targets
 from zopog_models.tasks.template import Task
 from zopog_models.tasks.vocabulary import pmi_candidates
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.presets import Preset
+from zopog_ref.app.run.presets import TEMPLATE_ALONE, Preset
 from zopog_ref.app.run.splits import Drawn, draw
 from zopog_ref.app.scores.metrics import classification_metrics
 from zopog_ref.backend import NUMPY
@@ -153,7 +153,8 @@ def prepare(model: FrozenModel, task: Task, preset: Preset, seed: int, shots: in
 
 def assemble(model: FrozenModel, task: Task, preset: Preset, seed: int, drawn: Drawn) -> Experiment:
     """Rank the candidates of the drawn texts, encode the rows: an experiment on rows that are in memory already."""
-    if method_of(preset, seed).thins and not model.can_thin:
+    searches = preset.method_name != TEMPLATE_ALONE
+    if searches and method_of(preset, seed).thins and not model.can_thin:
         raise InputError(
             f"{preset.method_name} reads thinned networks, which need an encoder; {model.name!r} is a decoder "
             f"({model.family}): choose another method, or --p-clip 0"
@@ -166,9 +167,13 @@ def assemble(model: FrozenModel, task: Task, preset: Preset, seed: int, drawn: D
         task=task,
         preset=preset,
         seed=seed,
-        candidates=pmi_candidates(drawn.texts, model, preset.n_candidates),
+        candidates=pmi_candidates(drawn.texts, model, preset.n_candidates) if searches else np.zeros(0, np.int64),
         labels=label_targets(task, model),
         truncated={name: e.truncated for name, e in encoded.items()},
         _encoded=encoded,
-        _projection=projection(seed, n, width, preset.dim, scale=preset.scale, embedding_std=std),
+        _projection=(
+            projection(seed, n, width, preset.dim, scale=preset.scale, embedding_std=std)
+            if searches
+            else np.zeros((0, 0), np.float32)
+        ),
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from zopog_ref import Settings
+from zopog_ref.methods import settings_class
 from zopog_ref.methods.bbt import BBT
 from zopog_ref.methods.bdpl import BDPL
 from zopog_ref.methods.catcma import CatCMA
@@ -131,6 +132,27 @@ PRESETS = {
     ),
 }
 PRESETS = {(method, name): replace(preset, method_name=method) for (method, name), preset in PRESETS.items()}
+TEMPLATE_ALONE = "none"  # as a method: the templates are the prompts, nothing is searched
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """Of the template alone."""
+
+
+def preset_of(method: str, settings: str) -> Preset:
+    """Named settings of a method, or of the template alone, whose prompt has no tokens of its own."""
+    if method == TEMPLATE_ALONE:
+        about = "the template alone, nothing is searched"
+        return Preset(about, 0, 0, 0, method=NoSettings(), method_name=TEMPLATE_ALONE)
+    return PRESETS[method, settings]
+
+
+def settings_of(method: str) -> type[Any]:
+    """The class of a method's settings. Errors: UnknownMethod."""
+    return NoSettings if method == TEMPLATE_ALONE else settings_class(method)
+
+
 SETTINGS_NAMES = tuple(dict.fromkeys(settings for _, settings in PRESETS))
 
 

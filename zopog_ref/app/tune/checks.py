@@ -7,6 +7,7 @@ from zopog_ref import search
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import Machine, RunConfig
 from zopog_ref.app.run.experiment import method_of
+from zopog_ref.app.run.presets import TEMPLATE_ALONE
 from zopog_ref.app.tune.options import option
 from zopog_ref.objective import LOSSES, Ledger
 
@@ -47,7 +48,8 @@ def check_precision(config: RunConfig, machine: Machine) -> None:
 def check_numbers(config: RunConfig) -> None:
     """Errors: InputError, MissingPackage."""
     preset, seed, shots = config.preset, config.seed, 1 if config.shots is None else config.shots
-    for name in ("n_positions", "n_candidates", "dim", "batch_size", "budget"):
+    searches = config.method != TEMPLATE_ALONE
+    for name in (*(("n_positions", "n_candidates", "dim") if searches else ()), "batch_size", "budget"):
         if getattr(preset, name) < 1:
             raise InputError(f"{option(name)} is {getattr(preset, name)}; it must be at least 1")
     if preset.loss not in LOSSES:
@@ -57,6 +59,8 @@ def check_numbers(config: RunConfig) -> None:
     if not 0 <= seed < 1 << 64:
         raise InputError(f"--seed is {seed}; it must be in [0, 2^64)")
     ledger = Ledger(preset.budget, batch_size=preset.batch_size)
+    if not searches:
+        return
     try:
         method = method_of(preset, seed)
     except ValueError as error:  # a setting that does not fit n, N or d
@@ -85,7 +89,7 @@ def check_served(config: RunConfig, machine: Machine) -> None:
 def _require_tokens_alone(config: RunConfig) -> None:
     """A text has no room for A z. Errors: InputError, which says what to set."""
     name, settings = config.method, config.preset.method
-    if name == "bdpl" or (name == "zo-pog" and not settings.zeroth_order):
+    if name in ("bdpl", TEMPLATE_ALONE) or (name == "zo-pog" and not settings.zeroth_order):
         return
     if name == "random-search" and settings.sigma == 0:
         return

@@ -12,20 +12,23 @@ from zopog_models.tasks.task_files import load_task
 from zopog_models.tasks.template import Task, make_task, replace_template
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import WIRE, Machine, Precision, RunConfig, Served
-from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, Preset, default_preset
+from zopog_ref.app.run.presets import PRESET_FIELDS, TEMPLATE_ALONE, Preset, default_preset, preset_of
 from zopog_ref.app.tune.options import method_options, option
 
 _SERVED = tuple(field.name for field in dataclasses.fields(Served))
 # Options that a run keeps from its start; those with a default of their own cannot be told from a choice.
 _FIXED = (
     "task", "data", "train", "dev", "test", "template", "labels", "method", "settings", "out", "pooling", "temperature",
-    "backend", "precision", "precision_scope", *(name for name in _SERVED if name not in WIRE),
+    "backend", "precision", "precision_scope", "readout", "readout_tokens", "deploy_tuned",
+    *(name for name in _SERVED if name not in WIRE),
 )  # fmt: skip
 
 
 def chosen_run(arguments: argparse.Namespace) -> RunConfig:
     """The run asked for. Errors: InputError, TaskError; what its numbers allow is looked at by `checks`."""
     task, source = _task(arguments)
+    check_readout(arguments)
+    several = arguments.template or task.templates
     settings, method = arguments.settings or default_preset(arguments.model), arguments.method or "zo-pog"
     return RunConfig(
         task=task,
@@ -40,7 +43,22 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
         temperature=arguments.temperature,
         remote=_served(arguments),
         precision=chosen_precision(arguments),
+        readout=arguments.readout or "auto",
+        readout_tokens=arguments.readout_tokens,
+        templates=tuple(several) if len(several) > 1 else None,
+        deploy="tuned" if arguments.deploy_tuned else None,
     )
+
+
+def check_readout(arguments: argparse.Namespace) -> None:
+    """Errors: InputError for options of a readout that contradict each other."""
+    tokens = arguments.readout_tokens
+    if tokens is not None and tokens < 1:
+        raise InputError(f"--readout-tokens is {tokens}; it must be at least 1")
+    if tokens is not None and arguments.readout not in (None, "auto", "vocabulary"):
+        raise InputError(f"--readout-tokens is for the vocabulary readout, and --readout is {arguments.readout}")
+    if arguments.deploy_tuned and arguments.method == TEMPLATE_ALONE:
+        raise InputError("--deploy-tuned: --method none tunes nothing")
 
 
 def chosen_machine(arguments: argparse.Namespace) -> Machine:
@@ -62,13 +80,15 @@ def check_resumed(arguments: argparse.Namespace) -> None:
 
 def chosen_preset(method: str, settings: str, given: Mapping[str, Any]) -> Preset:
     """Named settings of a method with what was given (option -> value or None) replaced. Errors: InputError."""
-    preset = PRESETS[method, settings]
+    preset = preset_of(method, settings)
     changes = {name: given[name] for name in (*PRESET_FIELDS, *method_options()) if given.get(name) is not None}
     own = [field.name for field in dataclasses.fields(preset.method)]
     for name in changes:
         if name not in (*PRESET_FIELDS, *own):
-            mine = ", ".join(map(option, own))
+            mine = ", ".join(map(option, own)) or "none"
             raise InputError(f"{option(name)} is no setting of {method}, whose own are {mine}")
+        if method == TEMPLATE_ALONE and name not in ("budget", "batch_size"):
+            raise InputError(f"{option(name)} is no setting of --method none, which searches nothing")
     try:
         return preset.changed(**changes)
     except ValueError as error:
@@ -110,7 +130,7 @@ def _task(arguments: argparse.Namespace) -> tuple[Task, str | None]:
         if arguments.template is None:
             return task, name
         # The task's rows and labels with another template: a decoder's has to end with {mask}.
-        return replace_template(task, arguments.template), None
+        return replace_template(task, arguments.template[0]), None
     if arguments.data is not None:
         raise InputError("--data holds the files of a published --task; --train names a file of your own")
     if arguments.task:
@@ -125,7 +145,7 @@ def _task(arguments: argparse.Namespace) -> tuple[Task, str | None]:
         labels[value.strip()] = word.strip()
     name = arguments.train.parent.name or arguments.train.stem
     train, dev, test = (path and path.resolve() for path in (arguments.train, arguments.dev, arguments.test))
-    return make_task(arguments.template, labels, train, dev, test, name=name), None
+    return make_task(arguments.template[0], labels, train, dev, test, name=name), None
 
 
 def _task_named(name: str, data: Path | None) -> Task:

@@ -12,18 +12,24 @@ from typing import Any
 from zopog_models.errors import ServiceError
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.prompts.bundle import save_prompt
+from zopog_models.runners.runner import Scores
 from zopog_ref import search
 from zopog_ref.app.errors import InputError, Interrupted
 from zopog_ref.app.report.progress import Progress
 from zopog_ref.app.run.config import Evidence, Machine, RunConfig
 from zopog_ref.app.run.experiment import Experiment, method_of, prepare
 from zopog_ref.app.run.folder import RunFolder, free_name, say, write_json
+from zopog_ref.app.run.presets import TEMPLATE_ALONE
 from zopog_ref.app.run.saved_run import read_result
 from zopog_ref.app.tune.backends import on_backend, open_backend, stream_of
 from zopog_ref.app.tune.checks import check_numbers, check_precision, check_run, check_workers
+from zopog_ref.app.tune.ending import end, reads, reserved
 from zopog_ref.app.tune.models import continued, keep_requests, open_model
 from zopog_ref.app.tune.precision import use_precision
+from zopog_ref.app.tune.readings import TOKENS
 from zopog_ref.app.tune.result import result_of
+from zopog_ref.backend import NUMPY
+from zopog_ref.objective import Ledger
 
 
 def learn(
@@ -63,10 +69,20 @@ def _start(
     keep_requests(model, path)
     say(f"run folder {path}, model {model.source}, task {config.task.name}")
     say(f"settings {config.settings}: {config.preset.about}")
+    if reads(config):
+        say(f"readout {config.readout or 'none'}, of {_scores_said(model, config)}")
     for split, count in experiment.truncated.items():
         if count:
             say(f"{count} {split} rows did not fit the model's {model.max_positions} positions: their text was cut")
     return folder, experiment, config
+
+
+def _scores_said(model: FrozenModel, config: RunConfig) -> str:
+    """What scores the readout may read, for people."""
+    if config.readout in ("none", "centred", "labels") or model.scores != Scores.ANY:
+        return "the label words' scores"
+    others = "the embedding" if model.pooling else f"the {config.readout_tokens or TOKENS} most probable tokens"
+    return f"the label words' scores and {others}"
 
 
 def _reopen(path: Path, machine: Machine, held: ExitStack) -> tuple[RunFolder, Experiment, RunConfig]:
@@ -91,7 +107,8 @@ def _reopen(path: Path, machine: Machine, held: ExitStack) -> tuple[RunFolder, E
 def _opened(config: RunConfig, machine: Machine, held: ExitStack) -> tuple[FrozenModel, Experiment]:
     """The run's model, and the run on it."""
     # Opened first: what is missing is said before the model is loaded, and the model computes on its stream.
-    backend = open_backend(config.backend or "numpy", method_of(config.preset, config.seed))
+    searches = config.method != TEMPLATE_ALONE
+    backend = open_backend(config.backend or "numpy", method_of(config.preset, config.seed)) if searches else NUMPY
     model = open_model(
         config.model, machine, pooling=config.pooling, temperature=config.temperature, remote=config.remote,
         stream=stream_of(backend, machine.device),
@@ -107,13 +124,39 @@ def _opened(config: RunConfig, machine: Machine, held: ExitStack) -> tuple[Froze
 def _run(
     folder: RunFolder, experiment: Experiment, config: RunConfig, should_stop: Callable[[], bool], quiet: bool
 ) -> dict[str, Any]:
-    method, preset = experiment.method(), experiment.preset
     finished = folder.path / "result.json"
     if finished.exists():
         say(f"{folder.path} is finished already")
         return read_result(folder.path)
-    ledger, rows = experiment.ledger(), len(experiment.train.labels)
+    ledger = experiment.ledger()
+    if config.method == TEMPLATE_ALONE:
+        tuned, result = None, search.SearchResult([], None, 0, None, [], "nothing to search")
+    else:
+        result = _searched(folder, experiment, config, ledger, should_stop, quiet)
+        tuned = experiment.deployable(result.prompts)
+    ending = end(experiment, config, tuned, ledger) if reads(config) else None
+    prompt = tuned if ending is None else ending.deployed.prompt
+    assert prompt is not None
+    save_prompt(folder.path / "prompt", prompt)
+    answer = result_of(experiment, config, prompt, result, ledger, folder, ending)
+    write_json(finished, answer)
+    return answer
+
+
+def _searched(
+    folder: RunFolder, experiment: Experiment, config: RunConfig, ledger: Ledger, should_stop: Callable[[], bool],
+    quiet: bool,
+) -> search.SearchResult:  # fmt: skip
+    """The search, with what its readout will cost kept back. Errors: Interrupted after saving; InputError."""
+    method, preset, rows = experiment.method(), experiment.preset, len(experiment.train.labels)
+    kept_back = reserved(experiment, config)
+    ledger.budget -= kept_back
     price = search.step_price(method, ledger, rows, preset.batch_size)
+    if ledger.left < price:
+        raise InputError(
+            f"--budget is {preset.budget} calls; one step costs {price} and the readout {kept_back}: raise it, or use "
+            "--readout none"
+        )
     method, objective = on_backend(experiment.backend, experiment, ledger, folder)
     folder.warn = say
     with closing(Progress(preset.budget, price, quiet)) as progress:
@@ -129,11 +172,8 @@ def _run(
         )
     if result.stop_reason == "interrupted":
         raise Interrupted(f"stopped and saved after {ledger.calls} calls: go on with zopog tune --resume {folder.path}")
-    prompt = experiment.deployable(result.prompts)
-    save_prompt(folder.path / "prompt", prompt)
-    answer = result_of(experiment, config, prompt, result, ledger, folder)
-    write_json(finished, answer)
-    return answer
+    ledger.budget += kept_back
+    return result
 
 
 @contextmanager

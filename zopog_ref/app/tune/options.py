@@ -9,9 +9,10 @@ from zopog_models.families.sentence import POOLINGS
 from zopog_models.frozen.model import TEMPERATURE
 from zopog_models.served.completions import LARGEST_TOP
 from zopog_models.served.kserve import ENCODINGS
-from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES
+from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, TEMPLATE_ALONE
 from zopog_ref.app.tune.backends import BACKENDS
 from zopog_ref.app.tune.precision import PRECISIONS, SCOPES
+from zopog_ref.app.tune.readings import ASKED, TOKENS
 from zopog_ref.methods import METHODS, settings_class
 
 
@@ -29,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--test", type=Path, metavar="FILE", help="default: unused rows of the train file")
     own.add_argument(
         "--template",
-        help='with {text}, or {text_a} and {text_b}, and {mask}: "{text} . {mask} ."; with --task: instead of its own',
+        action="append",
+        help='with {text}, or {text_a} and {text_b}, and {mask}: "{text} . {mask} ."; with --task: instead of its own; '
+        "given several times, the manual prompt is all of them, read together",
     )
     own.add_argument("--labels", metavar="VALUE=WORD,...", help='label values and their words: "0=bad,1=good"')
     parser.add_argument(
@@ -43,7 +46,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", choices=BACKENDS, help="of the mathematics outside the model (default: numpy)")
     parser.add_argument("--threads", type=int, help="default: all cores")
     add_precision_arguments(parser)
-    parser.add_argument("--method", choices=tuple(METHODS), help="default: zo-pog; zopog methods says what there is")
+    parser.add_argument(
+        "--method",
+        choices=(*METHODS, TEMPLATE_ALONE),
+        help="default: zo-pog; zopog methods says what there is; none: the template alone, with a readout",
+    )
+    parser.add_argument(
+        "--readout",
+        choices=ASKED,
+        help="how the scores are read (docs/readout.md): none, centred, labels, vocabulary, or the best of them by "
+        "leave-one-out (default: auto)",
+    )
+    parser.add_argument(
+        "--readout-tokens", type=int, metavar="N", help=f"that a vocabulary readout reads (default {TOKENS})"
+    )
+    parser.add_argument(
+        "--deploy-tuned",
+        action="store_const",
+        const=True,
+        help="deploy the tuned prompt even if another is better on the dev rows",
+    )
     parser.add_argument("--settings", choices=SETTINGS_NAMES, help="named settings (default: the model's own)")
     parser.add_argument("--shots", type=int, default=16, help="training rows a class (default 16)")
     parser.add_argument("--seed", type=int, default=42)

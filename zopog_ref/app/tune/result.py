@@ -17,21 +17,27 @@ from zopog_ref.app.run.folder import RunFolder
 from zopog_ref.app.run.predictions import Predictions, save_predictions
 from zopog_ref.app.scores.metrics import classification_metrics
 from zopog_ref.app.scores.uncertainty import ensemble_metrics
+from zopog_ref.app.tune.ending import Ending
 from zopog_ref.objective import Ledger
 from zopog_ref.search import SearchResult
 
 
 def result_of(
-    experiment: Experiment, config: RunConfig, prompt: Prompt, result: SearchResult, ledger: Ledger, folder: RunFolder
-) -> dict[str, Any]:
-    """result.json; of a run with a test, its predictions are kept beside it."""
+    experiment: Experiment, config: RunConfig, prompt: Prompt, result: SearchResult, ledger: Ledger, folder: RunFolder,
+    ending: Ending | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """result.json, of the prompt that is deployed; of a run with a test, its predictions are kept beside it."""
     preset, test, task, tuned, manual = experiment.preset, experiment.test, experiment.task, None, None
+    weights, of_dev, loss = prompt.answer_weights, None, result.dev and result.dev.loss
+    if ending is not None:
+        of_dev, loss = ending.deployed.dev, float(ending.deployed.losses(experiment.dev.labels).mean())
     if test is not None:
-        answers, plain = (predict(experiment.model, p, test.texts) for p in (prompt, experiment.manual()))
+        answers, plain = _answers(experiment, prompt, test, ending)
         rows = np.array(experiment.splits["test"].rows, np.int64)
-        kept = Predictions(rows, test.labels, answers.per_prompt, prompt.weights, plain.probabilities)
+        kept = Predictions(rows, test.labels, answers.per_prompt, weights / weights.sum(), plain.probabilities)
         save_predictions(folder.path, kept)
-        tuned, manual = scored(answers, task, test, prompt.weights), scored(plain, task, test)
+        tuned, manual = scored(answers, task, test, weights), scored(plain, task, test)
+    of_dev = of_dev or predict(experiment.model, prompt, experiment.dev.texts)
     return {
         "method": config.method,
         "task": task.name,
@@ -45,8 +51,8 @@ def result_of(
         "seconds": round(folder.seconds, 3),
         "stop_reason": result.stop_reason,
         "manual_accuracy": manual and manual["accuracy"],
-        "dev_accuracy": evaluate(experiment.model, prompt, task, experiment.dev)["accuracy"],
-        "dev_loss": result.dev and result.dev.loss,
+        "dev_accuracy": scored(of_dev, task, experiment.dev, weights)["accuracy"],
+        "dev_loss": loss,
         "best_step": result.best_step,
         "test_accuracy": tuned and tuned["accuracy"],
         "test_metrics": tuned,
@@ -57,12 +63,35 @@ def result_of(
         "n": preset.n_positions,
         "N": preset.n_candidates,
         "d": preset.dim,
+        **({} if ending is None else _with_numbers(ending, experiment, config)),
     }
+
+
+def _answers(
+    experiment: Experiment, prompt: Prompt, test: Rows, ending: Ending | None
+) -> tuple[Prediction, Prediction]:
+    """Of the test rows: what is deployed, and the manual prompt."""
+    if ending is not None and ending.deployed.test is not None and (plain := ending.named("manual")) is not None:
+        assert plain.test is not None
+        return ending.deployed.test, plain.test
+    deployed, plain_answers = (predict(experiment.model, p, test.texts) for p in (prompt, experiment.manual()))
+    return deployed, plain_answers
+
+
+def _with_numbers(ending: Ending, experiment: Experiment, config: RunConfig) -> dict[str, Any]:
+    """The readings' own numbers, each with its NLL and ECE on the test rows."""
+    said = ending.to_json(experiment, config)
+    for row, found in zip(said["answers"], ending.readings, strict=True):
+        if found.test is not None and experiment.test is not None:
+            metrics = scored(found.test, experiment.task, experiment.test, found.prompt.answer_weights)
+            row |= {"macro_f1": metrics["macro_f1"]}
+            row |= {name: metrics["uncertainty"]["mean"][name] for name in ("nll", "ece")}
+    return said
 
 
 def evaluate(model: FrozenModel, prompt: Prompt, task: Task, rows: Rows) -> dict[str, Any]:
     """Metrics of a prompt on labelled rows, exactly as `zopog predict` would answer them."""
-    return scored(predict(model, prompt, rows.texts), task, rows, prompt.weights)
+    return scored(predict(model, prompt, rows.texts), task, rows, prompt.answer_weights)
 
 
 def scored(prediction: Prediction, task: Task, rows: Rows, weights: np.ndarray | None = None) -> dict[str, Any]:
@@ -74,6 +103,8 @@ def scored(prediction: Prediction, task: Task, rows: Rows, weights: np.ndarray |
 
 
 def table(result: dict[str, Any], folder: Path) -> str:
+    if "answers" in result:
+        return _readings_table(result, folder)
     rows = [("prompt", "test accuracy", "macro F1", "API calls")]
     for name, metrics, calls in (
         ("manual (template alone)", result["manual_metrics"], 0),
@@ -91,3 +122,49 @@ def table(result: dict[str, Any], folder: Path) -> str:
         lines.append(f"{metrics['rows']} test rows{cut}; {most}")
     spent = f"{result['seconds']:.0f} s, {result['sequences']} sequences"
     return "\n".join([*lines, f"{spent}; the prompt to deploy: {folder / 'prompt'}"])
+
+
+def _readings_table(result: dict[str, Any], folder: Path) -> str:
+    """Every way to read the prompts, with what it cost and what it gives; then which one is deployed, and why."""
+    head = ("prompt", "test accuracy", "95%", "NLL", "ECE", "API calls")
+    rows = []
+    for row in result["answers"]:
+        name = {"manual": "manual (template alone)", "tuned": f"tuned ({result['method']})"}.get(
+            row["name"], row["name"]
+        )
+        name += f" ({row['readout']})" if row["name"].endswith("readout") else ""
+        if "accuracy" in row:
+            low, high = row["interval"]
+            shown = (f"{row['accuracy']:.1%}", f"{low:.1%}-{high:.1%}", f"{row['nll']:.3f}", f"{row['ece']:.3f}")
+            rows.append((name, *shown, str(row["calls"])))
+    lines = [aligned(head, rows, "lrrrrr", (34, 13, 13, 7, 7, 9))] if rows else []
+    if result["test_metrics"] is None:
+        lines.append(f"dev accuracy {result['dev_accuracy']:.1%}; no rows are left for a test")
+    else:
+        metrics = result["test_metrics"]
+        cut = f" ({metrics['truncated']} cut to the model's positions)" if metrics["truncated"] else ""
+        most = f"always answering the most frequent class: {metrics['majority']:.1%}"
+        lines.append(f"{metrics['rows']} test rows{cut}; {most}")
+    lines.append(_deployed_said(result))
+    if not result["learned"]:
+        lines.append("nothing was learned: these scores do not tell the labels better than chance does")
+    about = result["readout"]
+    if about["coverage"] is not None:
+        share = f"{1 - about['alpha']:.0%}"
+        lines.append(
+            f"prediction sets meant to hold the class of {share} of rows hold it of {about['coverage']:.1%}, "
+            f"{about['set_size']:.2f} classes each"
+        )
+    spent = f"{result['seconds']:.0f} s, {result['sequences']} sequences"
+    return "\n".join([*lines, f"{spent}; the prompt to deploy: {folder / 'prompt'}"])
+
+
+def _deployed_said(result: dict[str, Any]) -> str:
+    if result["method"] == "none":
+        return f"deployed: {result['deployed']} ({result['readout']['kind']})"
+    if not result["deployed"].startswith("tuned"):
+        instead = "not the tuned prompt, which is not clearly better on the dev rows (--deploy-tuned insists)"
+        return f"deployed: {result['deployed']}, {instead}"
+    if result["best"] != result["deployed"]:
+        return f"deployed: {result['deployed']}, as --deploy-tuned asks; on the dev rows {result['best']} is as good"
+    return f"deployed: {result['deployed']}, clearly the best on the dev rows"

@@ -18,6 +18,7 @@ from zopog_ref.app.verify import listing as verify_report
 from zopog_ref.convergence.cases import FULL, QUICK, Bench
 from zopog_ref.convergence.lines import Line, Result, evaluate
 from zopog_ref.convergence.lines_continuous import CONTINUOUS
+from zopog_ref.convergence.lines_descent import DESCENT
 from zopog_ref.convergence.lines_discrete import DISCRETE
 from zopog_ref.convergence.lines_rates import RATES, complexity_runs, mode_results, noise_modes
 
@@ -32,22 +33,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kind", choices=("policy", "zeroth"),
         help="what the estimator is; by default zeroth with a parameter `directions`, policy with `tokens`",
     )  # fmt: skip
+    parser.add_argument(
+        "--repetitions", type=int, metavar="N", help="of an estimator that is randomised; 30 by default"
+    )
+    parser.add_argument(
+        "--tolerance", type=float, metavar="T",
+        help="relative, of the estimator's exact rows; by default 1e-10, or that of float32 if it returns that",
+    )  # fmt: skip
     parser.add_argument("--no-model", action="store_true", help="leave out the rows on the embedded language model")
     parser.add_argument("--json", action="store_true", help="machine-readable")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check, print, write; exit code 1 when a row that is proved, or confirmed, does not hold."""
-    if arguments.seed < 0:
-        raise InputError(f"--seed is {arguments.seed}; it must be 0 or more")
+    if not 0 <= arguments.seed < 2**63:
+        raise InputError(f"--seed is {arguments.seed}; it must be 0 or more and less than 2^63")
+    _refuse_a_file(arguments.out)
     if arguments.estimator:
         from zopog_ref.app.verify import estimator as verify_estimator
 
         return verify_estimator.run(arguments)
-    _refuse_a_file(arguments.out)
     started = time.perf_counter()
     bench = Bench(seed=arguments.seed, effort=QUICK if arguments.quick else FULL)
-    lines: tuple[Line, ...] = (*DISCRETE, *CONTINUOUS, *RATES)
+    lines: tuple[Line, ...] = (*DISCRETE, *CONTINUOUS, *DESCENT, *RATES)
     skipped: list[str]
     if arguments.no_model:
         skipped = ["the rows on the embedded model: --no-model"]

@@ -1,8 +1,11 @@
-"""zopog verify --estimator module:function: which lines someone else's estimator violates, and by what factor.
+"""zopog verify --estimator module:function: is someone else's estimator unbiased, how noisy, and which lines it meets.
 
 A policy gradient has the signature policy_gradient(losses, tokens, alpha, p, tau), a zeroth-order estimate
 two_point_gradient(losses_plus, losses_minus, directions, mu); arguments are given by position. Which of the two it is
 comes from --kind, or from its parameters' names: `directions` means zeroth-order, `tokens` a policy gradient.
+
+The verdict comes first: unbiased or not, its variance beside the reference's, its cost. A line that it does not meet is
+*violated* when it is biased, and only *differs* when it is another correct estimator.
 """
 
 import argparse
@@ -10,52 +13,91 @@ import importlib
 import inspect
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.verify import listing as verify_report
+from zopog_ref.app.verify.assessment import Assessed, assess, seconds_a_call, threshold_of
+from zopog_ref.app.verify.guarded import Guarded
 from zopog_ref.convergence.cases import FULL, QUICK, Bench
-from zopog_ref.convergence.exact import policy_moments
-from zopog_ref.convergence.lines import Result, evaluate
+from zopog_ref.convergence.comparison import ROUNDING, Equality, loosened
+from zopog_ref.convergence.lines import Line, Result, evaluate
 from zopog_ref.convergence.lines_continuous import CONTINUOUS
+from zopog_ref.convergence.lines_descent import DESCENT
 from zopog_ref.convergence.lines_discrete import DISCRETE
-from zopog_ref.convergence.prompt_lemmas import exact_policy_gradient
-from zopog_ref.convergence.smoothing_lemmas import shared_moments, smoothed_gradient
+from zopog_ref.policy_gradient import policy_gradient
+from zopog_ref.zeroth_order import two_point_gradient
 
-FLOAT64 = NDArray[np.float64]
 ROWS = {
-    "policy": ("V1", "V4", "V4-paper", "V5", "V5-paper", "V6", "S5-rows", "V7-exact", "V7", "G2", "D1"),
-    "zeroth": ("Z1", "Z1b", "Z2", "Z3-quadratic", "Z3", "Z3-hessian", "Z4-quadratic", "Z4", "Z5-exact", "Z5",
-               "Z5b-exact", "Z5b", "D2"),
+    "policy": ("V1", "V4", "V4-paper", "V5", "V5-paper", "V6", "S5-rows", "V7-exact", "V7", "V7-noise", "G2", "D1"),
+    "zeroth": ("Z1", "Z1b", "Z2", "Z3-quadratic", "Z3", "Z3-hessian", "Z3-kink", "Z4-quadratic", "Z4", "Z5-exact", "Z5",
+               "Z5b-exact", "Z5b", "G4", "D2", "D2-limit"),
 }  # fmt: skip
+OF_THE_MEAN = {"V4", "V4-paper", "Z2", "Z3-quadratic", "Z3-kink"}  # an estimator that fails one of these is biased
+REPETITIONS = 30  # of a randomised estimator, unless --repetitions says otherwise
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check the estimator; exit code 1 when it violates a line."""
+    """Check the estimator; exit code 1 when it is biased, not finite or writes into its arguments."""
+    repetitions = _usable(arguments)
     function = load(arguments.estimator)
     kind = arguments.kind or kind_of(function, arguments.estimator)
-    bench = _bench(arguments, function, kind)
-    lines = [line for line in DISCRETE + CONTINUOUS if line.key in ROWS[kind]]
-    try:
-        results = evaluate(lines, bench)
-        found = [explain(result, bench, kind) for result in results]
-    except Exception as error:
-        raise InputError(
-            f"{arguments.estimator} raised {type(error).__name__}: {error}. It was called as a {kind} estimator; see "
-            "zopog verify --help for the signatures, and --kind"
-        ) from error
-    answer = {
-        "estimator": arguments.estimator, "kind": kind, "seed": bench.seed,
-        "fresh_noise": bench.with_fresh_noise, "violated": [f["label"] for f in found if not f["holds"]], "rows": found,
-    }  # fmt: skip
+    guarded = Guarded(function, arguments.estimator, kind)
+    bench = _bench(arguments, guarded, kind)
+    randomised = _is_randomised(guarded, bench, kind)
+    if arguments.repetitions is None:
+        repetitions = REPETITIONS if randomised else 1
+    say(
+        f"the verdict: {arguments.estimator} on all that its inputs can be, {repetitions} time{'s' * (repetitions > 1)}"
+    )
+    assessed = assess(bench, kind, repetitions)
+    lines = [line for line in DISCRETE + CONTINUOUS + DESCENT if line.key in ROWS[kind]]
+    results = evaluate(lines, bench, _progress(len(lines), guarded))
+    tolerance = guarded.tolerance if arguments.tolerance is None else arguments.tolerance
+    if tolerance > ROUNDING:
+        results = [replace(r, comparisons=tuple(loosened(c, tolerance) for c in r.comparisons)) for r in results]
+    if randomised:
+        results = [r for r in results if not any(isinstance(c, Equality) and c.exact for c in r.comparisons)]
+    answer = _answer(arguments.estimator, bench, guarded, assessed, results, tolerance, repetitions)
     _write(arguments, results, answer)
-    return 1 if answer["violated"] else 0
+    return 0 if answer["sound"] else 1
+
+
+def _usable(arguments: argparse.Namespace) -> int:
+    """Everything that can be refused before the work is."""
+    repetitions = 1 if arguments.repetitions is None else arguments.repetitions
+    if repetitions < 1:
+        raise InputError(f"--repetitions is {repetitions}; it must be 1 or more")
+    if arguments.tolerance is not None and not 0 < arguments.tolerance < 1:
+        raise InputError(f"--tolerance is {arguments.tolerance}; it must lie between 0 and 1")
+    if arguments.out is not None:
+        try:
+            arguments.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--out {arguments.out} cannot be made a folder: {error.strerror}") from error
+    return int(repetitions)
+
+
+def say(message: str) -> None:
+    """Progress, on stderr."""
+    sys.stderr.write(message + "\n")
+    sys.stderr.flush()
+
+
+def _progress(total: int, guarded: Guarded) -> Callable[[Line], None]:
+    count = [0]
+
+    def tell(line: Line) -> None:
+        count[0] += 1
+        say(f"[{count[0]:2}/{total}] {line.label:4} {line.statement} ({guarded.calls:,} calls so far)")
+
+    return tell
 
 
 def load(name: str) -> Callable[..., Any]:
@@ -65,13 +107,24 @@ def load(name: str) -> Callable[..., Any]:
         raise InputError(f"--estimator is {name!r}; it must be MODULE:FUNCTION, as in my_estimators:my_gradient")
     sys.path.insert(0, str(Path.cwd()))
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        imported = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise InputError(f"--estimator {name}: no module {error.name!r} here or among installed packages") from error
-    except AttributeError as error:
-        raise InputError(f"--estimator {name}: the module has no {attribute!r}") from error
+    except SyntaxError as error:
+        place = f"{error.filename}, line {error.lineno}"
+        raise InputError(f"--estimator {name}: {place} is not Python: {error.msg}") from error
+    except (Exception, SystemExit) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}{': ' if str(error) else ''}{error}"
+        raise InputError(
+            f"--estimator {name}: importing {module} raised {what} ({last.filename}, line {last.lineno})"
+        ) from error
     finally:
         sys.path.remove(str(Path.cwd()))
+    try:
+        found = getattr(imported, attribute)
+    except AttributeError as error:
+        raise InputError(f"--estimator {name}: the module has no {attribute!r}") from error
     if not callable(found):
         raise InputError(f"--estimator {name} is a {type(found).__name__}, not a function")
     return found
@@ -79,7 +132,10 @@ def load(name: str) -> Callable[..., Any]:
 
 def kind_of(function: Callable[..., Any], name: str) -> str:
     """policy or zeroth, by the names of the parameters."""
-    parameters = set(inspect.signature(function).parameters)
+    try:
+        parameters = set(inspect.signature(function).parameters)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} does not say what its parameters are; say --kind policy or --kind zeroth") from error
     if "directions" in parameters:
         return "zeroth"
     if "tokens" in parameters:
@@ -90,70 +146,117 @@ def kind_of(function: Callable[..., Any], name: str) -> str:
     )
 
 
-def _bench(arguments: argparse.Namespace, function: Callable[..., Any], kind: str) -> Bench:
+def _bench(arguments: argparse.Namespace, guarded: Guarded, kind: str) -> Bench:
     bench = Bench(seed=arguments.seed, effort=QUICK if arguments.quick else FULL)
     if kind == "zeroth":
-        return replace(bench, zeroth=function, cache={})
-    bench = replace(bench, policy=function, cache={})
+        return replace(bench, zeroth=guarded, cache={})
+    bench = replace(bench, policy=guarded, cache={})
     atoms, losses = bench.fresh_case.atoms, bench.fresh_case.losses
     k = np.array([0, 1])
     try:  # does it take one p a sample?
-        shape = np.shape(function(losses[k], atoms.tokens[k], atoms.alpha, atoms.probabilities_of(k), atoms.tau))
-        takes = shape == atoms.alpha.shape
+        guarded(losses[k], atoms.tokens[k], atoms.alpha, atoms.probabilities_of(k), atoms.tau)
+    except InputError:
+        return replace(bench, with_fresh_noise=False, cache={})
+    return bench
+
+
+def _is_randomised(guarded: Guarded, bench: Bench, kind: str) -> bool:
+    if kind == "zeroth":
+        u = np.array([[0.3, -0.8], [1.1, 0.2]])
+        return guarded.is_randomised(np.array([0.3, 0.7]), np.array([0.1, 0.9]), u, 0.1)
+    atoms, losses = bench.noisy_case.atoms, bench.noisy_case.losses
+    k = np.array([0, 4, 7])
+    return guarded.is_randomised(losses[k], atoms.tokens[k], atoms.alpha, atoms.p, atoms.tau)
+
+
+def _answer(name: str, bench: Bench, guarded: Guarded, assessed: list[Assessed], results: list[Result],
+            tolerance: float, repetitions: int) -> dict[str, Any]:  # fmt: skip
+    threshold = threshold_of(assessed)
+    of_mean = [r for r in results if r.line.key in OF_THE_MEAN]
+    unbiased = all(a.unbiased(max(tolerance, 1e-9), threshold) for a in assessed) and all(r.holds for r in of_mean)
+    failing = [r for r in results if not r.holds]
+    kind = guarded.kind
+    reference: Callable[..., Any] = policy_gradient if kind == "policy" else two_point_gradient
+    return {
+        "estimator": name, "kind": kind, "seed": bench.seed, "fresh_noise": bench.with_fresh_noise,
+        "sound": bool(unbiased and not guarded.not_finite and not guarded.writes),
+        "unbiased": bool(unbiased), "repetitions": repetitions, "tolerance": tolerance, "calls": guarded.calls,
+        "not_finite": guarded.not_finite, "first_not_finite": guarded.first_not_finite,
+        "writes_into": sorted(guarded.writes),
+        "seconds_a_call": _seconds(guarded), "reference_seconds_a_call": seconds_a_call(reference, kind),
+        "cases": [{**{k: _number(v) for k, v in vars(a).items()}, "ratio": _number(a.ratio)} for a in assessed],
+        "in_words": [a.in_words() for a in assessed],
+        "violated": [] if unbiased else [r.line.label for r in failing],
+        "differs": [r.line.label for r in failing] if unbiased else [],
+        "rows": [{**verify_report.row(r), "explanation": explain(r, assessed)} for r in results],
+    }  # fmt: skip
+
+
+def _seconds(guarded: Guarded) -> float | None:
+    try:
+        return seconds_a_call(guarded.function, guarded.kind)
     except Exception:
-        takes = False
-    return bench if takes else replace(bench, with_fresh_noise=False, cache={})
+        return None  # it takes small arrays and not these
 
 
-def explain(result: Result, bench: Bench, kind: str) -> dict[str, Any]:
-    """A row, and for one that fails by what factor."""
-    out = verify_report.row(result)
-    out["explanation"] = ""
+def _number(value: Any) -> Any:
+    return (value if np.isfinite(value) else None) if isinstance(value, float) else value
+
+
+def explain(result: Result, assessed: list[Assessed]) -> str:
+    """Why a row fails: by what factor, or by how much."""
     if result.holds:
-        return out
-    if out["key"] == "V4":
-        out["explanation"] = "; ".join(_policy_factor(case, sizes[0], bench) for case, sizes in bench.policy_cases)
-    elif out["key"] == "Z2":
-        out["explanation"] = "; ".join(_zeroth_factor(case, bench) for case in (bench.on_quadratic(), bench.on_wells()))
-    elif out["relation"] == "=" and out["ratio"] is not None:
-        cases = [f"{c['case']}: {c['ratio']:.4g}" for c in out["cases"] if c["ratio"] is not None]
-        out["explanation"] = "left / right, " + "; ".join(dict.fromkeys(cases))
-    elif out["ratio"] is not None:
-        out["explanation"] = f"{out['ratio']:.4g} times the bound"
-    return out
-
-
-def _factor(mean: FLOAT64, truth: FLOAT64, case: str) -> str:
-    """mean = factor * truth + rest."""
-    factor = float((mean * truth).sum() / (truth * truth).sum())
-    rest = float(np.linalg.norm(mean - factor * truth) / np.linalg.norm(mean)) if np.any(mean) else 0.0
-    if rest < 1e-8:
-        return f"{case}: exactly {factor:.6g} times the gradient"
-    return f"{case}: not along the gradient; nearest {factor:.4g} times it, {rest:.1%} beside it"
-
-
-def _policy_factor(case: Any, samples: int, bench: Bench) -> str:
-    mean = policy_moments(bench.policy, case.atoms, case.losses, samples).mean
-    return _factor(mean, exact_policy_gradient(case), case.name)
-
-
-def _zeroth_factor(case: Any, bench: Bench) -> str:
-    mean = shared_moments(case, np.arange(case.problem.rows), 1, bench.zeroth).mean
-    return _factor(mean, smoothed_gradient(case), case.name)
+        return ""
+    c = result.shown
+    if result.line.key in ("V4", "Z2"):
+        return "; ".join(a.in_words() for a in assessed)
+    if not all(np.isfinite(one.left) for one in result.comparisons):
+        return "it is not a number where the verdict says so"
+    if isinstance(c, Equality):
+        cases = [f"{one.case}: {one.ratio:.4g}" for one in result.comparisons if np.isfinite(one.ratio)]
+        if cases and any(one.left != one.right for one in result.comparisons):
+            return "left / right, " + "; ".join(dict.fromkeys(cases))
+        return f"off by {abs(c.gap):.3g}"
+    return f"{c.left:.4g} where at most {c.right:.4g} is allowed ({c.case})"
 
 
 def _write(arguments: argparse.Namespace, results: list[Result], answer: dict[str, Any]) -> None:
     if arguments.out is not None:
-        arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / "estimator.json").write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
     if arguments.json:
         sys.stdout.write(json.dumps(answer) + "\n")
         return
-    sys.stdout.write(verify_report.table(results) + "\n\n")
-    if not answer["fresh_noise"] and answer["kind"] == "policy":
-        sys.stdout.write("It takes one p (n, N) only: the cases with fresh noise for each sample were left out.\n")
+    sys.stdout.write("\n".join(verdict_in_words(answer)) + "\n\n" + verify_report.table(results) + "\n\n")
+    word = "differs from the reference." if answer["unbiased"] else "VIOLATED."
     for found in answer["rows"]:
         if not found["holds"]:
-            sys.stdout.write(f"[{found['label']}] {found['statement']} VIOLATED. {found['explanation']}\n")
-    if not answer["violated"]:
+            sys.stdout.write(f"[{found['label']}] {found['statement']} {word} {found['explanation']}\n")
+    if not answer["violated"] and not answer["differs"]:
         sys.stdout.write(f"{answer['estimator']} violates none of these lines.\n")
+
+
+def verdict_in_words(answer: dict[str, Any]) -> list[str]:
+    """What people ask first: unbiased? how noisy? how dear?"""
+    exact = "" if answer["repetitions"] == 1 else f", over {answer['repetitions']} repetitions"
+    out = [f"Unbiased: {'yes' if answer['unbiased'] else 'NO'}{exact}."]
+    if not answer["unbiased"]:
+        out += [f"  {words}" for words in answer["in_words"]]
+    ratios = [c["ratio"] for c in answer["cases"] if c["ratio"] is not None]
+    if ratios:
+        span = f"{min(ratios):.3g}" + (f" to {max(ratios):.3g}" if max(ratios) > 1.005 * min(ratios) else "")
+        out.append(f"Variance: {span} times the reference's, over {len(ratios)} cases.")
+    if answer["seconds_a_call"] is not None:
+        times = answer["seconds_a_call"] / answer["reference_seconds_a_call"]
+        out.append(f"Cost: {1e6 * answer['seconds_a_call']:.0f} µs a call, {times:.2g} times the reference's.")
+    if answer["not_finite"]:
+        often = f"{answer['not_finite']:,} of {answer['calls']:,} calls"
+        out.append(f"NOT FINITE in {often}, first with {answer['first_not_finite']}.")
+    if answer["writes_into"]:
+        out.append(f"WRITES into its arguments: {', '.join(answer['writes_into'])}. It got copies here; copy in it.")
+    if answer["tolerance"] > ROUNDING:
+        out.append(f"Compared to {answer['tolerance']:.0e}, relative: its numbers are no finer; see --tolerance.")
+    if answer["repetitions"] > 1:
+        out.append("Randomised or repeated: exact rows are left out; --repetitions N averages over more.")
+    if not answer["fresh_noise"] and answer["kind"] == "policy":
+        out.append("It takes one p (n, N) only: the cases with fresh noise for each sample were left out.")
+    return out

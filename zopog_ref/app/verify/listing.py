@@ -34,7 +34,8 @@ def row(result: Result) -> dict[str, Any]:
     line = result.line
     return {
         "key": line.key, "label": line.label, "statement": line.statement, "status": line.status,
-        **_numbers(result.shown), "threshold": result.threshold, "holds": result.holds, "required": line.required,
+        **_numbers(result.shown), "ratios": [_finite(x) for x in result.ratios or ()],
+        "threshold": result.threshold, "holds": result.holds, "required": line.required,
         "function": function_link(line), "test": test_link(line), "cases": [_numbers(c) for c in result.comparisons],
     }  # fmt: skip
 
@@ -69,13 +70,21 @@ def verdict(result: Result) -> str:
     return "FAILS" if result.line.required else "does not hold"
 
 
+def span(result: Result) -> str:
+    """The share of a bound that is used, from the least of the row's cases to the most."""
+    if result.ratios is None:
+        return "-"
+    low, high = result.ratios
+    return f"{high:.2g}" if high - low < 0.01 * abs(high) else f"{low:.2g} to {high:.2g}"
+
+
 def table(results: Sequence[Result]) -> str:
     """The table for the terminal."""
     rows = []
     for r in results:
         c, line = r.shown, r.line
-        measure = f"z = {c.z:9.2g}" if isinstance(c, Equality) else f"ratio {c.ratio:8.3g}"
+        measure = f"z = {c.z:9.2g}" if isinstance(c, Equality) else f"ratio {span(r)}"
         numbers = (f"{c.left:.5g}", f"{c.right:.5g}", measure)
         rows.append((line.label, line.statement[:52], line.status, *numbers, verdict(r)))
     header = ("label", "statement", "status", "left", "right", "ratio or z", "verdict")
-    return aligned(header, rows, "lllrrrl", (4, 52, 20, 10, 10, 14))
+    return aligned(header, rows, "lllrrrl", (4, 52, 20, 10, 10, 20))

@@ -10,7 +10,7 @@ from zopog_ref.app.report.html import minus, render
 from zopog_ref.app.report.svg import Svg
 from zopog_ref.app.verify.figures import Figure
 from zopog_ref.app.verify.formulas import FORMULAS, mathml
-from zopog_ref.app.verify.listing import ROOT, verdict
+from zopog_ref.app.verify.listing import ROOT, span, verdict
 from zopog_ref.convergence.comparison import Equality
 from zopog_ref.convergence.lines import Result
 
@@ -58,7 +58,7 @@ def _letter(result: Result) -> str:
 def _line(result: Result, row: dict[str, Any], base: str) -> dict[str, Any]:
     """What the page shows of one line. used: the share of a bound that is used, in percent."""
     line, c = result.line, result.shown
-    measure, used = f"ratio {c.ratio:.3g}", None
+    measure, used = f"ratio {span(result)}", None
     if isinstance(c, Equality):
         exact = f"largest difference {short(float(f'{abs(c.gap):.1g}'))}"
         measure = exact if c.exact else f"z = {short(round(c.z, 2))}"

@@ -1,0 +1,168 @@
+"""What a run ends with: its prompt beside the baselines that cost next to nothing, and the one to deploy.
+
+    manual             the first template, its label words' scores as they are
+    manual + centred   all templates, less the mean over the training rows: no label is looked at
+    manual + readout   all templates, with the readout asked for, or the one that leave-one-out chooses
+    tuned, tuned + readout
+
+Leave-one-out on the training rows chooses the readout of a prompt. It cannot choose between prompts, since a tuned
+prompt has seen those rows: the dev rows do, by their mean -log p. The search chose its prompt by them too, so a tuned
+prompt has to be better there by one standard error of the difference. The test rows choose nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zopog_models.prompts.bundle import Prompt
+from zopog_ref import readout
+from zopog_ref.app.run.config import RunConfig
+from zopog_ref.app.run.experiment import Experiment
+from zopog_ref.app.run.presets import TEMPLATE_ALONE
+from zopog_ref.app.tune.readings import (
+    TOKENS,
+    Reading,
+    Scored,
+    ask,
+    beats_chance,
+    check_scores,
+    fitted,
+    measured,
+    plain_reading,
+    price,
+    reading,
+    template_prompt,
+    without_labels,
+)
+from zopog_ref.objective import Ledger
+
+INT64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What to deploy, and everything beside it.
+
+    readings: in the order above; deployed: one of them; best: the one that the dev rows say; learned: False where the
+    labels could as well be shuffled; baseline_calls: of the manual prompt's training scores, which the budget does not
+    pay where a prompt is tuned.
+    """
+
+    readings: list[Reading]
+    deployed: Reading
+    best: Reading
+    learned: bool
+    baseline_calls: int
+
+    def named(self, name: str) -> Reading | None:
+        """The reading of this name."""
+        return next((found for found in self.readings if found.name == name), None)
+
+    def to_json(self, experiment: Experiment, config: RunConfig) -> dict[str, Any]:
+        """What result.json says of it."""
+        said = [measured(found, experiment.dev, experiment.test) for found in self.readings]
+        keys = {"manual": "manual", "manual + centred": "manual_centred", "manual + readout": "manual_readout",
+                "tuned": "tuned", "tuned + readout": "tuned_readout"}  # fmt: skip
+        numbers: dict[str, Any] = {}
+        for row in said:
+            numbers |= {
+                f"{keys[row['name']]}_accuracy": row.get("accuracy"),
+                f"{keys[row['name']]}_calls": row["calls"],
+            }
+        kept = self.deployed.prompt.readout
+        of_it = next(row for row in said if row["name"] == self.deployed.name)
+        about = {
+            "asked": config.readout,
+            "kind": "none" if kept is None else kept.kind,
+            "tokens": None if kept is None else [len(ids) for ids in kept.columns],
+            **({} if kept is None else kept.about),
+            "alpha": None if kept is None else kept.alpha,
+            "coverage": of_it.get("coverage"),
+            "set_size": of_it.get("set_size"),
+        }
+        choices = {
+            found.name: {
+                "p_value": found.choice.p_value,
+                "losses": found.choice.losses,
+                "skipped": found.choice.skipped,
+            }
+            for found in self.readings
+            if found.choice is not None
+        }
+        return numbers | {
+            "deployed": self.deployed.name,
+            "best": self.best.name,
+            "learned": self.learned,
+            "readout": about | {"choices": choices},
+            "baseline_calls": self.baseline_calls,
+            "answers": said,
+        }
+
+
+def reads(config: RunConfig) -> bool:
+    """Whether the run ends with readouts: not a run of version 0.1.0, nor one that asked for none."""
+    return config.method == TEMPLATE_ALONE or config.readout not in (None, "none")
+
+
+def reserved(experiment: Experiment, config: RunConfig) -> int:
+    """Calls of the budget kept for the scores that the tuned prompts' readout is fitted to."""
+    if config.method == TEMPLATE_ALONE or not reads(config):
+        return 0
+    method = experiment.method()
+    return 0 if method.predictive == "votes" else price(experiment, len(method.prompts(method.init())))
+
+
+def end(experiment: Experiment, config: RunConfig, tuned: Prompt | None, ledger: Ledger) -> Ending:
+    """Ask for what is missing, fit, choose. tuned: what was searched for; None: nothing was.
+
+    Errors: InputError for a readout that cannot be had; PromptError, TaskError.
+    """
+    asked, dev = config.readout or "none", experiment.dev
+    check_scores(asked, experiment.model.scores)
+    tokens = 0 if asked in ("none", "centred", "labels") else config.readout_tokens or TOKENS
+    manual = template_prompt(experiment, config.templates or (experiment.task.template,))
+    own = ledger if tuned is None else Ledger(price(experiment, len(manual.ids)), batch_size=ledger.batch_size)
+    scored = ask(experiment, manual, own, tokens)
+    found = _manual(experiment, scored, asked)
+    best = chosen = found[-1]
+    if tuned is not None:
+        found += _tuned(experiment, tuned, ledger, tokens, asked)
+        searched = min(found[3:], key=lambda one: one.losses(dev.labels).mean())
+        best = better(min(found[:3], key=lambda one: one.losses(dev.labels).mean()), searched, dev.labels)
+        chosen = searched if config.deploy == "tuned" else best
+    told = found[2].choice
+    learned = (told is not None and told.learned) or beats_chance(chosen, dev.labels, len(experiment.task.labels))
+    return Ending(found, chosen, best, learned, 0 if tuned is None else own.calls)
+
+
+def better(cheap: Reading, dear: Reading, labels: INT64) -> Reading:
+    """The dear one where its loss on the dev rows is lower by more than one standard error of the difference."""
+    gain = cheap.losses(labels) - dear.losses(labels)
+    return dear if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)) else cheap
+
+
+def _manual(experiment: Experiment, scored: Scored, asked: str) -> list[Reading]:
+    train, dev, first = experiment.train, experiment.dev, scored.first()
+    words = [ids[: first.n_classes] for ids in first.columns]
+    plain = readout.none(first.words(first.train), train.labels, columns=words)
+    choice = fitted(scored, train, asked)
+    return [
+        reading("manual", first, plain, dev, 0),
+        reading("manual + centred", scored, without_labels(scored, train), dev, scored.calls),
+        reading("manual + readout", scored, choice.fit, dev, scored.calls, choice),
+    ]
+
+
+def _tuned(experiment: Experiment, tuned: Prompt, ledger: Ledger, tokens: int, asked: str) -> list[Reading]:
+    spent, votes = ledger.calls, tuned.predict == "votes"
+    affordable = ledger.price(len(tuned.ids), len(experiment.train.labels)) <= ledger.left
+    # Votes see labels alone: their scores are not part of the game. They are asked for dev and test rows all the same.
+    own = ledger if affordable and not votes else Ledger(2**62, batch_size=ledger.batch_size)
+    scored = ask(experiment, tuned, own, 0 if own is not ledger else tokens)
+    found = [plain_reading("tuned", scored, spent)]
+    if own is ledger:
+        choice = fitted(scored, experiment.train, asked)
+        found.append(reading("tuned + readout", scored, choice.fit, experiment.dev, ledger.calls, choice))
+    return found

@@ -1,0 +1,247 @@
+"""How a run's prompts are read: their scores on its rows, a readout of each, and what all of them give.
+
+The training rows' scores are paid for, ceil(rows / batch size) calls a prompt; dev and test rows are not, as always.
+Tokens are chosen on the training rows by probability, never by label. Leave-one-out chooses the readout of a prompt.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zopog_models.prompts.bundle import Prediction, Prompt, answered, check_match, prompt_scores
+from zopog_models.prompts.readout import PromptReadout, targets
+from zopog_models.runners.runner import Scores
+from zopog_models.tasks.encoding import encode, label_targets
+from zopog_models.tasks.task_files import Rows
+from zopog_models.tasks.template import replace_template
+from zopog_ref.app.errors import InputError
+from zopog_ref.app.run.experiment import Experiment
+from zopog_ref.conformal import conformal_threshold
+from zopog_ref.objective import Ledger
+from zopog_ref.readout import KINDS, Choice, Fit, centred, choose, likely_tokens
+
+FLOAT64 = NDArray[np.float64]
+INT64 = NDArray[np.int64]
+ASKED = ("none", "centred", "labels", "vocabulary", "auto")
+TOKENS = 200  # besides the label words
+ALPHA = 0.1  # share of rows whose class a prediction set may miss
+_AT_ONCE = 64  # rows whose whole vocabulary is in memory at once in float64
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A prompt with its scores on a run's rows: of each of M prompts (rows, T_m), the C label words first."""
+
+    prompt: Prompt
+    columns: tuple[INT64, ...]
+    train: list[FLOAT64]
+    dev: list[FLOAT64]
+    test: list[FLOAT64] | None
+    truncated: int
+    calls: int  # of the training rows
+
+    @property
+    def n_classes(self) -> int:
+        """C."""
+        return len(self.prompt.labels)
+
+    def words(self, scores: Sequence[FLOAT64]) -> list[FLOAT64]:
+        """The label words' scores alone."""
+        return [s[:, : self.n_classes] for s in scores]
+
+    def first(self) -> "Scored":
+        """The first of the prompts alone."""
+        prompt = self.prompt
+        one = replace(
+            prompt, ids=prompt.ids[:1], offsets=prompt.offsets[:1], weights=np.ones(1), templates=()
+        )  # fmt: skip
+        test = None if self.test is None else self.test[:1]
+        return Scored(one, self.columns[:1], self.train[:1], self.dev[:1], test, self.truncated, 0)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A prompt as it could be deployed, and what it answers. calls: what it cost, the search included."""
+
+    name: str
+    prompt: Prompt
+    calls: int
+    dev: Prediction
+    test: Prediction | None
+    choice: Choice | None = None
+
+    def losses(self, labels: INT64) -> FLOAT64:
+        """-log p_y of the dev rows, in nats."""
+        p = self.dev.probabilities[np.arange(len(labels)), labels]
+        return np.asarray(-np.log(np.maximum(p, np.finfo(np.float64).eps)))
+
+
+def groups_of(rows: Rows) -> INT64:
+    """Equal texts, equal numbers: a copy is no row of its own."""
+    return np.unique([" ".join(row).strip().lower() for row in rows.texts], return_inverse=True)[1]
+
+
+def template_prompt(experiment: Experiment, templates: Sequence[str]) -> Prompt:
+    """The manual prompt in each of the templates, no prompt tokens. Errors: TaskError."""
+    plain, count = experiment.manual(), len(templates)
+    return replace(
+        plain, ids=np.repeat(plain.ids, count, 0), offsets=np.repeat(plain.offsets, count, 0),
+        weights=np.full(count, 1 / count), templates=tuple(templates) if count > 1 else (),
+    )  # fmt: skip
+
+
+def price(experiment: Experiment, prompts: int) -> int:
+    """Calls of the training rows' scores with so many prompts."""
+    return experiment.ledger().price(prompts, len(experiment.train.labels))
+
+
+def ask(experiment: Experiment, prompt: Prompt, ledger: Ledger, tokens: int) -> Scored:
+    """The prompt's scores on all rows; the training rows' are charged. tokens: how many besides the label words.
+
+    Errors: BudgetExhausted, TaskError, PromptError.
+    """
+    model, task, count = experiment.model, experiment.task, len(prompt.ids)
+    check_match(model, prompt)
+    train, rows = experiment.train.texts, len(experiment.train.texts)
+    lengths = {
+        t: int(encode(train, replace_template(task, t), model, prompt.n_positions).lengths.sum())
+        for t in dict.fromkeys(prompt.every_template)
+    }
+    read = sum(lengths[t] + rows * prompt.n_positions for t in prompt.every_template)
+    calls = ledger.price(count, rows)
+    ledger.charge(calls, count * rows, read)
+    columns, scores = [], []
+    for m, template in enumerate(prompt.every_template):
+        one = replace(
+            prompt, ids=prompt.ids[m : m + 1], offsets=prompt.offsets[m : m + 1], weights=np.ones(1), templates=(),
+            template=template,
+        )  # fmt: skip
+        found, picked = _training_scores(experiment, one, tokens)
+        columns.append(picked)
+        scores.append(found)
+    union = np.unique(np.concatenate(columns))
+    dev, _ = _scores(experiment, prompt, experiment.dev, union, columns)
+    test, truncated = (None, 0)
+    if experiment.test is not None:
+        test, truncated = _scores(experiment, prompt, experiment.test, union, columns)
+    return Scored(prompt, tuple(columns), scores, dev, test, truncated, calls)
+
+
+def _training_scores(experiment: Experiment, prompt: Prompt, tokens: int) -> tuple[FLOAT64, INT64]:
+    """(n, T) of one prompt, and its columns (T,): the label words, then the likely tokens or the embedding."""
+    model, labels = experiment.model, np.asarray(prompt.label_ids)
+    if model.pooling:
+        wide = len(labels) + model.hidden_size if tokens else len(labels)
+        every = np.arange(wide)
+        words = every[: len(labels)]
+    else:
+        words = label_targets(replace_template(experiment.task, prompt.template), model)
+        every = np.arange(model.vocab_size) if tokens and model.scores == Scores.ANY else words
+    wanted, texts, parts = targets(every, labels), experiment.train.texts, []
+    for start in range(0, len(texts), _AT_ONCE):
+        part, _ = prompt_scores(model, prompt, texts[start : start + _AT_ONCE], wanted)
+        parts.append(part[0].astype(np.float32))  # as the model gave them
+    scores = np.concatenate(parts)
+    if model.pooling or len(every) == len(words):
+        return scores.astype(np.float64), every
+    picked = likely_tokens(scores, tokens, words)
+    return scores[:, picked].astype(np.float64), picked
+
+
+def _scores(
+    experiment: Experiment, prompt: Prompt, rows: Rows, union: INT64, columns: Sequence[INT64]
+) -> tuple[list[FLOAT64], int]:
+    wanted = targets(union, np.asarray(prompt.label_ids))
+    scores, truncated = prompt_scores(experiment.model, prompt, rows.texts, wanted)
+    return [s[:, np.searchsorted(union, ids)] for s, ids in zip(scores, columns)], truncated
+
+
+def fitted(scored: Scored, rows: Rows, asked: str) -> Choice:
+    """The readout asked for, or the one that leave-one-out chooses. Errors: InputError."""
+    kinds = KINDS if asked == "auto" else tuple(kind for kind in KINDS if kind == asked)
+    try:
+        return choose(
+            scored.train, rows.labels, scored.n_classes, groups=groups_of(rows), kinds=kinds, columns=scored.columns
+        )
+    except ValueError as error:
+        raise InputError(f"--readout {asked}: {error}") from error
+
+
+def without_labels(scored: Scored, rows: Rows) -> Fit:
+    """The label words' scores less their mean over the training rows: no label is looked at."""
+    words = [ids[: scored.n_classes] for ids in scored.columns]
+    return centred(scored.words(scored.train), groups=groups_of(rows), columns=words)
+
+
+def reading(
+    name: str, scored: Scored, fit: Fit, dev: Rows, calls: int, choice: Choice | None = None
+) -> Reading:  # fmt: skip
+    """The prompt with this readout; its prediction sets' threshold is that of the dev rows, which no fit has seen."""
+    learned = fit.readout
+    about = {
+        name: getattr(learned, name)
+        for name in ("temperature", "penalty", "rows", "left_out_accuracy", "left_out_loss")
+    }
+    kept = PromptReadout(learned.kind, learned.matrices, learned.bias, learned.columns, about=about, alpha=ALPHA)
+    given = [scored.dev, scored.test] if learned.kind == "vocabulary" else [scored.words(scored.dev), None]
+    if scored.test is not None and given[1] is None:
+        given[1] = scored.words(scored.test)
+    on_dev, on_test = (None if s is None else learned.predict(s) for s in given)
+    assert on_dev is not None
+    threshold = conformal_threshold(on_dev, dev.labels, ALPHA, groups_of(dev))
+    prompt = replace(scored.prompt, readout=replace(kept, threshold=threshold), predict="mean")
+    test = None if on_test is None else Prediction(on_test, on_test[None], scored.truncated)
+    return Reading(name, prompt, calls, Prediction(on_dev, on_dev[None], 0), test, choice)
+
+
+def plain_reading(name: str, scored: Scored, calls: int) -> Reading:
+    """The prompt with its own answer: the label words' scores, by softmax or votes."""
+    dev = answered(scored.prompt, np.stack(scored.words(scored.dev)), 0)
+    test = None
+    if scored.test is not None:
+        test = answered(scored.prompt, np.stack(scored.words(scored.test)), scored.truncated)
+    return Reading(name, scored.prompt, calls, dev, test)
+
+
+def measured(found: Reading, dev: Rows, test: Rows | None) -> dict[str, Any]:
+    """What a table says of a reading beside the classification metrics."""
+    said: dict[str, Any] = {"name": found.name, "calls": found.calls, "dev_nll": float(found.losses(dev.labels).mean())}
+    if found.choice is not None or found.prompt.readout is not None:
+        said["readout"] = found.prompt.readout.kind if found.prompt.readout is not None else "none"
+    if test is None or found.test is None:
+        return said
+    p = found.test.probabilities
+    right = int((p.argmax(axis=1) == test.labels).sum())
+    said |= {"accuracy": right / len(p), "interval": list(wilson(right, len(p)))}
+    if found.prompt.readout is not None and (sets := found.prompt.readout.sets(p)) is not None:
+        said["coverage"] = float(sets[np.arange(len(p)), test.labels].mean())
+        said["set_size"] = float(sets.sum(axis=1).mean())
+    return said
+
+
+def wilson(right: int, rows: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's 95% interval of a share, right of rows."""
+    share, scale = right / rows, 1 + z**2 / rows
+    middle = (share + z**2 / (2 * rows)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def beats_chance(found: Reading, labels: INT64, classes: int) -> bool:
+    """Whether its loss on the dev rows is under log C by more than two standard errors."""
+    gain = math.log(classes) - found.losses(labels)
+    spread = gain.std(ddof=1) / math.sqrt(len(gain)) if len(gain) > 1 else math.inf
+    return bool(gain.mean() > 2 * spread)
+
+
+def check_scores(readout: str, scores: Scores) -> None:
+    """Errors: InputError for a readout of scores that this service does not give."""
+    if readout == "vocabulary" and scores != Scores.ANY:
+        raise InputError(
+            "--readout vocabulary needs the scores of any tokens, and this service gives those of its most probable "
+            "ones alone: use --readout labels or auto"
+        )
