@@ -27,6 +27,7 @@ __all__ = [
     "Objective",
     "Oracle",
     "Thinnable",
+    "answered",
     "cross_entropy",
     "error",
     "hinge",
@@ -170,6 +171,21 @@ def error(logits: ArrayLike, labels: ArrayLike) -> FLOAT64:
     return (np.asarray(logits).argmax(axis=-1) != np.asarray(labels)).astype(np.float64)
 
 
+def answered(logits: FLOAT32) -> FLOAT32:
+    """The logits (..., C) themselves, if every row has a class that they speak for.
+
+    argmax would read a NaN as the first class. Errors: FloatingPointError, for NaN, for inf, for nothing but -inf.
+    """
+    best = np.asarray(logits).max(axis=-1)  # NaN where one is
+    wrong = ~np.isfinite(best)
+    if wrong.any():
+        raise FloatingPointError(
+            f"the model answered {int(wrong.sum())} of {best.size} rows with logits that are not finite: the "
+            "continuous prompt may have diverged (a smaller eta_z or scale), or the model is damaged"
+        )
+    return logits
+
+
 LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "hinge": hinge, "error": error}
 
 
@@ -213,12 +229,14 @@ class ModelObjective:
         self.ledger.charge(self.ledger.price(count, rows), count * rows, read)
         if self.journal is not None and (paid := self.journal.replay()) is not None:
             return paid
-        losses = self.loss(self.oracle.logits(tokens, z, examples), self.labels[examples])  # (K, B)
+        logits = self.oracle.logits(tokens, z, examples)  # (K, B, C)
+        losses = self.loss(logits, self.labels[examples])  # (K, B)
         if not np.isfinite(losses).all():
             raise FloatingPointError(
                 f"the model answered with {int((~np.isfinite(losses)).sum())} non-finite losses of {losses.size}: "
                 "the continuous prompt may have diverged (a smaller eta_z or scale), or the model is damaged"
             )
+        answered(logits)
         if self.journal is not None:
             self.journal.record(losses)
         return losses

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zopog_ref import BudgetExhausted, FunctionObjective, Ledger, ModelObjective, cross_entropy, hinge
-from zopog_ref.objective import Thinnable, error
+from zopog_ref.objective import LOSSES, Thinnable, error
 
 
 class TableOracle:
@@ -121,6 +121,36 @@ def test_error_counts_what_predicting_gets_wrong() -> None:
     assert ModelObjective(TableOracle(), [0, 1, 0], Ledger(9), "error").losses(
         np.array([[1, 1]]), np.zeros((1, 4)), np.arange(3)
     ).tolist() == [[0.0, 1.0, 0.0]]
+
+
+class BrokenOracle(TableOracle):
+    """Its answer to the second row is what was given."""
+
+    def __init__(self, row: list[float]) -> None:
+        super().__init__()
+        self.row = row
+
+    def logits(self, tokens: np.ndarray, z: np.ndarray, examples: np.ndarray) -> np.ndarray:
+        found = super().logits(tokens, z, examples).copy()
+        found[:, 1] = self.row
+        return found
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("row", [[np.nan, 1.0], [1.0, np.nan], [np.inf, 1.0], [-np.inf, -np.inf]])
+def test_a_model_that_is_broken_is_no_model_that_is_right(loss: str, row: list[float]) -> None:
+    """Whatever the loss: argmax reads NaN as class 0, so that rows of class 0 would count as right."""
+    objective = ModelObjective(BrokenOracle(row), [0, 0, 0], Ledger(9), loss)
+    with pytest.raises(
+        FloatingPointError, match=r"(not finite|non-finite losses of 3): the continuous prompt may have diverged"
+    ):
+        objective.losses(np.array([[1, 1]]), np.zeros((1, 4)), np.arange(3))
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "error"])
+def test_a_class_without_probability_is_an_answer(loss: str) -> None:
+    objective = ModelObjective(BrokenOracle([0.0, -np.inf]), [0, 0, 0], Ledger(9), loss)
+    assert objective.losses(np.array([[1, 1]]), np.zeros((1, 4)), np.arange(3))[0, 1] == 0
 
 
 class ThinnableOracle(TableOracle):

@@ -54,7 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
                 f"{tuned.source} is an address, and this prompt was not tuned there: give the model's folder"
             )
         temperature = tuned.temperature
-        remote = continued(tuned.remote, Machine(key_variable=arguments.key_variable))
+        remote = continued(
+            tuned.remote, Machine(address=arguments.model, key_variable=arguments.key_variable), tuned.source
+        )
     model = open_model(tuned.source, machine, pooling=tuned.pooling, temperature=temperature, remote=remote)
     texts = _texts(arguments.text, arguments.file, make_task(prompt.template, prompt.labels).slots)
     truncated = 0

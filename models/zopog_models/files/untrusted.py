@@ -11,10 +11,11 @@ from pathlib import Path
 from zopog_models.errors import UnusableFile
 from zopog_models.files.quoting import quoted
 
-__all__ = ["read_untrusted", "read_untrusted_text", "refuse_pointer"]
+__all__ = ["check_regular", "read_untrusted", "read_untrusted_text", "refuse_pointer"]
 
 # Opened without waiting for the other end, and without becoming the process's terminal; as bytes.
 _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
+_COPIED = 4 * 10**9  # bytes of tensors: a prompt, a checkpoint, predictions
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe (FIFO)", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
@@ -27,19 +28,8 @@ def read_untrusted(path: str | Path, most: int) -> bytes:
 
     Raises UnusableFile: not there, not allowed, a folder, a pipe, a device, a socket, more bytes, a git-lfs pointer.
     """
+    descriptor = _opened(path, most)
     try:
-        descriptor = os.open(path, _FLAGS)
-    except OSError as error:
-        raise UnusableFile(f"cannot read {path}: {error.strerror or error}") from None
-    except ValueError as error:  # a NUL in the name
-        raise UnusableFile(f"cannot read {quoted(str(path))}: {error}") from None
-    try:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode):
-            kind = _KINDS.get(stat.S_IFMT(about.st_mode), "something else")
-            raise UnusableFile(f"cannot read {path}: it is {kind}, not a file; save its content to a file first")
-        if about.st_size > most:
-            raise UnusableFile(f"{path}: {about.st_size} bytes, at most {most} are allowed")
         with open(descriptor, "rb", closefd=False) as file:
             content = file.read(most + 1)  # the size that was told need not be that of a file in /proc
     except OSError as error:
@@ -62,6 +52,29 @@ def refuse_pointer(path: str | Path) -> None:
 
 def _pulled(path: str | Path) -> str:
     return f"{path} is a git-lfs pointer in place of the file: run `git lfs pull` in its repository"
+
+
+def check_regular(path: str | Path, most: int = _COPIED) -> None:
+    """The same of a file whose tensors are copied into memory. Raises UnusableFile."""
+    os.close(_opened(path, most))
+
+
+def _opened(path: str | Path, most: int) -> int:
+    """A descriptor of a regular file that says that it is no larger. Raises UnusableFile."""
+    try:
+        descriptor = os.open(path, _FLAGS)
+    except OSError as error:
+        raise UnusableFile(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:  # a NUL in the name
+        raise UnusableFile(f"cannot read {quoted(str(path))}: {error}") from None
+    about = os.fstat(descriptor)
+    if stat.S_ISREG(about.st_mode) and about.st_size <= most:
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISREG(about.st_mode):
+        raise UnusableFile(f"{path}: {about.st_size} bytes, at most {most} are allowed")
+    kind = _KINDS.get(stat.S_IFMT(about.st_mode), "something else")
+    raise UnusableFile(f"cannot read {path}: it is {kind}, not a file; save its content to a file first")
 
 
 def read_untrusted_text(path: str | Path, most: int) -> str:

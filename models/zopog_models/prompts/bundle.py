@@ -27,6 +27,7 @@ from zopog_models.files.atomic import write_atomically
 from zopog_models.files.quoting import quoted, quoted_names
 from zopog_models.files.repeated_keys import parse_json
 from zopog_models.files.tensor_file import read_metadata, read_tensors, write_tensors
+from zopog_models.files.untrusted import check_regular
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.graph import INJECTIONS
 from zopog_models.prompts.readout import TENSOR, PromptReadout, targets
@@ -172,6 +173,7 @@ def load_prompt(folder: str | Path) -> Prompt:
     path = Path(folder) / "prompt.safetensors"
     if not path.is_file():
         raise PromptError(f"{folder} holds no tuned prompt (no prompt.safetensors)")
+    check_regular(path)
     try:
         # Copied out of the file: a prompt in use must not change when the file is replaced.
         tensors = {name: np.array(array) for name, array in read_tensors(path).items()}

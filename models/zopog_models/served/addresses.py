@@ -26,6 +26,7 @@ class ServedOptions:
         temperature: the factor of a sentence-embedding model's cosines; default 20 (kserve)
         top: how many log-probabilities to ask for; default 5 (completions)
         notify: gets a line where somebody waits for long
+        should_stop: looked at while a request waits; when it is true, the wait ends with Stopped
     """
 
     wire: Wire = Wire()  # noqa: RUF009  frozen
@@ -36,6 +37,7 @@ class ServedOptions:
     temperature: float = TEMPERATURE
     top: int = 5
     notify: Callable[[str], None] = lambda message: None
+    should_stop: Callable[[], bool] = lambda: False
 
 
 Opener = Callable[[str, str | Path, ServedOptions], FrozenModel]
@@ -45,12 +47,15 @@ def _open_kserve(url: str, tokenizer: str | Path, o: ServedOptions) -> FrozenMod
     return kserve.open_remote(
         url, tokenizer, wire=o.wire, rows=kserve.ROWS if o.rows is None else o.rows, encoding=o.encoding,
         embedding_std=o.embedding_std, pooling=o.pooling, temperature=o.temperature, notify=o.notify,
+        should_stop=o.should_stop,
     )  # fmt: skip
 
 
 def _open_completions(url: str, tokenizer: str | Path, o: ServedOptions) -> FrozenModel:
     rows = 1 if o.rows is None else o.rows
-    return completions.open_completions(url, tokenizer, wire=o.wire, rows=rows, top=o.top, notify=o.notify)
+    return completions.open_completions(
+        url, tokenizer, wire=o.wire, rows=rows, top=o.top, notify=o.notify, should_stop=o.should_stop
+    )
 
 
 # how an address begins -> what opens the rest of it, with the folder of the tokenizer

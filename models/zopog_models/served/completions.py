@@ -48,6 +48,7 @@ def open_completions(
     rows: int = 1,
     top: int = 5,
     notify: Callable[[str], None] = lambda message: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> FrozenModel:
     """A causal language model behind POST .../completions. Raises SetupError, CheckpointError, ProviderError.
 
@@ -58,6 +59,7 @@ def open_completions(
         rows: texts of one request; default 1, for many endpoints take no more
         top: k, how many log-probabilities to ask for, 1 to 1000; default 5 (endpoints allow 5 to 20, some more)
         notify: gets a line where somebody waits for long
+        should_stop: looked at while a request waits; when it is true, the wait ends with Stopped
     """
     base, _, name = url.partition("#")
     split_address(base)
@@ -67,7 +69,7 @@ def open_completions(
         raise SetupError(f"top_logprobs is {top}; it must lie between 1 and {LARGEST_TOP}")
     if rows < 1:
         raise SetupError(f"rows of a request are {rows}; there must be at least 1")
-    requests = Requests(base, wire, notify)
+    requests = Requests(base, wire, notify, should_stop)
     checkpoint = without_weights(tokenizer)
     # Nobody sees the weights. There is no continuous prompt whose scale an embedding_std could set.
     facts = StatedFacts("completions:" + hashlib.sha256(name.encode()).hexdigest(), checkpoint.tokenizer_sha256)

@@ -59,6 +59,7 @@ def open_remote(
     pooling: str | None = None,
     temperature: float = TEMPERATURE,
     notify: Callable[[str], None] = lambda message: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> FrozenModel:
     """A model behind the Open Inference Protocol.
 
@@ -76,6 +77,7 @@ def open_remote(
         pooling: "mean" or "cls" of a sentence-embedding model; default: what the folder says
         temperature: the factor of a sentence-embedding model's cosines; default 20
         notify: gets a line where somebody waits for long
+        should_stop: looked at while a request waits; when it is true, the wait ends with Stopped
     """
     if encoding not in ENCODINGS:
         raise SetupError(f"encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}")
@@ -87,7 +89,7 @@ def open_remote(
     split_address(url)
     if rows < 1:
         raise SetupError(f"rows of a request are {rows}; there must be at least 1")
-    requests = Requests(base, wire, notify)
+    requests = Requests(base, wire, notify, should_stop)
     checkpoint = without_weights(tokenizer, pooling)
     name, source = unquote(path.partition("/")[0]), f"kserve+{url.rstrip('/')}"
     about = describe(checkpoint, name=name, source=source, temperature=temperature)

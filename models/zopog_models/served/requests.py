@@ -1,5 +1,6 @@
 """The questions to one server: asked, written down, answered from the log when they were answered before."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from zopog_models.errors import ServiceError
+from zopog_models.errors import ServiceError, Stopped
+from zopog_models.served.exchange import Unwanted, wait
 from zopog_models.served.request_log import RequestLog
 from zopog_models.served.transport import Transport
 from zopog_models.served.wire import Wire
@@ -19,13 +21,17 @@ __all__ = ["Requests"]
 class Requests:
     """The requests of one runner to one server. Safe to use from several threads.
 
-    Attributes: log, transport. Raises SetupError and ProviderError as `Transport`.
+    should_stop: as of `Transport`. Attributes: log, transport. Raises SetupError and ProviderError as `Transport`.
     """
 
-    def __init__(self, url: str, wire: Wire, notify: Callable[[str], None]) -> None:
+    def __init__(
+        self, url: str, wire: Wire, notify: Callable[[str], None], should_stop: Callable[[], bool] = lambda: False
+    ) -> None:
         self.log = RequestLog()
-        self.transport = Transport(url, wire, self.log, notify=notify)
-        self._under_way, self._given_up, self._change = 0, False, threading.Condition()
+        self.transport = Transport(url, wire, self.log, notify=notify, should_stop=should_stop)
+        self._under_way, self._given_up, self._lock = 0, False, threading.Lock()
+        self._idle = threading.Event()  # nothing is under way
+        self._idle.set()
 
     @contextmanager
     def one_call(self) -> Iterator[None]:
@@ -33,8 +39,11 @@ class Requests:
         self._given_up = False  # whatever became of the last call
         try:
             yield
-        except BaseException:  # of all requests under way one failed for good, or the user stopped it
+        except Exception:  # of all requests under way one failed for good, or somebody asked to stop
             self._settle()
+            raise
+        except BaseException:  # the user wants to leave at once
+            self.transport.end()
             raise
 
     def ask(
@@ -45,10 +54,12 @@ class Requests:
         found = self.log.answer(identity)
         if found is not None and found.shape == shape and np.isfinite(found).all():
             return found
-        with self._change:
+        with self._lock:
             if self._given_up:  # the same call's, by a thread that has not been told yet
-                raise ServiceError("another request failed, this one was not sent")
+                kind = Stopped if self.transport.should_stop() else ServiceError
+                raise kind("another request failed or was stopped, this one was not sent")
             self._under_way += 1
+            self._idle.clear()
         try:
             found = self.transport.post(path, body, headers, identity, read)
             self.log.answered(identity, found)
@@ -56,9 +67,10 @@ class Requests:
             self._given_up = True
             raise
         finally:
-            with self._change:
+            with self._lock:
                 self._under_way -= 1
-                self._change.notify_all()
+                if not self._under_way:
+                    self._idle.set()
         return found
 
     def keep(self, path: Path) -> None:
@@ -78,5 +90,5 @@ class Requests:
     def _settle(self) -> None:
         """After a request failed for good: repeat no other, but take the answers that are still on their way."""
         self.transport.abandon()
-        with self._change:
-            self._change.wait_for(lambda: not self._under_way, timeout=self.transport.wire.timeout)
+        with contextlib.suppress(Unwanted):
+            wait(self._idle, self.transport.wire.timeout, self.transport.patience())

@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from zopog_models.errors import ProviderError, ServiceError, Stopped
@@ -56,7 +57,7 @@ class Transport:
         self._secrets = Secrets(self._key)
         self._http = _open_pool(wire)
         self._not_before = 0.0  # on the monotonic clock: a pause that the server asked for holds for all threads
-        self._abandoned = threading.Event()
+        self._abandoned, self._ended = threading.Event(), False
         self._jitter = random.Random()
 
     def get(self, path: str) -> Answer:
@@ -76,6 +77,22 @@ class Transport:
         """Wake whoever waits to try again: their question is no longer of interest."""
         self._abandoned.set()
         self._abandoned = threading.Event()
+
+    def end(self) -> None:
+        """Wake everybody at once, whoever waits for an answer too: nobody wants it any more."""
+        self._ended = True
+        self.abandon()
+
+    def patience(self) -> Callable[[], bool]:
+        """Whether who waits from now on should give up: five seconds after a request to stop, at once after `end`."""
+        stopped_at: list[float] = []
+
+        def over() -> bool:
+            if self.should_stop() and not stopped_at:
+                stopped_at.append(time.monotonic())
+            return self._ended or bool(stopped_at and time.monotonic() - stopped_at[0] > _GRACE)
+
+        return over
 
     def close(self) -> None:
         """Close the connections. A request that comes later opens new ones."""
@@ -147,7 +164,7 @@ class Transport:
             raise self._unwanted(where) from None
 
     def _unwanted(self, where: str) -> ServiceError:
-        if self.should_stop():
+        if self.should_stop() or self._ended:
             return Stopped(f"{where}: stopped while it waited")
         return ServiceError(f"{where}: another request failed, this one was not repeated")
 
@@ -173,15 +190,9 @@ class Transport:
 
         What may be paid for is waited for, though another request failed. After a request to stop it has five seconds.
         """
-        stopped_at: list[float] = []
-
-        def unwanted() -> bool:
-            if self.should_stop() and not stopped_at:
-                stopped_at.append(time.monotonic())
-            return bool(stopped_at and time.monotonic() - stopped_at[0] > _GRACE)
-
         try:
-            answer: Answer = exchange(lambda: self._ask(method, path, body, headers), self.wire.timeout, unwanted)
+            ask = partial(self._ask, method, path, body, headers)
+            answer: Answer = exchange(ask, self.wire.timeout, self.patience())
         except Late:
             raise _Failure("no answer in time", f"not whole after {self.wire.timeout:g} s") from None
         return answer

@@ -103,10 +103,15 @@ def test_settings_of_another_kind(
 def test_a_run_folder_s_key_is_sent_only_when_the_user_says_so() -> None:
     """The folder may be a stranger's, and so the address: a variable of the environment is not read on its word."""
     saved = Served(**comparisons._REMOTE | {"key_variable": "MY_SECRET"})
-    with pytest.raises(InputError, match="sends the key in the variable 'MY_SECRET'"):
-        continued(saved, Machine())
-    assert continued(saved, Machine(key_variable="MY_SECRET")).key_variable == "MY_SECRET"
-    assert continued(Served(**comparisons._REMOTE), Machine()).key_variable is None
+    address = "kserve+https://host.example:8080/v2/models/x"
+    with pytest.raises(InputError, match=r"sends the key in the variable 'MY_SECRET' to 'other\.example'"):
+        continued(saved, Machine(address="kserve+https://other.example/v2/models/x"), address)
+    known = Machine(address=address, key_variable="MY_SECRET")
+    assert continued(saved, known, address).key_variable == "MY_SECRET"
+    assert continued(Served(**comparisons._REMOTE), Machine(address=address), address).key_variable is None
+    with pytest.raises(InputError, match=r"served by 'host.example:8080' \('kserve'\)") as caught:
+        continued(Served(**comparisons._REMOTE), Machine(), address)
+    assert f"--model {address}" in str(caught.value)
 
 
 FIRST = "runs/mine/zo-pog/1"

@@ -90,7 +90,7 @@ def test_the_same_result_as_local_and_with_faults_the_same_again(
     assert shaken["retries"] == sum(shaken["failures"].values()) >= 0.04 * remote["requests"]
     config = json.loads((tmp_path / "shaken" / "config.json").read_text())
     assert config["remote"]["rows_per_request"] == 32
-    code, out, error = zopog("predict", tmp_path / "shaken", "--text", "a cat with long fur")
+    code, out, error = zopog("predict", tmp_path / "shaken", *address[:2], "--text", "a cat with long fur")
     assert code == 0, error
     assert "label" in json.loads(out)
 
@@ -106,7 +106,7 @@ def test_a_server_that_goes_away_loses_nothing(zopog: Run, service: Service, sma
     assert "HTTP 503" in error
     assert "Nothing paid for is lost: zopog tune --resume" in error
     service.faults = never
-    code, _, error = zopog("tune", "--resume", tmp_path / "cut", "--retries", 3)
+    code, _, error = zopog("tune", "--resume", tmp_path / "cut", *address[:2], "--retries", 3)
     assert code == 0, error
     assert same_numbers(tmp_path / "whole", tmp_path / "cut")
     cut = json.loads((tmp_path / "cut" / "result.json").read_text())
@@ -128,7 +128,7 @@ def test_killed_and_resumed_no_answer_is_paid_twice(
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     service.faults = never
-    assert zopog("tune", "--resume", tmp_path / "killed")[0] == 0
+    assert zopog("tune", "--resume", tmp_path / "killed", *address[:2])[0] == 0
     assert same_numbers(tmp_path / "whole", tmp_path / "killed")
     killed = json.loads((tmp_path / "killed" / "result.json").read_text())
     # What was under way at the kill (two at once) is asked again; what was answered is not.

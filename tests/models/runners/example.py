@@ -8,7 +8,7 @@ from zopog_models.checkpoints.description import Description, StatedFacts, descr
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.runners.rows import ModelRows
 from zopog_models.runners.runner import Runner, Scores
-from zopog_models.served.addresses import OPENERS, ServedOptions
+from zopog_models.served.addresses import OPENERS
 from zopog_models.served.folder import without_weights
 
 
@@ -30,7 +30,7 @@ class BagOfTokens(Runner):
         return np.array(means, np.float32) @ self.vectors[rows.label_ids].T.astype(np.float32)  # (R, C)
 
 
-def open_bag(url: str, tokenizer: str | Path, options: ServedOptions) -> FrozenModel:
+def open_bag(url: str, tokenizer: str | Path, options: object) -> FrozenModel:  # this one has no options
     folder = without_weights(tokenizer)
     facts = StatedFacts(f"bag:{url}", folder.tokenizer_sha256, embedding_std=1.0)
     about = describe(folder, name=url, source=f"bag+{url}", facts=facts)

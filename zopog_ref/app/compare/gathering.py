@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from zopog_models.files.tensor_file import read_tensors
+from zopog_models.files.untrusted import check_regular
 from zopog_models.tasks.template import Task
 from zopog_ref.app.compare import results as of
 from zopog_ref.app.compare.cells import Cell
@@ -15,7 +16,7 @@ from zopog_ref.app.compare.results import Comparison, Learned, Method, Run, Spre
 from zopog_ref.app.compare.statistics import Scores, statistics
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import Evidence, RunConfig, read_run, versions
-from zopog_ref.app.run.curve import read_record
+from zopog_ref.app.run.curve import read_curve, read_record
 from zopog_ref.app.run.predictions import Predictions, load_predictions
 from zopog_ref.app.run.saved_run import Result
 from zopog_ref.app.run.typed_json import ABSENT
@@ -118,8 +119,7 @@ def _scores(p: Predictions, mean: np.ndarray) -> Scores:
 def _run(cell: Cell, result: Result, p: Predictions | None, classes: list[str], tokens: Tokens) -> Run:
     config, found = read_run(cell.folder)
     path = cell.folder / "curve.jsonl"
-    *lines, _ = path.read_bytes().split(b"\n")
-    curve = [read_record(path, step, line) for step, line in enumerate(lines, start=1)]
+    curve = [read_record(path, step, line) for step, line in enumerate(read_curve(path), start=1)]
     same = ("calls", "sequences", "tokens", "stop_reason", "best_step", "seconds", "dev_accuracy", "dev_loss")
     unsure = None if p is None else ensemble_metrics(p.per_prompt, p.weights, p.labels)
     return Run(
@@ -200,6 +200,7 @@ def _token_probabilities(
     Errors: InputError for what is none, or not of the run's prompts and candidates.
     """
     path = folder / "checkpoint.safetensors"
+    check_regular(path)
     state = read_tensors(path)
     try:
         alpha = state.get("state.alpha")

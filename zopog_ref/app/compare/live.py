@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zopog_models.files.untrusted import check_regular
 from zopog_ref.app.compare.cells import Cell
 from zopog_ref.app.compare.schedule import Errors, eta
 from zopog_ref.app.report.terminal import rewritten, terminal
@@ -110,6 +111,7 @@ def accuracy(cell: Cell) -> str:
 def calls(folder: Path) -> int:
     """Calls spent so far, from the last whole line of the learning curve; 0 before the first."""
     try:
+        check_regular(folder / "curve.jsonl")
         with open(folder / "curve.jsonl", "rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - 4096))

@@ -3,12 +3,14 @@
 import dataclasses
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zopog_models.files.lines import whole_lines
+from zopog_models.files.lines import LARGEST, whole_lines
+from zopog_models.files.untrusted import read_untrusted
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.typed_json import from_fields
 from zopog_ref.search import Arrays, Record
@@ -27,6 +29,11 @@ def digest(arrays: Arrays) -> str:
 def as_line(record: Record) -> str:
     """A step of the curve as JSON."""
     return json.dumps(dataclasses.asdict(record), allow_nan=False)
+
+
+def read_curve(path: Path) -> list[bytes]:
+    """The whole lines of a curve; [] where there is none. Errors: UnusableFile."""
+    return read_untrusted(path, LARGEST).split(b"\n")[:-1] if os.path.exists(path) else []
 
 
 def read_record(path: Path, step: int, line: bytes) -> Record:

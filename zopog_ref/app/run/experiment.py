@@ -22,7 +22,7 @@ from zopog_ref.app.scores.metrics import classification_metrics
 from zopog_ref.backend import NUMPY
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.methods import method_class
-from zopog_ref.objective import Journal, Ledger, ModelObjective, cross_entropy, log_sum_exp
+from zopog_ref.objective import Journal, Ledger, ModelObjective, answered, cross_entropy, log_sum_exp
 from zopog_ref.search import DevScore
 from zopog_ref.zeroth_order import projection
 
@@ -77,7 +77,7 @@ class Experiment(Drawn):
         """
         oracle, rows = self._oracle("dev"), np.arange(len(self.dev.labels))
         tokens, z = np.stack([p.tokens for p in prompts]), np.stack([p.z for p in prompts])
-        logits = oracle.logits(tokens, z, rows).astype(np.float64)  # (M, rows, C)
+        logits = answered(oracle.logits(tokens, z, rows)).astype(np.float64)  # (M, rows, C)
         weights = np.array([p.weight for p in prompts]) / sum(p.weight for p in prompts)
         if self.method().predictive == "votes":
             votes = np.eye(logits.shape[-1])[logits.argmax(axis=-1)]  # (M, rows, C)

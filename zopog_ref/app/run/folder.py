@@ -25,10 +25,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zopog_models.errors import UnusableFile
 from zopog_models.files.atomic import write_atomically
+from zopog_models.files.repeated_keys import parse_json
 from zopog_models.files.tensor_file import TensorFileError, read_metadata, read_tensors, write_tensors
+from zopog_models.files.untrusted import check_regular, read_untrusted
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.curve import as_line, digest, read_journal, read_record
+from zopog_ref.app.run.curve import as_line, digest, read_curve, read_journal, read_record
 from zopog_ref.app.run.durable import DiskFull, Reserve, append_line
 from zopog_ref.search import Arrays, Record
 
@@ -37,6 +40,7 @@ try:
 except ImportError:  # Windows: no advisory locks; two runs on one folder are not kept apart there
     fcntl = None  # type: ignore[assignment]
 
+_LARGEST_JSON = 100_000_000  # bytes: a config.json names the rows of a test file, one number each
 _CHECKPOINT, _PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 
 
@@ -130,6 +134,7 @@ class RunFolder:
         unreadable = []
         for path in found:
             try:
+                check_regular(path)
                 arrays, metadata = read_tensors(path), read_metadata(path)
                 arrays = {key: np.array(value) for key, value in arrays.items()}
                 if metadata.get("sha256", right := digest(arrays)) != right:
@@ -170,7 +175,7 @@ class RunFolder:
 
     def _read_curve(self, steps: int) -> list[Record]:
         path = self.path / "curve.jsonl"
-        lines = path.read_bytes().split(b"\n")[:steps] if path.exists() else []
+        lines = read_curve(path)[:steps]
         if len(lines) < steps:
             raise InputError(f"{path} has {len(lines)} lines, the checkpoint stands after step {steps}: it was edited")
         return [read_record(path, step, line) for step, line in enumerate(lines, start=1)]
@@ -236,11 +241,13 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path, missing: str) -> dict[str, Any]:
     """Errors: InputError, with `missing` when there is no such file."""
+    if not os.path.exists(path):
+        raise InputError(missing)
     try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise InputError(missing) from None
-    except (OSError, ValueError, RecursionError) as error:
+        value = parse_json(read_untrusted(path, _LARGEST_JSON).decode())
+    except UnusableFile as error:
+        raise InputError(str(error)) from None
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error!s:.500}") from error
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a {type(value).__name__}, expected an object")

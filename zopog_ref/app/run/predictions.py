@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zopog_models.files.tensor_file import TensorFileError, read_tensors, write_tensors
+from zopog_models.files.untrusted import check_regular
 from zopog_ref.app.errors import InputError
 
 FLOAT64 = NDArray[np.float64]
@@ -41,6 +42,7 @@ def save_predictions(folder: Path, predictions: Predictions) -> None:
 def load_predictions(folder: Path) -> Predictions:
     """What save_predictions wrote. Errors: InputError when it is missing, damaged, or of another form."""
     path = folder / PREDICTIONS
+    check_regular(path)
     try:
         found = Predictions(**{name: np.array(value) for name, value in read_tensors(path).items()})
     except (OSError, TensorFileError, TypeError) as error:

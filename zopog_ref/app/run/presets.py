@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from zopog_ref import Settings
+from zopog_ref.app.errors import InputError
 from zopog_ref.methods import settings_class
 from zopog_ref.methods.bbt import BBT
 from zopog_ref.methods.bdpl import BDPL
@@ -141,10 +142,12 @@ class NoSettings:
 
 
 def preset_of(method: str, settings: str) -> Preset:
-    """Named settings of a method, or of the template alone, whose prompt has no tokens of its own."""
+    """Named settings of a method, or of the template alone, whose prompt has no tokens. Errors: InputError."""
     if method == TEMPLATE_ALONE:
         about = "the template alone, nothing is searched"
         return Preset(about, 0, 0, 0, method=NoSettings(), method_name=TEMPLATE_ALONE)
+    if (method, settings) not in PRESETS:
+        raise InputError(f"{method} has no settings {settings!r}: PRESETS in zopog_ref/app/run/presets.py has none")
     return PRESETS[method, settings]
 
 

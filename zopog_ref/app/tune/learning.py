@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zopog_models.errors import ServiceError
+from zopog_models.errors import ServiceError, Stopped
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.prompts.bundle import save_prompt
 from zopog_models.runners.runner import Scores
@@ -24,7 +24,7 @@ from zopog_ref.app.run.saved_run import read_result
 from zopog_ref.app.tune.backends import on_backend, open_backend, stream_of
 from zopog_ref.app.tune.checks import check_numbers, check_precision, check_run, check_workers
 from zopog_ref.app.tune.ending import end, reads, reserved
-from zopog_ref.app.tune.models import continued, keep_requests, open_model
+from zopog_ref.app.tune.models import continued, go_on, keep_requests, open_model
 from zopog_ref.app.tune.precision import use_precision
 from zopog_ref.app.tune.readings import TOKENS
 from zopog_ref.app.tune.result import result_of
@@ -41,25 +41,31 @@ def learn(
     Errors: Interrupted after saving; ServiceError, from which the run can go on too.
     """
     with ExitStack() as held:  # whatever happens, the model and the folder are given back
-        if config is not None:
-            folder, experiment, config = _start(config, machine, out, held)
-        elif out is not None:
-            folder, experiment, config = _reopen(out, machine, held)
-        else:
-            raise InputError("neither a new run nor the folder of one")
+        try:
+            if config is not None:
+                folder, experiment, config = _start(config, machine, out, held, should_stop)
+            elif out is not None:
+                folder, experiment, config = _reopen(out, machine, held, should_stop)
+            else:
+                raise InputError("neither a new run nor the folder of one")
+        except Stopped as error:
+            raise Interrupted(f"{error}, before anything was asked of the model: the same command goes on") from None
         try:
             return folder.path, _run(folder, experiment, config, should_stop, quiet)
+        except Stopped as error:
+            raise Interrupted(
+                f"{error}. All that was answered is kept: go on with {go_on(folder.path, config)}"
+            ) from None
         except ServiceError as error:
-            again = f"Nothing paid for is lost: zopog tune --resume {folder.path}"
-            raise ServiceError(f"{error}. {again}") from error
+            raise ServiceError(f"{error}. Nothing paid for is lost: {go_on(folder.path, config)}") from error
 
 
 def _start(
-    config: RunConfig, machine: Machine, out: Path | None, held: ExitStack
+    config: RunConfig, machine: Machine, out: Path | None, held: ExitStack, should_stop: Callable[[], bool]
 ) -> tuple[RunFolder, Experiment, RunConfig]:
     check_workers(machine, config.model)
     check_run(config, machine)
-    model, experiment = _opened(config, machine, held)
+    model, experiment = _opened(config, machine, held, should_stop)
     config = replace(config, model=model.source).opened(model)
     if config.precision is not None:
         config = replace(config, precision=use_precision(experiment, config.precision))
@@ -85,7 +91,9 @@ def _scores_said(model: FrozenModel, config: RunConfig) -> str:
     return f"the label words' scores and {others}"
 
 
-def _reopen(path: Path, machine: Machine, held: ExitStack) -> tuple[RunFolder, Experiment, RunConfig]:
+def _reopen(
+    path: Path, machine: Machine, held: ExitStack, should_stop: Callable[[], bool]
+) -> tuple[RunFolder, Experiment, RunConfig]:
     folder, values = RunFolder.open(path)
     held.callback(folder.close)
     config = RunConfig.from_json(values, path / "config.json")
@@ -95,8 +103,10 @@ def _reopen(path: Path, machine: Machine, held: ExitStack) -> tuple[RunFolder, E
     check_numbers(config)
     now = config
     if config.remote is not None:  # a served model may have moved: its hash has to be the same
-        now = replace(config, model=machine.address or config.model, remote=continued(config.remote, machine))
-    model, experiment = _opened(now, machine, held)
+        now = replace(
+            config, model=machine.address or config.model, remote=continued(config.remote, machine, config.model)
+        )
+    model, experiment = _opened(now, machine, held, should_stop)
     found.check_same(Evidence.of(experiment))
     if config.precision is not None:
         experiment.reduce(model.reduced(config.precision.precision), config.precision.scope == "all")
@@ -104,14 +114,16 @@ def _reopen(path: Path, machine: Machine, held: ExitStack) -> tuple[RunFolder, E
     return folder, experiment, config
 
 
-def _opened(config: RunConfig, machine: Machine, held: ExitStack) -> tuple[FrozenModel, Experiment]:
+def _opened(
+    config: RunConfig, machine: Machine, held: ExitStack, should_stop: Callable[[], bool]
+) -> tuple[FrozenModel, Experiment]:
     """The run's model, and the run on it."""
     # Opened first: what is missing is said before the model is loaded, and the model computes on its stream.
     searches = config.method != TEMPLATE_ALONE
     backend = open_backend(config.backend or "numpy", method_of(config.preset, config.seed)) if searches else NUMPY
     model = open_model(
         config.model, machine, pooling=config.pooling, temperature=config.temperature, remote=config.remote,
-        stream=stream_of(backend, machine.device),
+        stream=stream_of(backend, machine.device), should_stop=should_stop,
     )  # fmt: skip
     held.callback(model.close)
     if config.shots is None:
@@ -171,18 +183,21 @@ def _searched(
             should_stop=should_stop,
         )
     if result.stop_reason == "interrupted":
-        raise Interrupted(f"stopped and saved after {ledger.calls} calls: go on with zopog tune --resume {folder.path}")
+        raise Interrupted(f"stopped and saved after {ledger.calls} calls: go on with {go_on(folder.path, config)}")
     ledger.budget += kept_back
     return result
 
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C or SIGTERM asks the run to stop after the current step; a second Ctrl-C stops it at once."""
+    """The first Ctrl-C or SIGTERM asks the run to stop after the current step; a second one stops it at once.
+
+    A wait for a server is no step: it ends at the first.
+    """
     asked = threading.Event()
 
     def ask(number: int, frame: types.FrameType | None) -> None:
-        if asked.is_set() and number == signal.SIGINT:
+        if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
         say("\nstopping after this step (again to stop at once)")

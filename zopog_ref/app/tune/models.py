@@ -1,14 +1,18 @@
 """The frozen model of a run, wherever it computes: here, on Ray actors, or behind somebody else's server."""
 
+import shlex
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from zopog_models.errors import UnusableFile
 from zopog_models.files.quoting import quoted
 from zopog_models.frozen.model import TEMPERATURE, FrozenModel, load_model
 from zopog_models.served.addresses import ServedOptions, open_served
 from zopog_models.served.wire import Wire
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.config import WIRE, Machine, Served
+from zopog_ref.app.run.config import WIRE, Machine, RunConfig, Served
 from zopog_ref.app.run.folder import say
 
 REQUESTS = "requests.jsonl"  # in a run folder
@@ -16,9 +20,12 @@ REQUESTS = "requests.jsonl"  # in a run folder
 
 def open_model(
     source: str, machine: Machine, *, pooling: str | None = None, temperature: float | None = None,
-    remote: Served | None = None, stream: int | None = None,
+    remote: Served | None = None, stream: int | None = None, should_stop: Callable[[], bool] = lambda: False,
 ) -> FrozenModel:  # fmt: skip
-    """Open it; whoever opened it closes it. stream: as of `load_model`. Errors: InputError, ServiceError, others."""
+    """Open it; whoever opened it closes it. stream: as of `load_model`. should_stop: ends every wait for a server.
+
+    Errors: InputError, ServiceError (Stopped after a request to stop), others.
+    """
     factor = TEMPERATURE if temperature is None else temperature
     if remote is not None:
         try:
@@ -28,6 +35,7 @@ def open_model(
         options = ServedOptions(
             wire=wire, rows=remote.rows_per_request, encoding=remote.encoding, notify=say, pooling=pooling,
             embedding_std=remote.embedding_std, temperature=factor, top=remote.top_logprobs,
+            should_stop=should_stop,
         )  # fmt: skip
         return open_served(source, remote.tokenizer, options)
     if machine.workers is not None:
@@ -42,15 +50,22 @@ def open_model(
     )
 
 
-def continued(saved: Served, machine: Machine) -> Served:
-    """What was saved, with what this machine says of the wire in its place.
+def continued(saved: Served, machine: Machine, address: str) -> Served:
+    """What was saved, with what this machine says of the wire in its place. address: of the server, in the run folder.
 
-    Errors: InputError when the run's folder, which may be a stranger's, names a variable of the environment to be sent
-    to a server, and the user does not.
+    Errors: InputError when the run's folder, which may be a stranger's, names a server that texts would be sent to, or
+    a variable of the environment to be sent there, and the user does not.
     """
+    if machine.address is None:
+        kind, _, url = address.partition("+")
+        host = quoted(urlsplit(url).netloc)
+        raise InputError(
+            f"this folder says that its model is served by {host} ({quoted(kind)}): the texts would be sent there. If "
+            f"they may, say so with --model {shlex.quote(address)[:500]}"
+        )
     if saved.key_variable is not None and machine.key_variable is None:
-        name = quoted(saved.key_variable)
-        raise InputError(f"this run sends the key in the variable {name}: if it may, say so with --key-env")
+        name, host = quoted(saved.key_variable), quoted(urlsplit(machine.address.partition("+")[2]).netloc)
+        raise InputError(f"this run sends the key in the variable {name} to {host}: if it may, say so with --key-env")
     given = {name: getattr(machine, name) for name in WIRE}
     return replace(saved, **{name: value for name, value in given.items() if value is not None})
 
@@ -59,5 +74,18 @@ def keep_requests(model: FrozenModel, folder: Path) -> None:
     """Write a served model's requests down in the run folder, and answer from there what was answered before."""
     try:
         model.runner.keep(folder / REQUESTS)
+    except UnusableFile:
+        raise
     except ValueError as error:
         raise InputError(f"{error}: it was edited") from error
+
+
+def go_on(folder: Path, config: RunConfig) -> str:
+    """The command that continues a run: a served model is named again, and so is its key."""
+    served = "" if config.remote is None else f" --model {shlex.quote(config.model)}"
+    key = (
+        ""
+        if config.remote is None or config.remote.key_variable is None
+        else f" --key-env {config.remote.key_variable}"
+    )
+    return f"zopog tune --resume {shlex.quote(str(folder))}{served}{key}"
