@@ -57,17 +57,6 @@ def read_at_most(file: IO[bytes] | gzip.GzipFile, most: int) -> bytes:
     return b"".join(found)
 
 
-def refuse_pointer(path: str | Path) -> None:
-    """Raises UnusableFile for what git-lfs leaves in a file's place; of a file that is mapped and not read."""
-    with open(path, "rb") as file:
-        if file.read(len(_POINTER)) == _POINTER:
-            raise UnusableFile(_pulled(path))
-
-
-def _pulled(path: str | Path) -> str:
-    return f"{path} is a git-lfs pointer in place of the file: run `git lfs pull` in its repository"
-
-
 def check_regular(path: str | Path, most: int = _COPIED) -> None:
     """The same of a file whose tensors are copied into memory. Raises UnusableFile."""
     os.close(_opened(path, most))
