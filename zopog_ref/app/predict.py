@@ -18,7 +18,7 @@ from zopog_ref.app.errors import InputError
 from zopog_ref.app.output import say, show_json
 from zopog_ref.app.run.config import Machine, Served, read_run
 from zopog_ref.app.scores.uncertainty import entropy, expected_entropy, mutual_information, predictive
-from zopog_ref.app.tune.models import continued, open_model
+from zopog_ref.app.tune.models import check_place, continued, open_model
 
 ROWS_AT_ONCE = 256
 Text = tuple[str, ...]
@@ -96,6 +96,8 @@ def prompt_and_model(run: Path, model: str | None) -> tuple[Prompt, Tuned]:
         raise InputError(f"{run} is neither a run folder nor a prompt folder")
     if (folder.parent / "config.json").exists():
         config, _ = read_run(folder.parent)
+        if model is None:
+            check_place(config.model)
         return load_prompt(folder), Tuned(model or config.model, config.pooling, config.temperature, config.remote)
     prompt = load_prompt(folder)
     source = model or shared_source(prompt.source) or ("embedded" if prompt.model == "embedded" else None)

@@ -12,6 +12,7 @@ import numpy as np
 from zopog_models.errors import ProviderError
 from zopog_models.files.tensor_file import in_place
 from zopog_models.runners.bound import Tensor
+from zopog_models.runners.onnx_runtime import onnx_runtime
 
 __all__ = ["DEVICES", "ProviderError", "Session", "installed_runtimes", "require_device"]
 
@@ -106,7 +107,7 @@ def require_device(device: str) -> Any:
     if device not in DEVICES:
         raise ValueError(f"device must be one of {tuple(DEVICES)}, got {device!r}")
     try:
-        import onnxruntime as ort
+        ort = onnx_runtime()
     except ImportError as error:
         raise ProviderError(
             f'ONNX Runtime is missing ({error}); install it with: pip install "onnxruntime>=1.23.2" '

@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec
 from mlserver.errors import InferenceError
@@ -17,6 +16,10 @@ from mlserver.types import (
     ResponseOutput,
 )
 from mlserver.utils import get_model_uri
+
+from zopog_models.runners.onnx_runtime import onnx_runtime
+
+ort = onnx_runtime()
 
 _DATATYPES = {"tensor(int64)": "INT64", "tensor(float)": "FP32"}
 

@@ -25,12 +25,14 @@ def pmi_candidates(
     min_count: int = 5,
     threshold: float = 1.0,
     max_words: int = 5,
+    fewer: bool = False,
 ) -> np.ndarray:
     """The first `size` token ids (N,) of the PMI-ranked n-grams, each once, most frequent n-gram first.
 
     As the official code reads its lists: every n-gram is tokenised (as it stands after a space) and the ids are joined
     into one list of single tokens. Few texts give few n-grams; then the texts' other tokens follow, most frequent
-    first. Special tokens are never candidates. Raises VocabularyError when the texts hold fewer than `size` tokens.
+    first. Special tokens are never candidates. fewer: where the texts hold less than `size`, take what there is, two at
+    least. Raises VocabularyError when the texts hold fewer tokens.
     """
     texts = list(texts)
     phrases = pmi_ngrams(texts, min_count=min_count, threshold=threshold, max_words=max_words)
@@ -44,7 +46,7 @@ def pmi_candidates(
             counts.update(encoding.ids)
         found.update(dict.fromkeys(sorted(counts, key=lambda token: (-counts[token], token))))
     tokens = [token for token in found if token not in model.special_ids]
-    if size < 1 or len(tokens) < size:
+    if size < 1 or len(tokens) < (min(size, 2) if fewer else size):
         raise VocabularyError(
             f"{size} candidate tokens were asked for, the {len(texts)} texts hold {len(tokens)} different tokens; "
             "give more texts or ask for fewer candidates"

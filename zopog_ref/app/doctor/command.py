@@ -15,6 +15,7 @@ import numpy as np
 
 from zopog_models.graph import build_projection
 from zopog_models.runners.cores import usable_cores
+from zopog_models.runners.onnx_runtime import onnx_runtime
 from zopog_models.runners.session import DEVICES, ProviderError, Session, require_device
 from zopog_ref import __version__
 from zopog_ref.app.doctor.diagnosis import CUDA, CUPYS, RUNTIMES, STARTS, Facts, diagnose, ready
@@ -109,7 +110,7 @@ def try_providers() -> dict[str, str]:
 
 def _why_cuda() -> str:
     """The library that ONNX Runtime's CUDA provider cannot load; it would only log that. "" when it loads."""
-    runtime = importlib.import_module("onnxruntime")
+    runtime = onnx_runtime()
     folder = Path(str(runtime.__file__)).parent / "capi"
     names = ("providers_shared", "providers_cuda")
     prefix, suffix = ("onnxruntime_", ".dll") if sys.platform == "win32" else ("libonnxruntime_", ".so")

@@ -148,17 +148,26 @@ def method_of(preset: Preset, seed: int) -> Method:
 
 def prepare(model: FrozenModel, task: Task, preset: Preset, seed: int, shots: int) -> Experiment:
     """Read the data, draw the few-shot splits (`splits.draw`), rank the candidates, encode."""
-    return assemble(model, task, preset, seed, draw(task, seed, shots))
+    return assemble(model, task, preset, seed, draw(task, seed, shots), fewer=True)
 
 
-def assemble(model: FrozenModel, task: Task, preset: Preset, seed: int, drawn: Drawn) -> Experiment:
-    """Rank the candidates of the drawn texts, encode the rows: an experiment on rows that are in memory already."""
+def assemble(
+    model: FrozenModel, task: Task, preset: Preset, seed: int, drawn: Drawn, *, fewer: bool = False
+) -> Experiment:
+    """Rank the candidates of the drawn texts, encode the rows: an experiment on rows that are in memory already.
+
+    fewer: where the texts hold fewer different tokens than the preset asks for, these are the candidates.
+    """
     searches = preset.method_name != TEMPLATE_ALONE
     if searches and method_of(preset, seed).thins and not model.can_thin:
         raise InputError(
             f"{preset.method_name} reads thinned networks, which need an encoder; {model.name!r} is a decoder "
             f"({model.family}): choose another method, or --p-clip 0"
         )
+    candidates = np.zeros(0, np.int64)
+    if searches:
+        candidates = pmi_candidates(drawn.texts, model, preset.n_candidates, fewer=fewer)
+        preset = preset.changed(n_candidates=len(candidates))
     n, width, std = preset.n_positions, model.embedding_size, model.embedding_std
     encoded = {name: encode(getattr(drawn, name).texts, task, model, n) for name in ("train", "dev")}
     return Experiment(
@@ -167,7 +176,7 @@ def assemble(model: FrozenModel, task: Task, preset: Preset, seed: int, drawn: D
         task=task,
         preset=preset,
         seed=seed,
-        candidates=pmi_candidates(drawn.texts, model, preset.n_candidates) if searches else np.zeros(0, np.int64),
+        candidates=candidates,
         labels=label_targets(task, model),
         truncated={name: e.truncated for name, e in encoded.items()},
         _encoded=encoded,

@@ -63,6 +63,8 @@ class RunFolder:
         taken = f"{path} already holds a run: continue it with --resume {path}, or choose another --out"
         if (path / "config.json").exists():
             raise InputError(taken)
+        if path.exists() and not path.is_dir():
+            raise InputError(f"--out {path} is a file; give the name of a folder, which is made")
         path.mkdir(parents=True, exist_ok=True)
         folder = cls(path)
         folder.take_lock()

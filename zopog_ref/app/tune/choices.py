@@ -148,7 +148,8 @@ def _task(arguments: argparse.Namespace) -> tuple[Task, str | None]:
         if not equals or not value.strip() or not word.strip():
             raise InputError(f'--labels: {part!r} is not VALUE=WORD; expected something like "0=bad,1=good"')
         labels[value.strip()] = word.strip()
-    name = arguments.train.parent.name or arguments.train.stem
+    stem = arguments.train.name.partition(".")[0]
+    name = arguments.train.resolve().parent.name if stem.lower() in ("", "train") else stem
     train, dev, test = (path and path.resolve() for path in (arguments.train, arguments.dev, arguments.test))
     return make_task(arguments.template[0], labels, train, dev, test, name=name), None
 

@@ -13,6 +13,7 @@ from zopog_models.errors import ServiceError, Stopped
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.prompts.bundle import save_prompt
 from zopog_models.runners.runner import Scores
+from zopog_models.tasks.notices import data_notices
 from zopog_ref import search
 from zopog_ref.app.errors import InputError, Interrupted
 from zopog_ref.app.output import say
@@ -26,7 +27,7 @@ from zopog_ref.app.run.saved_run import read_result
 from zopog_ref.app.tune.backends import on_backend, open_backend, stream_of
 from zopog_ref.app.tune.checks import check_numbers, check_precision, check_run, check_workers
 from zopog_ref.app.tune.ending import end, reads, reserved
-from zopog_ref.app.tune.models import continued, go_on, keep_requests, open_model
+from zopog_ref.app.tune.models import check_place, continued, go_on, keep_requests, open_model
 from zopog_ref.app.tune.precision import use_precision
 from zopog_ref.app.tune.readings import TOKENS
 from zopog_ref.app.tune.result import result_of
@@ -76,11 +77,14 @@ def _start(
     config = replace(config, model=model.source).opened(model)
     if config.precision is not None:
         config = replace(config, precision=use_precision(experiment, config.precision))
+    asked, config = config.preset.n_candidates, replace(config, preset=experiment.preset)
     path = out or free_name(Path("runs") / f"{config.task.name}-{config.method}-{config.seed}")
     folder = RunFolder.create(path, config.to_json(Evidence.of(experiment)))
     held.callback(folder.close)
     keep_requests(model, path)
     say(f"run folder {path}, model {model.source}, task {config.task.name}")
+    for line in _notices(experiment, config, asked):
+        say(line)
     say(f"settings {config.settings}: {config.preset.about}")
     if reads(config):
         say(f"readout {config.readout or 'none'}, of {_scores_said(model, config)}")
@@ -108,6 +112,8 @@ def _reopen(
     check_workers(machine, config.model)
     check_precision(config, machine)
     check_numbers(config)
+    if machine.address is None:
+        check_place(config.model)
     now = replace(config, model=machine.address or config.model)  # it may have moved: its hash has to be the same
     if config.remote is not None:
         now = replace(now, remote=continued(config.remote, machine, config.model))
@@ -118,6 +124,22 @@ def _reopen(
         experiment.reduce(model.reduced(config.precision.precision), config.precision.scope == "all")
     keep_requests(model, folder.path)
     return folder, experiment, config
+
+
+def _notices(experiment: Experiment, config: RunConfig, candidates: int) -> list[str]:
+    """What was done otherwise than asked, and what is odd about the data: a line each."""
+    lines, task = [], config.task
+    per_class = len(experiment.train.labels) // len(task.labels)
+    if config.shots is not None and per_class < config.shots:
+        lines.append(
+            f"{config.shots} shots were asked for; the rarest class has rows for {per_class} to train on and as many "
+            "for dev, which were set aside from the train file: give --dev FILE to train on more"
+        )
+    if experiment.preset.n_candidates < candidates:
+        found = experiment.preset.n_candidates
+        lines.append(f"{candidates} candidate tokens were asked for, the texts hold {found}: N is {found}")
+    splits = {"train": experiment.train, "dev": experiment.dev, "test": experiment.test}
+    return lines + data_notices({name: rows for name, rows in splits.items() if rows is not None}, task)
 
 
 def _say_what_changed(values: dict[str, Any], folder: RunFolder) -> None:

@@ -63,6 +63,12 @@ def open_model(
     )
 
 
+def check_place(source: str) -> None:
+    """Errors: InputError for a model's folder, named by a run, that is no longer there."""
+    if Path(source).is_absolute() and not Path(source).exists():
+        raise InputError(f"the model of this run is no longer at {quoted(source)}: say where it is with --model FOLDER")
+
+
 def continued(saved: Served, machine: Machine, address: str) -> Served:
     """What was saved, with what this machine says of the wire in its place. address: of the server, in the run folder.
 
