@@ -40,6 +40,7 @@ def test_of_every_method(method: str, settings: str) -> None:
     "changes",
     [
         {"task": OWN, "source": None},
+        {"task": replace(OWN, quoting="double"), "source": "own.toml"},
         {"shots": None, "backend": "cupy"},
         {"seed": 2**64 - 1, "model": "org/name@0123"},
         {"precision": Precision("int8", "all", 0.99, 0.95, 0.75, 96, 0.9, anyway=True)},

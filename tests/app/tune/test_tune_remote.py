@@ -22,7 +22,7 @@ from zopog_models import load_model
 from zopog_models.frozen.model import EMBEDDED_MODEL
 from zopog_models.served import transport
 
-RUN = ["--settings", "embedded", *SMALL[:-2], "--budget", "64"]
+RUN = ["--settings", "embedded", *SMALL[:-4], "--readout", "none", "--budget", "64"]
 WIRE = ["--tokenizer", EMBEDDED_MODEL, "--rows-per-request", "32", "--concurrency", "2"]
 
 

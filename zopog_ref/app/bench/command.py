@@ -49,10 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision-scope", choices=SCOPES, default="policy")
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--rounds", type=int, help="measurements of each side (default: 15 losses, 5 others)")
-    parser.add_argument(
-        "--peer", action="append", default=[], metavar="COMMAND",
-        help='a command to compare with, any number of times: "/path/to/python benchmarks/torch_peer.py"',
-    )  # fmt: skip
+    peer = 'a command to compare with, any number of times: "/path/to/python benchmarks/torch_peer.py"'
+    parser.add_argument("--peer", action="append", default=[], metavar="COMMAND", help=peer)
     parser.add_argument("--official", type=Path, metavar="PATH", help="ZO-PoG's repository: its model code as a peer")
     parser.add_argument("--official-python", default=sys.executable, help="a Python in which that code imports")
     parser.add_argument("--json", action="store_true", help="machine-readable")

@@ -1,11 +1,11 @@
 """report.html: a comparison in one file that needs nothing else, safe to send; what it says is in its templates."""
 
 from collections.abc import Iterator
-from types import SimpleNamespace
+from typing import Any
 
 from zopog_ref.app.compare.panels import pictures
 from zopog_ref.app.compare.plan import MANUAL
-from zopog_ref.app.compare.results import Comparison, Standing, TaskResult
+from zopog_ref.app.compare.results import Comparison, TaskResult
 from zopog_ref.app.report.html import counted, render
 
 _MOST_SEEDS_TO_WARN = 4
@@ -56,16 +56,13 @@ def _findings(task: TaskResult, where: str) -> Iterator[Sentence]:
     yield "The most honest probabilities are those of ", nll.best, loss
 
 
-def _overview(tasks: list[TaskResult]) -> SimpleNamespace:
+def _overview(tasks: list[TaskResult]) -> dict[str, Any]:
     """Methods x tasks, the highest mean accuracy first."""
     tested = [task for task in tasks if task.statistics]
     names = dict.fromkeys(name for task in tested for name in task.accuracy.methods)
     rows = [(name, [task.accuracy.methods.get(name) for task in tested]) for name in names]
-
-    def total(row: tuple[str, list[Standing | None]]) -> float:
-        return sum(s.mean for s in row[1] if s)
-
-    return SimpleNamespace(tasks=[task.name for task in tested], rows=sorted(rows, key=total, reverse=True))
+    rows.sort(key=lambda row: sum(s.mean for s in row[1] if s), reverse=True)
+    return {"tasks": [task.name for task in tested], "rows": rows}
 
 
 def _time(seconds: float) -> str:

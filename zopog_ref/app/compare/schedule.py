@@ -26,6 +26,7 @@ _LOOK_EVERY = 0.5  # seconds between two looks at the cells
 _DEATHS = 2  # a worker that dies may have been killed for another's sake: once more, then it is the cell's fault
 
 Errors = dict[Cell, str]
+Show = Callable[[Errors], None]  # called again and again
 
 
 @contextmanager
@@ -61,8 +62,8 @@ def one_after_another(workers: int, log: Path) -> Iterator[Executor]:
 EXECUTORS = {"process": process_pool, "serial": one_after_another, "ray": ray_tasks}
 
 
-def run_cells(cells: Sequence[Cell], executor: str, workers: int, out: Path, show: Callable[[Errors], None]) -> Errors:
-    """Run every cell that is not finished; returns what went wrong, cell by cell. show is called again and again.
+def run_cells(cells: Sequence[Cell], executor: str, workers: int, out: Path, show: Show) -> Errors:
+    """Run every cell that is not finished; returns what went wrong, cell by cell.
 
     Errors: Interrupted after Ctrl-C, when every running cell has saved itself.
     """
@@ -92,10 +93,7 @@ def run_cells(cells: Sequence[Cell], executor: str, workers: int, out: Path, sho
     return errors
 
 
-def _watch(
-    futures: dict[Future[str], Cell], errors: Errors, stop: Path, should_stop: Callable[[], bool],
-    show: Callable[[Errors], None],
-) -> bool:  # fmt: skip
+def _watch(futures: dict[Future[str], Cell], errors: Errors, stop: Path, asked: Callable[[], bool], show: Show) -> bool:
     """Until every future is done. False when a worker died, which ends all futures of a pool."""
     whole, left = True, set(futures)
     while left:
@@ -108,7 +106,7 @@ def _watch(
             else:
                 if error and error != "interrupted":
                     errors[futures[future]] = error
-        if should_stop() and not stop.exists():
+        if asked() and not stop.exists():
             stop.touch()
             for future in left:
                 future.cancel()

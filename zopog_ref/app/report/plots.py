@@ -61,8 +61,12 @@ def chart(series: Sequence[Series], x_label: str, y_label: str, note: str = "") 
     x, y = (padded(values, 0.05, -INFINITE, INFINITE, 0.05) for values in zip(*logs))
     keys = [(s.style, s.name) for s in series if s.name]
     axes = Axes(x, y, x_label, y_label, log=True, frame=LARGE)
-    in_words = f"{y_label} against {x_label}; " + ", ".join(name for _, name in keys)
-    return Chart(panel(axes, marks, in_words), keys, note)
+    return Chart(panel(axes, marks, described(x_label, y_label, keys)), keys, note)
+
+
+def described(x_label: str, y_label: str, keys: Iterable[tuple[str, str]]) -> str:
+    """A chart in words."""
+    return f"{y_label} against {x_label}; " + ", ".join(name for _, name in keys)
 
 
 def strip(

@@ -26,7 +26,13 @@ from zopog_ref.app.run.typed_json import Seed, TokenId, Whole, damage_named, fro
 FORMAT = 1
 _TASK = ("name", "description", "template", "labels", "metric", "text_columns", "label_column", "skip_labels")
 _FILES = ("train", "dev", "test")
-WIRE = ("timeout", "retries", "concurrency", "key_variable")  # of a served model: may change when a run is continued
+WIRE = (
+    "timeout",
+    "retries",
+    "concurrency",
+    "key_variable",
+    "refused_share",
+)  # of a served model: may change when a run is continued
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Served:
     retries: Whole = 8
     concurrency: Whole = 4
     key_variable: str | None = None  # the environment variable's name: the key itself is written nowhere
+    refused_share: float = 0.05  # of texts that a completions endpoint may leave without an answer
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ class Machine:
     retries: int | None = None
     concurrency: int | None = None
     key_variable: str | None = None
+    refused_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -151,9 +159,7 @@ class RunConfig:
     precision: Precision | None = None  # None: fp32
     readout: str | None = None  # of the scores: none, centred, labels, vocabulary, auto; None: as in version 0.1.0
     readout_tokens: Whole | None = None  # that a readout reads besides the label words; None: the default
-    templates: tuple[str, ...] | None = (
-        None  # of the manual prompts, where there are several; task.template is the first
-    )
+    templates: tuple[str, ...] | None = None  # of the manual prompts; None: one, which is task.template
     deploy: str | None = None  # tuned: whatever else was better; None: what is best
 
     @property
@@ -168,13 +174,16 @@ class RunConfig:
 
     def named(self) -> dict[str, object]:
         """What two runs of one comparison have to agree in, by the names that a user knows."""
-        preset, fewer = self.preset, self.precision
+        fewer = self.precision
         return {
-            "method": self.method, "model": self.model, "seed": self.seed, "shots": self.shots,
-            "settings": self.settings, "template": self.task.template, "labels": dict(self.task.labels),
-            "precision": fewer.precision if fewer else "fp32", "precision_scope": fewer.scope if fewer else None,
-            **vars(preset.method), **{name: getattr(preset, name) for name in PRESET_FIELDS},
-        }  # fmt: skip
+            **{name: getattr(self, name) for name in ("method", "model", "seed", "shots", "settings")},
+            "template": self.task.template,
+            "labels": dict(self.task.labels),
+            "precision": fewer.precision if fewer else "fp32",
+            "precision_scope": fewer.scope if fewer else None,
+            **vars(self.preset.method),
+            **{name: getattr(self.preset, name) for name in PRESET_FIELDS},
+        }
 
     # -- config.json -----------------------------------------------------------------------------------------------
 
@@ -183,11 +192,12 @@ class RunConfig:
         chosen, seen = plain(self), plain(found)
         labels = ("pooling", "temperature") if found.label_ids is None else ("label_ids",)
         later = ("backend", "remote", "precision", "readout", "readout_tokens", "templates", "deploy")
+        quoting = {"quoting": self.task.quoting} if self.task.quoting else {}
         return {
             "format": FORMAT,
             "method": self.method,
             "model": self.model,
-            "task": {name: chosen["task"][name] for name in (*_TASK, *_FILES)} | {"source": self.source},
+            "task": {name: chosen["task"][name] for name in (*_TASK, *_FILES)} | {"source": self.source} | quoting,
             **{name: chosen[name] for name in ("seed", "shots", "settings")},
             "preset": {name: chosen["preset"][name] for name in (*PRESET_FIELDS, "method")},
             **{name: seen[name] for name in ("model_sha256", "tokenizer_sha256", "injection", "splits", "candidates")},
@@ -220,7 +230,7 @@ def _checked(task: Task, source: str | None) -> Task:
     """The task as it is found today: an embedded one by its name, any other by its files. Errors: TaskError."""
     if source in {known.name for known in embedded_tasks()}:
         return load_task(str(source))
-    about = {name: getattr(task, name) for name in _TASK if name not in ("template", "labels")}
+    about = {name: getattr(task, name) for name in (*_TASK, "quoting") if name not in ("template", "labels")}
     return make_task(task.template, task.labels, *(getattr(task, name) for name in _FILES), **about)
 
 
