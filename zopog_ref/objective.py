@@ -218,7 +218,9 @@ class ModelObjective:
         if self.labels.shape != oracle.lengths.shape:
             raise ValueError(f"the oracle has {len(oracle.lengths)} rows, labels are {self.labels.shape}")
         if self.labels.size and not (0 <= self.labels.min() and self.labels.max() < oracle.n_classes):
-            raise ValueError(f"labels must lie in 0..{oracle.n_classes - 1}; largest is {self.labels.max()}")
+            raise ValueError(
+                f"labels must lie in 0..{oracle.n_classes - 1}, not {self.labels.min()}..{self.labels.max()}"
+            )
         self.oracle, self.ledger, self.loss, self.journal = oracle, ledger, LOSSES[loss], journal
         self.roundoff = DOUBLE if loss == "error" else SINGLE  # the logits are float32; 0 and 1 are exact
 
@@ -230,7 +232,8 @@ class ModelObjective:
         if self.journal is not None and (paid := self.journal.replay()) is not None:
             return paid
         logits = self.oracle.logits(tokens, z, examples)  # (K, B, C)
-        losses = self.loss(logits, self.labels[examples])  # (K, B)
+        with np.errstate(invalid="ignore"):  # what is not finite is named below
+            losses = self.loss(logits, self.labels[examples])  # (K, B)
         if not np.isfinite(losses).all():
             raise FloatingPointError(
                 f"the model answered with {int((~np.isfinite(losses)).sum())} non-finite losses of {losses.size}: "

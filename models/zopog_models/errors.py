@@ -12,6 +12,7 @@ __all__ = [
     "PromptError",
     "PromptMismatch",
     "ProviderError",
+    "Refused",
     "RepeatedKey",
     "ServiceError",
     "SetupError",
@@ -78,6 +79,10 @@ class BakeError(UnusableInput):
 
 class ServiceError(OSError):
     """A server gave no usable answer: it is unreachable, fails for too long, or answers what cannot be."""
+
+
+class Refused(ServiceError):
+    """A server will not answer this question, whoever asks and when: HTTP 400, 422 or 451."""
 
 
 class Stopped(ServiceError):

@@ -18,7 +18,7 @@ from zopog_ref.app.tune.choices import chosen_machine, chosen_run
 from zopog_ref.app.tune.options import add_arguments
 
 SMALL = ["--budget", "120", "--policy-samples", "4", "--direction-pairs", "2", "--n-positions", "3", "--dim", "8",
-         "--n-candidates", "12", "--batch-size", "4", "--shots", "3", "--threads", "1", "--readout", "none"]  # fmt: skip
+         "--n-candidates", "12", "--batch-size", "4", "--shots", "3", "--readout", "none", "--threads", "1"]  # fmt: skip
 Run = Callable[..., tuple[int, str, str]]
 
 

@@ -41,6 +41,7 @@ def test_assumptions() -> None:
     assert assumptions.batch_variance_in_alpha(3.0, 2, 4, 0.1, 0.5) == exact(1350)
     assert assumptions.noise_variance_in_alpha(3.0, 2, 4, 0.1, 0.5) == exact(1350)
     assert assumptions.policy_variance(2.0, 2, 4, 0.1, 0.5) == exact(3000)  # five times as much
+    assert assumptions.policy_variance(3.0, 2, 4, 0.1, 0.5) == exact(6750)
     assert assumptions.slope_bound(2.0, 5.0) == exact(10)
     # F I / (4 (I-1) tau a) = 2 * 5 / (4 * 4 * 0.05), and twice that with fresh noise
     assert assumptions.largest_step_in_alpha(2.0, 5, 0.1, 0.5) == exact(12.5)
@@ -56,6 +57,11 @@ def test_constants_of_a_problem() -> None:
             c.L_alpha, c.L_z, c.sigma2_g, c.sigma2_alpha, c.sigma2_z
         ]  # fmt: skip
         assert [c.gamma2_alpha, c.gamma2_z] == ([exact(1600 / 3), exact(16 / np.e)] if one_noise else [0, 0])
+
+
+def test_constants_without_a_temperature_have_temperature_one() -> None:
+    wells = GaussianWells(2, 3, np.zeros((9, 1, 2)))
+    assert assumptions.constants(wells, 0.1) == assumptions.constants(wells, 0.1, 1.0, False)
 
 
 def test_proposition() -> None:
@@ -119,6 +125,40 @@ def test_right_sides_of_descent() -> None:
     assert theorem.descent_on_bowls(given, bowl, PLAN, "").right == exact(right)
 
 
+def test_left_sides_in_z() -> None:
+    """||z||^2 / 2 in one dimension: E L(z+) - L = -eta z^2 + (eta^2/2) z^2 (1 + 2/I_2), by both functions."""
+    from zopog_ref.convergence.lines_descent import bowl_given
+    from zopog_ref.convergence.sharp_problems import plain_bowl
+
+    bowl, c = plain_bowl(1), theorem.bowl_constants(plain_bowl(1), 0.0)
+    for pairs in (1, 4):
+        plan = theorem.Plan(1.0, 0.3, 1e-3, 2, pairs, 1)
+        left = -0.3 * 0.64 + 0.045 * 0.64 * (1 + 2 / pairs)
+        assert theorem.descent_on_bowls(bowl_given(bowl, 0.8), c, plan, "").left == pytest.approx(left, rel=1e-9)
+        if pairs == 1:
+            case = bowl_given(bowl, 0.8)[0][1]
+            assert theorem.descent_in_z(case, c, plan).left == pytest.approx(left, rel=1e-9)
+
+
+def test_left_sides_over_batches() -> None:
+    """Opposite examples, B = 1, I_2 = 1: the two functions agree, and the slope of a batch is +-1 in the mean."""
+    from zopog_ref.convergence.lines_descent import bowl_given
+    from zopog_ref.convergence.sharp_problems import opposite_examples
+
+    problem, plan = opposite_examples(1), theorem.Plan(1.0, 0.3, 1e-3, 2, 1, 1)
+    given, c = bowl_given(problem, 0.8), theorem.bowl_constants(problem, 1.0)
+    left = -0.3 * 0.64 + 0.045 * 3 * (0.64 + 1)  # E||g||^2 = 3 E||grad f||^2
+    assert theorem.descent_in_z(given[0][1], c, plan).left == pytest.approx(left, rel=1e-9)
+    assert theorem.descent_on_bowls(given, c, plan, "").left == pytest.approx(left, rel=1e-9)
+
+
+def test_a_step_on_the_floor() -> None:
+    alpha, slope = np.array([[0.5, 0.1]]), np.array([[1.0, 0.5]])
+    assert theorem.projected_step2(alpha, slope, 0.1, 1e-3) == exact(1.25)
+    assert theorem.projected_step2(alpha, slope, 0.1, 0.1) == exact(1.0)
+    assert theorem.projected_step2(alpha, slope, 0.1, 0.08) == exact(1.04)
+
+
 def test_terms_of_shared_draws() -> None:
     S, A2 = np.sqrt(10), 600.0
     assert coupling.gradient2_in_alpha(C) == exact(A2)
@@ -163,3 +203,28 @@ def test_small_steps() -> None:
     assert found.eta == exact(min(1 / 6, 1 / 100, 0.01 / (8 * Q)))
     assert found.steps == exact(32 / (found.eta * 0.01))
     assert found.plan == theorem.Plan(found.eta, found.eta, mu, 2, 1, 1)
+
+
+def test_sizes_at_their_least() -> None:
+    """Where nothing is noisy the least sizes are taken, and mu comes from the curvature of V."""
+    quiet = replace(C, d=30, sigma2_g=1e-9, sigma2_alpha=1e-9, sigma2_z=1e-9, gamma2_alpha=0.0, gamma2_z=0.0)
+    found = complexity.complexity(quiet, 2.0, 0.1)
+    assert (found.policy_samples, found.direction_pairs, found.batch) == (2, 128, 1)
+    share = 0.01 / 8
+    assert found.mu == exact(np.sqrt(share * 2 * 128 / (5 / 3 * 25 * 30 * 32 * 34)))
+    between = replace(quiet, sigma2_z=13.0)  # only z is noisy: B comes from it
+    assert complexity.complexity(between, 2.0, 0.1).batch == exact(5 / 3 * 13 / share)
+
+
+def test_small_steps_at_their_largest() -> None:
+    found = complexity.small_steps(C, 2.0, 10.0)
+    assert found.mu == exact(1 / 35)
+    assert found.eta == exact(1 / 100)  # 1 / (4 (d + 2) L_z)
+
+
+def test_stationarity() -> None:
+    c = replace(C, gamma2_alpha=0.0, gamma2_z=0.0)
+    sizes = complexity.complexity(c, 2.0, 0.1)
+    plan, steps = sizes.plan, int(np.ceil(sizes.steps))
+    for projected, bound in ((False, theorem.average_bound), (True, theorem.projected_average_bound)):
+        assert complexity.stationarity(c, sizes, 2.0, projected) == exact(24 * bound(c, plan, steps, 2.0))

@@ -85,3 +85,17 @@ def test_sharp_error() -> None:
     assert proposition.sharp_error("none", noise, True).ratio > 0.99
     assert not proposition.sharp_error("per_step", noise, False).holds()
     assert proposition.sharp_error("per_step", noise, True).left == pytest.approx(1 / (90 * 0.04), rel=0.01)
+
+
+def test_leading_coefficient_is_what_remains_at_large_i() -> None:
+    losses = BENCH.small_wells.table(BENCH.z).mean(axis=1)
+    many = 10**7 * proposition.variance_formula(ATOMS.weight, losses, ATOMS.score, 10**7)
+    assert proposition.leading_coefficient(ATOMS, losses) == pytest.approx(many, rel=1e-5)
+
+
+def test_right_side_of_the_sharp_error() -> None:
+    """sigma_g^2 = (5/4)(1/2)/0.04, sigma_alpha^2 = gamma_alpha^2 = (1/4)(1/2)/0.04."""
+    noise = binary_noise(1, 4)
+    assert proposition.sharp_error("none", noise, True).right == pytest.approx(15.625 / 4000 + 3.125)
+    assert proposition.sharp_error("per_sample", noise, True).right == pytest.approx(15.625 / 4000)
+    assert proposition.sharp_error("per_step", noise, True).right == pytest.approx(15.625 / 4000 + 3.125)

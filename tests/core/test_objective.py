@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zopog_ref import BudgetExhausted, FunctionObjective, Ledger, ModelObjective, cross_entropy, hinge
-from zopog_ref.objective import LOSSES, Thinnable, error
+from zopog_ref.objective import LOSSES, Thinnable, error, log_sum_exp
 
 
 class TableOracle:
@@ -84,11 +84,18 @@ def test_a_diverged_model_is_named() -> None:
     objective = ModelObjective(TableOracle(), [0, 1, 0], Ledger(9))
     with pytest.raises(FloatingPointError, match="1 non-finite losses of 1"), np.errstate(invalid="ignore"):
         objective.losses(np.array([[0, 1]]), np.full((1, 4), np.nan), np.array([0]))
+    with pytest.raises(FloatingPointError, match="1 non-finite losses of 2"), np.errstate(invalid="ignore"):
+        objective.losses(np.array([[0, 1]] * 2), np.array([[0.0] * 4, [np.nan] * 4]), np.array([0]))
 
 
 @pytest.mark.parametrize(
     ("labels", "loss", "message"),
-    [([0, 1], "hinge", "3 rows"), ([0, 1, 2], "hinge", r"0\.\.1"), ([0, 1, 0], "zero_one", "unknown loss")],
+    [
+        ([0, 1], "hinge", "3 rows"),
+        ([0, 1, 2], "hinge", r"0\.\.1"),
+        ([0, 1, -1], "hinge", r"0\.\.1"),
+        ([0, 1, 0], "zero_one", "unknown loss"),
+    ],
 )
 def test_errors_say_what_is_wrong(labels: list[int], loss: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -141,8 +148,11 @@ class BrokenOracle(TableOracle):
 def test_a_model_that_is_broken_is_no_model_that_is_right(loss: str, row: list[float]) -> None:
     """Whatever the loss: argmax reads NaN as class 0, so that rows of class 0 would count as right."""
     objective = ModelObjective(BrokenOracle(row), [0, 0, 0], Ledger(9), loss)
-    with pytest.raises(
-        FloatingPointError, match=r"(not finite|non-finite losses of 3): the continuous prompt may have diverged"
+    with (
+        pytest.raises(
+            FloatingPointError, match=r"(not finite|non-finite losses of 3): the continuous prompt may have diverged"
+        ),
+        np.errstate(invalid="ignore"),
     ):
         objective.losses(np.array([[1, 1]]), np.zeros((1, 4)), np.arange(3))
 
@@ -182,3 +192,27 @@ def test_a_thinned_objective_shares_the_ledger() -> None:
     assert not isinstance(plain, Thinnable)
     with pytest.raises(ValueError, match="TableOracle has none"):
         ModelObjective(TableOracle(), [0, 1, 0], Ledger(9)).thinned(np.ones((1, 4)))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_of_several_prompts_are_those_of_each(name: str) -> None:
+    rng = np.random.default_rng(1)
+    logits, labels = rng.normal(size=(2, 4, 3, 5)), np.array([4, 0, 2])
+    each = [[LOSSES[name](prompt, labels) for prompt in group] for group in logits]
+    np.testing.assert_allclose(LOSSES[name](logits, labels), each, rtol=1e-15)
+
+
+def test_a_charge_of_calls_alone() -> None:
+    ledger = Ledger(10)
+    ledger.charge(3)
+    assert (ledger.calls, ledger.sequences, ledger.tokens, ledger.left) == (3, 0, 0, 7)
+    ledger.charge(7, 5, 4)
+    assert (ledger.calls, ledger.sequences, ledger.tokens, ledger.left) == (10, 5, 4, 0)
+    with pytest.raises(BudgetExhausted, match="1 calls asked for, 0 of 10 left"):
+        ledger.charge(1)
+
+
+def test_the_normaliser_of_large_logits() -> None:
+    assert log_sum_exp([[1e4, 1e4], [-1e4, -1e4], [0.0, np.log(3)]]).tolist() == pytest.approx(
+        [1e4 + np.log(2), -1e4 + np.log(2), np.log(4)], rel=1e-15
+    )

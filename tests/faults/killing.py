@@ -28,7 +28,7 @@ PHASES = ("start", "step", "file", "end")
 END_FILES = ("prompt", "predictions", "result")
 PATIENCE = 600  # seconds for one start; only a hang takes as long
 COMMON = ["--settings", "embedded", "--n-positions", "3", "--dim", "6", "--n-candidates", "10", "--batch-size", "8",
-          "--shots", "4", "--threads", "1", "--json"]  # fmt: skip
+          "--shots", "4", "--readout", "none", "--threads", "1", "--json"]  # fmt: skip
 # 20 to 40 steps each
 OPTIONS = {
     "zo-pog": ["--policy-samples", "2", "--direction-pairs", "1", "--budget", "120"],

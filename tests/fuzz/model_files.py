@@ -40,7 +40,7 @@ def model_files(scratch: Path) -> list[Target]:
                {"modules.json": mutated_json, "1_Pooling/config.json": mutated_json}, pooling_of, (CheckpointError,)),
         Target("sentence length", {"modules.json": as_json(MODULES), "sentence_bert_config.json": b'{"max_seq_length": 256, "do_lower_case": false}'},
                {"sentence_bert_config.json": mutated_json}, max_length_of, (CheckpointError,)),
-        *(Target(f"tokenizer {name}", {"tokenizer.json": as_json(about)}, {"tokenizer.json": _mutated_tokenizer},
+        *(Target(f"tokenizer {name}", {"tokenizer.json": as_json(about)}, {"tokenizer.json": mutated_tokenizer},
                  _read_tokenizer, (CheckpointError,), 0.5) for name, about in TOKENIZERS.items()),
         Target("tokenizer_config", {"tokenizer.json": as_json(TOKENIZERS["WordPiece"]), "tokenizer_config.json": b'{"add_bos_token": true, "bos_token": {"content": "[CLS]"}, "x": "y"}'},
                {"tokenizer_config.json": mutated_json}, _read_beginning, (CheckpointError,), 0.5),
@@ -126,14 +126,14 @@ _STEPS: dict[str, list[dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def _mutated_tokenizer(rng: random.Random, content: bytes) -> bytes:
+def mutated_tokenizer(rng: random.Random, content: bytes) -> bytes:
     if rng.random() < 0.4:
         part = rng.choice(list(_STEPS))
         content = as_json(json.loads(content) | {part: rng.choice(_STEPS[part])})
     return mutated_json(rng, content)
 
 
-class _Folder:
+class Folder:
     """As much of a Checkpoint as the tokenizer's functions look at."""
 
     class architecture:
@@ -169,7 +169,7 @@ def _read_config(folder: Path) -> None:
 
 
 def _read_tokenizer(folder: Path) -> None:
-    tokenizer: CheckedTokenizer = open_tokenizer(_Folder(folder))  # type: ignore[arg-type]
+    tokenizer: CheckedTokenizer = open_tokenizer(Folder(folder))  # type: ignore[arg-type]
     texts = ["a text", "", "goods [MASK] \0\n\u202e", "ü\U0001f600 " * 50]
     for encoding in tokenizer.encode_batch(texts, add_special_tokens=False):
         assert len(encoding.ids) < 1_000_000
@@ -177,5 +177,5 @@ def _read_tokenizer(folder: Path) -> None:
 
 
 def _read_beginning(folder: Path) -> None:
-    checkpoint: Any = _Folder(folder)
+    checkpoint: Any = Folder(folder)
     beginning_id(checkpoint, open_tokenizer(checkpoint))

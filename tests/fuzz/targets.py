@@ -10,9 +10,20 @@ from tests.fuzz.run_folders import run_folders
 from tests.fuzz.servers import servers
 from tests.fuzz.target import Target
 from tests.fuzz.task_files import artefacts, task_files
+from tests.fuzz.templates import templates
 
 
 def targets(scratch: Path) -> list[Target]:
     """All of them; scratch is a folder for making the valid files."""
-    makers = (model_files, task_files, artefacts, run_folders, comparisons, servers, hub_answers, opened_models)
+    makers = (
+        model_files,
+        task_files,
+        artefacts,
+        run_folders,
+        comparisons,
+        servers,
+        hub_answers,
+        opened_models,
+        templates,
+    )
     return [target for make in makers for target in make(scratch)]

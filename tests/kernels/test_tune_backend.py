@@ -111,6 +111,8 @@ def test_bdpl_on_the_kernels(
         "--samples",
         "4",
         *small,
+        "--readout",
+        "none",
         "--budget",
         "48",
     )

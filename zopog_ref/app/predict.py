@@ -67,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
         sys.stdout.flush()
         truncated += prediction.truncated
+    if refused := model.runner.report().get("label_words", {}).get("refused"):
+        say(f"{refused} texts were refused by the endpoint: their labels have equal probabilities, the first is shown")
     if truncated:
         say(f"{truncated} texts did not fit the model's {model.max_positions} positions and were cut")
     return 0

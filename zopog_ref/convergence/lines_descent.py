@@ -3,7 +3,7 @@
 import numpy as np
 
 from zopog_ref.algorithm import ZOPoGState
-from zopog_ref.convergence import assumptions, coupling, noise_in_z, runs, theorem
+from zopog_ref.convergence import assumptions, coupling, noise_in_z, readout_block, runs, theorem
 from zopog_ref.convergence.assumptions import Constants, constants
 from zopog_ref.convergence.cases import Bench
 from zopog_ref.convergence.comparison import Comparison, Equality, Inequality, equal
@@ -222,6 +222,24 @@ def lower_bound_at_limit(bench: Bench) -> Inequality:
     return assumptions.observed_lower_bound(float(run.smallest_alpha.min()), c.alpha_min)
 
 
+def readout_step(bench: Bench) -> list[Comparison]:
+    """[W1] from the identity and from far away; its gradient."""
+    rng = bench.rng(37)
+    found: list[Comparison] = []
+    for pull, far in ((0.3, 0.0), (0.01, 3.0)):
+        loss = readout_block.ReadoutLoss(
+            2 * rng.standard_normal((30, 3)), rng.integers(3, size=30), np.full(30, 1 / 30), pull
+        )
+        W = np.eye(3) + far * rng.standard_normal((3, 3))
+        found += [readout_block.never_raised(loss, W), readout_block.gradient_is_the_derivative(loss, W)]
+    return found
+
+
+def three_blocks(bench: Bench) -> list[Inequality]:
+    """[W2] along a run of Algorithm 1."""
+    return readout_block.three_blocks(readout_block.scored_prompts(bench.rng(38)), 40, bench.seed % 2**62)
+
+
 _A, _T = "test_assumptions.py::", "test_theorem.py::"
 DESCENT = (
     Line("A4", "A4", "alpha >= 1/(2N) in T1's runs, whatever is drawn.", "proved", assumptions.largest_step_in_alpha,
@@ -252,4 +270,8 @@ DESCENT = (
          _T + "test_terms_are_needed", without_terms, required=False),
     Line("T1b", "T1b", "Theorem 1 for the clipped step, without A4.", "proved", runs.projected_theorem,
          _T + "test_projected_theorem", clipped_theorem),
+    Line("W1", "W1", "A W-step of the readout never raises its loss.", "proved", readout_block.never_raised,
+         "test_readout_block.py::test_never_raised", readout_step),
+    Line("W2", "W2", "Three blocks: the W-step adds descent, and no calls.", "proved", readout_block.three_blocks,
+         "test_readout_block.py::test_three_blocks", three_blocks),
 )  # fmt: skip

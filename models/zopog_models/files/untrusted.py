@@ -4,18 +4,22 @@ A name can lead to a FIFO that nobody writes to, to a device that never ends, or
 disk and gigabytes when it is read. What a name leads to is asked of the opened file, so it cannot change in between.
 """
 
+import gzip
 import os
 import stat
+import sys
 from pathlib import Path
+from typing import IO
 
 from zopog_models.errors import UnusableFile
 from zopog_models.files.quoting import quoted
 
-__all__ = ["check_regular", "read_untrusted", "read_untrusted_text", "refuse_pointer"]
+__all__ = ["check_regular", "read_at_most", "read_untrusted", "read_untrusted_text", "refuse_pointer"]
 
 # Opened without waiting for the other end, and without becoming the process's terminal; as bytes.
 _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
 _COPIED = 4 * 10**9  # bytes of tensors: a prompt, a checkpoint, predictions
+_BLOCK = 1 << 20
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe (FIFO)", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
@@ -31,7 +35,7 @@ def read_untrusted(path: str | Path, most: int) -> bytes:
     descriptor = _opened(path, most)
     try:
         with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(most + 1)  # the size that was told need not be that of a file in /proc
+            content = read_at_most(file, most)  # the size that was told need not be that of a file in /proc
     except OSError as error:
         raise UnusableFile(f"cannot read {path}: {error.strerror or error}") from None
     finally:
@@ -43,15 +47,14 @@ def read_untrusted(path: str | Path, most: int) -> bytes:
     return content
 
 
-def refuse_pointer(path: str | Path) -> None:
-    """Raises UnusableFile for what git-lfs leaves in a file's place; of a file that is mapped and not read."""
-    with open(path, "rb") as file:
-        if file.read(len(_POINTER)) == _POINTER:
-            raise UnusableFile(_pulled(path))
-
-
-def _pulled(path: str | Path) -> str:
-    return f"{path} is a git-lfs pointer in place of the file: run `git lfs pull` in its repository"
+def read_at_most(file: IO[bytes] | gzip.GzipFile, most: int) -> bytes:
+    """What is left of a file; of one with more than `most` bytes, more than that. Memory grows with what there is."""
+    found = []
+    left = most + 1
+    while left > 0 and (block := file.read(min(left, _BLOCK))):
+        found.append(block)
+        left -= len(block)
+    return b"".join(found)
 
 
 def check_regular(path: str | Path, most: int = _COPIED) -> None:
@@ -75,6 +78,17 @@ def _opened(path: str | Path, most: int) -> int:
         raise UnusableFile(f"{path}: {about.st_size} bytes, at most {most} are allowed")
     kind = _KINDS.get(stat.S_IFMT(about.st_mode), "something else")
     raise UnusableFile(f"cannot read {path}: it is {kind}, not a file; save its content to a file first")
+
+
+def refuse_pointer(path: str | Path) -> None:
+    """Raises UnusableFile for what git-lfs leaves in a file's place; of a file that is mapped and not read."""
+    with open(_opened(path, sys.maxsize), "rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise UnusableFile(_pulled(path))
+
+
+def _pulled(path: str | Path) -> str:
+    return f"{path} is a git-lfs pointer in place of the file: run `git lfs pull` in its repository"
 
 
 def read_untrusted_text(path: str | Path, most: int) -> str:

@@ -13,7 +13,7 @@ and it is counted (`coverage`). There is no place for A z in a text, so only met
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 
 from zopog_models.checkpoints.description import Description, StatedFacts, describe
-from zopog_models.errors import ServiceError, SetupError
+from zopog_models.errors import Refused, SetupError
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.runners.rows import ModelRows
 from zopog_models.runners.runner import Runner, Scores
 from zopog_models.runners.threads import Threads
+from zopog_models.served.coverage import SILENT, Coverage, is_split, refused_rows
 from zopog_models.served.folder import without_weights
 from zopog_models.served.log_probabilities import read_scores
 from zopog_models.served.requests import Requests
@@ -100,13 +101,15 @@ class CompletionsRunner(Runner):
         self.requests, self.top, self.chunk_rows = requests, top, rows
         self.pool = Threads(requests.transport.wire.concurrency)
         self._about = about
-        self._asked = 0
-        self._missing: dict[int, int] = {}
+        self._coverage = Coverage(requests.transport.wire.refused_share)
 
     def coverage(self) -> dict[str, Any]:
-        """Rows that were scored, and for every label word in how many of them it was not among the k returned."""
-        words = {self._about.tokenizer.decode([token]).strip(): count for token, count in sorted(self._missing.items())}
-        return {"rows": self._asked, "top_logprobs": self.top, "not_returned": words}
+        """Texts that were scored, and for every label word of how many it was not among the k returned.
+
+        refused: texts without an answer; contradictions: texts whose chosen token was listed with another number.
+        """
+        found = self._coverage.report(self._word)
+        return {"rows": found.pop("rows"), "top_logprobs": self.top, **found}
 
     def text(self, row: np.ndarray, prompt: np.ndarray) -> str:
         """What the endpoint reads: the prompt's tokens, then the row's."""
@@ -125,23 +128,19 @@ class CompletionsRunner(Runner):
         distinct, place = np.unique(np.array(texts, object), return_inverse=True)
         words = [self._word(int(token)) for token in rows.label_ids]
         result = np.empty((len(distinct), len(words)), np.float32)
-        absent = np.empty(result.shape, bool)
+        self._coverage.labels(map(int, rows.label_ids))
 
         def run(start: int) -> None:
             part = slice(start, start + self.chunk_rows)
-            scores = self._complete(list(distinct[part]), words)  # (rows, 2, C)
-            result[part], absent[part] = scores[:, 0], scores[:, 1] > 0
+            result[part] = self._complete(list(distinct[part]), words)[:, 0]
 
         with self.requests.one_call():
             self.pool.run_all(run, range(0, len(distinct), self.chunk_rows))
-        place = place.reshape(-1)
-        self._asked += len(texts)
-        for token, count in zip(rows.label_ids, absent[place].sum(axis=0)):
-            self._missing[int(token)] = self._missing.get(int(token), 0) + int(count)
-        return result[place]
+        return result[place.reshape(-1)]
 
     def keep(self, path: Path) -> None:
         self.requests.keep(path)
+        self._coverage.restore(self.requests.log.answers())
 
     def report(self) -> dict[str, Any]:
         return self.requests.report() | {"label_words": self.coverage()}
@@ -154,25 +153,53 @@ class CompletionsRunner(Runner):
         return self._about.tokenizer.decode([token], skip_special_tokens=False).strip()
 
     def _complete(self, texts: list[str], words: list[str]) -> np.ndarray:
-        """(rows, 2, C): log-probabilities, and 1 where a word was not returned."""
-        scores = self._answer(texts, words, {"temperature": 0})
+        """(rows, 2, C): log-probabilities, and what there is to say of them (coverage.py)."""
+        scores = self._answer(texts, words, None)
         for seed in range(_DRAWS):
-            silent = scores[:, 1] < 0
+            silent = scores[:, 1] == SILENT
             if not silent.any():
                 return scores
-            drawn = self._answer(texts, words, {"temperature": 1, "seed": seed})
-            scores = np.where(silent[:, None, :], drawn, scores)
-        raise ServiceError(f"POST {self.requests.transport.url}/completions: {_SILENT}")
+            scores = np.where(silent[:, None, :], self._answer(texts, words, seed), scores)
+        silent = scores[:, 1] == SILENT
+        if not silent.any():
+            return scores
+        return self._refuse(self._identity(texts, words, None), texts, words, _SILENT)
 
-    def _answer(self, texts: list[str], words: list[str], drawing: Mapping[str, int]) -> np.ndarray:
-        """As `read_scores`."""
+    def _answer(self, texts: list[str], words: list[str], seed: int | None) -> np.ndarray:
+        """As `read_scores`. seed: of another draw; None: the most probable token."""
+        identity, shape = self._identity(texts, words, seed), (len(texts), 2, len(words))
+        try:
+            found: np.ndarray = self.requests.ask(
+                "/completions", self._body(texts, seed), {"Content-Type": "application/json"}, identity, shape,
+                lambda answer: read_scores(answer, len(texts), words),
+            )  # fmt: skip
+        except Refused as refusal:
+            return self._refuse(identity, texts, words, str(refusal))
+        self._coverage.take(identity, found[:, 1])
+        return self._one_by_one(texts, words) if is_split(found[:, 1]) else found
+
+    def _one_by_one(self, texts: list[str], words: list[str]) -> np.ndarray:
+        return np.concatenate([self._complete([text], words) for text in texts])
+
+    def _refuse(self, identity: str, texts: list[str], words: list[str], why: str) -> np.ndarray:
+        """No answer, written down as one: it is not asked for again. Of several texts each is asked about by itself."""
+        row = refused_rows(len(texts), len(words))
+        self.requests.log.answered(identity, row)
+        self._coverage.take(identity, row[:, 1])
+        if len(texts) > 1:
+            return self._one_by_one(texts, words)
+        self._coverage.check(f"POST {self.requests.transport.url}/completions: {why}")
+        return row
+
+    def _identity(self, texts: list[str], words: list[str], seed: int | None) -> str:
+        """A hash of what is asked, and which draw it is."""
+        asked = hashlib.sha256(self._body(texts, None) + json.dumps(words).encode()).hexdigest()[:32]
+        return asked if seed is None else f"{asked}-{seed + 1}"
+
+    def _body(self, texts: list[str], seed: int | None) -> bytes:
+        drawing = {"temperature": 0} if seed is None else {"temperature": 1, "seed": seed}
         question = {
             "model": self._about.name, "prompt": texts[0] if len(texts) == 1 else texts, "max_tokens": 1, **drawing,
             "logprobs": self.top,
         }  # fmt: skip
-        body = json.dumps(question).encode()
-        identity = hashlib.sha256(body + json.dumps(words).encode()).hexdigest()[:32]
-        headers, shape = {"Content-Type": "application/json"}, (len(texts), 2, len(words))
-        return self.requests.ask(
-            "/completions", body, headers, identity, shape, lambda answer: read_scores(answer, len(texts), words)
-        )
+        return json.dumps(question).encode()

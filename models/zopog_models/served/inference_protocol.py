@@ -5,12 +5,15 @@ a body of JSON followed by little-endian tensors, the length of the JSON in the 
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from zopog_models.errors import ServiceError, SetupError
+from zopog_models.errors import RepeatedKey, ServiceError, SetupError
+from zopog_models.files.quoting import quoted
+from zopog_models.files.repeated_keys import once
 from zopog_models.served.transport import Answer
 
 __all__ = ["BINARY_EXTENSION", "DATATYPES", "Request", "encode_request", "read_object", "read_tensor", "tensor_types"]
@@ -107,10 +110,12 @@ def tensor_types(metadata: Mapping[str, Any], kind: str) -> dict[str, tuple[str,
     return result
 
 
-def read_object(content: bytes) -> dict[str, Any]:
-    """The JSON object of an answer. Raises ServiceError."""
+def read_object(content: bytes, pairs: Callable[[list[tuple[str, Any]]], Any] = once) -> dict[str, Any]:
+    """The JSON object of an answer. pairs: what an object's pairs become. Raises ServiceError, for a key twice too."""
     try:
-        value = json.loads(content)
+        value = json.loads(content, object_pairs_hook=pairs)
+    except RepeatedKey as error:
+        raise ServiceError(f"the answer is unclear: {error}") from None
     except (ValueError, RecursionError):
         raise ServiceError(f"the answer is not JSON: {content[:200]!r}") from None
     if not isinstance(value, dict):
@@ -136,7 +141,26 @@ def _numbers(entry: Mapping[str, Any], raw: bytes | None) -> np.ndarray:
     if raw is not None:
         width = np.dtype(DATATYPES[datatype]).itemsize
         return np.frombuffer(raw[: len(raw) - len(raw) % width], DATATYPES[datatype])
+    flat = _flat(entry.get("data"))
     try:
-        return np.asarray(entry.get("data"), np.float64).ravel()  # null, as some servers write NaN, becomes NaN
-    except (ValueError, TypeError, OverflowError):
-        raise ServiceError(f"output {entry.get('name')!r} holds something that is no number") from None
+        return np.array([math.nan if value is None else value for value in flat], np.float64)  # null: some write it
+    except OverflowError:
+        raise ServiceError(f"output {entry.get('name')!r} holds something that is no number: too large") from None
+
+
+def _flat(data: Any) -> list[Any]:
+    """Numbers and nulls of nested lists. Raises ServiceError for anything else: true, "0.5"."""
+    if not isinstance(data, list):
+        raise ServiceError(f"the output holds something that is no number: {quoted(data)}, expected a list of numbers")
+    flat, rest = [], [iter(data)]
+    while rest:
+        for value in rest[-1]:
+            if isinstance(value, list):
+                rest.append(iter(value))
+                break
+            if value is not None and type(value) not in (int, float):
+                raise ServiceError(f"the output holds something that is no number: {quoted(value)}")
+            flat.append(value)
+        else:
+            rest.pop()
+    return flat

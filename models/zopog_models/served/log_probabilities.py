@@ -1,5 +1,8 @@
 """What a completions endpoint says of the next token: log-probabilities of the k most probable ones.
 
+Several tokens may have one text, and a map has one place for each text: what is lost there shows in the log-probability
+of the chosen token itself, which stands beside the map.
+
 Both forms that servers answer in are read: {"top_logprobs": [{text: log p}]}, and entries with token and logprob.
 """
 
@@ -10,21 +13,25 @@ from typing import Any
 import numpy as np
 
 from zopog_models.errors import ServiceError
+from zopog_models.files.repeated_keys import once
+from zopog_models.served.coverage import CONTRADICTION, FLOOR, SILENT
 from zopog_models.served.inference_protocol import read_object
 from zopog_models.served.transport import Answer
 
 __all__ = ["FLOOR_MARGIN", "read_scores", "score_words"]
 
 FLOOR_MARGIN = 1.0  # nats
+_ROUNDING = 1e-3  # nats, of what a server writes
+_LEAST = 1e3  # nats: less than this some servers write for no probability
 
 
 def read_scores(answer: Answer, rows: int, words: Sequence[str]) -> np.ndarray:
-    """(rows, 2, C) of an endpoint's answer: log-probabilities of the words, and 1 where the floor stands for one.
+    """(rows, 2, C) of an endpoint's answer: log-probabilities of the words, and the bits FLOOR and CONTRADICTION.
 
-    A row of which the endpoint says nothing has −1 there. Raises ServiceError: no JSON, another number of choices, a
-    number that is none.
+    A row of which the endpoint says nothing has SILENT there. Raises ServiceError: no JSON, another number of choices,
+    a number that is none.
     """
-    choices = read_object(answer.body).get("choices")
+    choices = read_object(answer.body, _added_up).get("choices")
     if not isinstance(choices, list) or len(choices) != rows:
         found = len(choices) if isinstance(choices, list) else "no"
         raise ServiceError(f"the answer has {found} choices, {rows} were asked for (one text a request may be allowed)")
@@ -37,8 +44,12 @@ def read_scores(answer: Answer, rows: int, words: Sequence[str]) -> np.ndarray:
                 f"choice {place} of the answer has index {index!r:.40}, expected 0 to {rows - 1} once each"
             )
         seen.add(index)
-        top = _top(choice)
-        result[index] = score_words(top, words) if top else [[0], [-1]]
+        top, contradicts = _settled(*_top(choice))
+        if not top:
+            result[index] = [[0], [SILENT]]
+            continue
+        result[index] = score_words(top, words)
+        result[index, 1] += CONTRADICTION * contradicts
     return result
 
 
@@ -52,24 +63,27 @@ def score_words(top: Mapping[str, float], words: Sequence[str]) -> np.ndarray:
     scores = np.empty((2, len(words)), np.float32)
     for c, word in enumerate(words):
         found = total.get(word)
-        scores[:, c] = (floor, 1) if found is None else (np.logaddexp.reduce(found), 0)
+        scores[:, c] = (floor, FLOOR) if found is None else (np.logaddexp.reduce(found), 0)
     return scores
 
 
-def _top(choice: Mapping[str, Any]) -> dict[str, float]:
+def _top(choice: Mapping[str, Any]) -> tuple[dict[str, float], tuple[str, float] | None]:
     """Token text -> log p of what may follow: {"top_logprobs": [{text: log p}]}, or entries with token and logprob.
 
-    {} where there is none.
+    {} where there is none. And the token that was chosen, with its own log p, where it is said.
     """
     logprobs = choice.get("logprobs")
     found: Any = None
+    own: tuple[Any, Any] = (None, None)
     if isinstance(logprobs, dict):
+        own = (_first(logprobs.get("tokens")), _first(logprobs.get("token_logprobs")))
         for key in ("top_logprobs", "content"):
             listed = logprobs.get(key)
             if isinstance(listed, list) and listed:
                 found = listed[0]
                 break
     if isinstance(found, dict) and isinstance(found.get("top_logprobs"), list):
+        own = (found.get("token"), found.get("logprob"))
         entries = [entry for entry in found["top_logprobs"] if isinstance(entry, dict)]
         pairs = [(entry.get("token"), entry.get("logprob")) for entry in entries]
     elif isinstance(found, dict):
@@ -77,16 +91,62 @@ def _top(choice: Mapping[str, Any]) -> dict[str, float]:
     else:
         pairs = []
     top: dict[str, float] = {}
-    for token, value in pairs:
+    for token, value in dict.fromkeys(pairs) if _hashable(pairs) else pairs:  # what stands there twice is one token
         if value is None or value == -math.inf:  # some write it for a probability of 0
             continue
         if not isinstance(token, str) or isinstance(value, bool) or not isinstance(value, int | float):
             raise ServiceError(f"a log-probability of the answer is {value!r:.40} of {token!r:.40}")
-        if not value <= 1e-3:
+        if not value <= _ROUNDING:
             raise ServiceError(f"the answer says that log p of {token!r:.40} is {value}; it cannot be above 0")
         plain = _plain(token)
-        top[plain] = max(float(value), top.get(plain, -math.inf))
-    return top
+        top[plain] = float(value) if plain not in top else float(np.logaddexp(top[plain], value))
+    token, value = own
+    said = isinstance(token, str) and isinstance(value, int | float) and not isinstance(value, bool)
+    return top, (_plain(token), float(value)) if said and -_LEAST < value <= _ROUNDING else None
+
+
+def _settled(top: dict[str, float], own: tuple[str, float] | None) -> tuple[dict[str, float], bool]:
+    """The map with the chosen token's own log p in it, and whether the two contradict each other.
+
+    Where the map says another number of its text, it holds another token of that text: both count. Where that is more
+    than the others leave, the own one alone does; where this is too much as well, it is no probability of the model's
+    (some servers write it after sampling) and the map stays.
+    """
+    if own is None or not top:
+        return top, False
+    token, value = own
+    listed = top.get(token)
+    if listed is not None and abs(listed - value) <= _ROUNDING:
+        return top, False
+    left = 1.0 + _ROUNDING - math.fsum(math.exp(other) for text, other in top.items() if text != token)
+    if math.exp(value) > left:
+        return top, True
+    both = value if listed is None else float(np.logaddexp(value, listed))
+    return top | {token: both if math.exp(both) <= left else value}, listed is not None
+
+
+def _first(values: Any) -> Any:
+    return values[0] if isinstance(values, list) and values else None
+
+
+def _hashable(pairs: list[tuple[Any, Any]]) -> bool:
+    return all(isinstance(part, str | int | float | None) for pair in pairs for part in pair)
+
+
+def _added_up(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of an answer. A key that stands there twice with log-probabilities is two tokens of one text.
+
+    Raises RepeatedKey for any other.
+    """
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    if not all(type(value) in (int, float) and value <= _ROUNDING for _, value in pairs):
+        return once(pairs)
+    total: dict[str, Any] = {}
+    for key, value in pairs:
+        total[key] = value if key not in total else float(np.logaddexp(total[key], value))
+    return total
 
 
 def _plain(token: str) -> str:

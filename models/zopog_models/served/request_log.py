@@ -66,6 +66,11 @@ class RequestLog:
         with self._lock:
             return self._answers.get(identity)
 
+    def answers(self) -> dict[str, np.ndarray]:
+        """All answers there are, by question."""
+        with self._lock:
+            return dict(self._answers)
+
     def sending(self, identity: str, attempt: int) -> None:
         """Before a request leaves."""
         self._add({"sent": identity, "attempt": attempt})

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from zopog_models.errors import ServiceError, Stopped
+from zopog_models.errors import Refused, ServiceError, Stopped
 from zopog_models.served.exchange import Unwanted, wait
 from zopog_models.served.request_log import RequestLog
 from zopog_models.served.transport import Transport
@@ -63,6 +63,8 @@ class Requests:
         try:
             found = self.transport.post(path, body, headers, identity, read)
             self.log.answered(identity, found)
+        except Refused:  # this question alone
+            raise
         except BaseException:
             self._given_up = True
             raise

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from zopog_models.errors import ProviderError, ServiceError, Stopped
+from zopog_models.errors import ProviderError, Refused, ServiceError, Stopped
 from zopog_models.served.exchange import Late, Unwanted, exchange, open_pool, wait
 from zopog_models.served.request_log import RequestLog
 from zopog_models.served.secrets import Secrets
@@ -22,6 +22,7 @@ __all__ = ["Answer", "Transport"]
 
 # Worth another attempt: too early, too often, or a server's own trouble, which may pass.
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
+_REFUSALS = frozenset({400, 422, 451})  # of this question; others may be answered
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0  # seconds
 _LONGEST_ASKED = 900.0  # a server that asks for a longer pause is an error: the run can be continued later
 _PART = 1 << 16
@@ -136,7 +137,7 @@ class Transport:
             if identity is not None:
                 self.log.failed(identity, why)
             if answer is not None and answer.status not in _PASSING:
-                raise ServiceError(f"{where}: {detail}")
+                raise (Refused if answer.status in _REFUSALS else ServiceError)(f"{where}: {detail}")
             if attempt == attempts:
                 raise ServiceError(f"{where}: {detail}; given up after {attempts} attempts")
             wait = self._wait(attempt, asked, where)

@@ -20,6 +20,7 @@ class Wire:
         concurrency: requests under way at once
         key_variable: the environment variable that holds the key, which is sent as a bearer token; default: no key
         max_bytes: of an answer; default 64 MiB
+        refused_share: of texts that a completions endpoint may refuse, as by a filter, before it is an error
     """
 
     timeout: float = 60.0
@@ -27,12 +28,15 @@ class Wire:
     concurrency: int = 4
     key_variable: str | None = None
     max_bytes: int = 64 * 2**20
+    refused_share: float = 0.05
 
     def __post_init__(self) -> None:
         if not 0 < self.timeout < float("inf"):
             raise ValueError(f"timeout is {self.timeout}; it must be a positive number of seconds")
         if self.retries < 0:
             raise ValueError(f"retries is {self.retries}; it must be 0 or more")
+        if not 0 <= self.refused_share <= 1:
+            raise ValueError(f"refused-share is {self.refused_share}; it must lie between 0 and 1")
         if self.concurrency < 1:
             raise ValueError(f"concurrency is {self.concurrency}; it must be at least 1")
 

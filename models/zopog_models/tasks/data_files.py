@@ -16,7 +16,7 @@ from typing import Any
 from zopog_models.errors import RepeatedKey, TaskError, UnusableFile
 from zopog_models.files.quoting import quoted, quoted_names
 from zopog_models.files.repeated_keys import parse_json
-from zopog_models.files.untrusted import read_untrusted
+from zopog_models.files.untrusted import read_at_most, read_untrusted
 from zopog_models.tasks.template import is_text
 
 __all__ = ["columns_of", "read_task_text", "records"]
@@ -94,7 +94,7 @@ def _unpacked(path: Path) -> bytes:
     packed = _bytes(path)
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
-            content = file.read(MAX_DATA_BYTES + 1)
+            content = read_at_most(file, MAX_DATA_BYTES)
     except (OSError, EOFError, zlib.error) as error:
         raise TaskError(f"{path} is not gzip, or damaged: {error}") from None
     if len(content) > MAX_DATA_BYTES:

@@ -62,7 +62,19 @@ def test_every_cell_is_a_run_of_the_same_budget(compared: Path, zopog: Run, smal
             folder = compared / "runs" / "small" / method / str(seed)
             result = json.loads((folder / "result.json").read_text())
             assert (result["method"], result["seed"], result["calls"], result["budget"]) == (method, seed, 80, 80)
-    alone = ["--method", "zo-pog", "--seed", 2, "--policy-samples", 4, "--direction-pairs", 2, *SETTINGS[:10]]
+    alone = [
+        "--method",
+        "zo-pog",
+        "--readout",
+        "none",
+        "--seed",
+        2,
+        "--policy-samples",
+        4,
+        "--direction-pairs",
+        2,
+        *SETTINGS[:10],
+    ]
     code, _, error = zopog("tune", "--task", small_task, *alone, "--budget", 80, "--out", compared / "alone")
     assert code == 0, error
     curve = (compared / "runs" / "small" / "zo-pog" / "2" / "curve.jsonl").read_bytes()
@@ -273,7 +285,19 @@ def test_workers_that_cannot_start_are_an_error(tmp_path: Path, monkeypatch: pyt
 def test_a_stop_file_ends_a_cell_after_its_step(small_task: Path, tmp_path: Path) -> None:
     stop = tmp_path / "stop"
     stop.touch()
-    given = ["--task", str(small_task), "--method", "random-search", "--samples", "2", "--budget", "40", *SETTINGS[:10]]
+    given = [
+        "--task",
+        str(small_task),
+        "--method",
+        "random-search",
+        "--samples",
+        "2",
+        "--budget",
+        "40",
+        "--readout",
+        "none",
+        *SETTINGS[:10],
+    ]
     cell = Cell("small", "random-search", 1, tmp_path / "cell", asked(given)[0])
     assert run_cell(cell, stop, threads=1) == "interrupted"
     assert not cell.finished

@@ -20,7 +20,7 @@ from zopog_ref.app.tune import ending, readings
 from zopog_ref.objective import BudgetExhausted, Ledger
 
 ALONE = ["--method", "none", "--shots", "8", "--threads", "1"]
-SEARCH = [*SMALL[: SMALL.index("--readout")]]
+SEARCH = [*SMALL[:-4], *SMALL[-2:]]  # with the readout that is chosen by itself
 SECOND = "a {mask} is {text} ."
 
 

@@ -354,7 +354,7 @@ def test_own_data_must_be_described(zopog: Run, tmp_path: Path, small_task: Path
 # -- any method ----------------------------------------------------------------------------------------------------
 
 SEARCH = ["--budget", "60", "--n-positions", "3", "--dim", "8", "--n-candidates", "12", "--batch-size", "8", "--shots",
-          "3", "--threads", "1", "--method", "random-search", "--samples", "4"]  # fmt: skip
+          "3", "--readout", "none", "--threads", "1", "--method", "random-search", "--samples", "4"]  # fmt: skip
 
 
 def test_another_method_runs_is_charged_for_every_row_and_resumes(

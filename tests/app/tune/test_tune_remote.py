@@ -22,7 +22,7 @@ from zopog_models import load_model
 from zopog_models.frozen.model import EMBEDDED_MODEL
 from zopog_models.served import transport
 
-RUN = ["--settings", "embedded", *SMALL[:-2], "--budget", "64"]
+RUN = ["--settings", "embedded", *SMALL[:-4], "--readout", "none", "--budget", "64"]
 WIRE = ["--tokenizer", EMBEDDED_MODEL, "--rows-per-request", "32", "--concurrency", "2"]
 
 
@@ -204,8 +204,8 @@ def completions_run(place: Path, folder: Path, method: str) -> list[object]:
     rows = [f"{text}\t{i % 2}" for i, text in enumerate(ROWS * 2)]
     (place / "mine.tsv").write_text("text\tlabel\n" + "\n".join(rows) + "\n")
     task = ["--train", place / "mine.tsv", "--template", "{text} it was {mask}", "--labels", "0=great,1=terrible"]
-    return [*task, "--settings", "embedded", "--method", method, *METHODS[method], "--budget", 16, "--n-positions", 2,
-            "--n-candidates", 8, "--batch-size", 4, "--shots", 2, "--tokenizer", folder]  # fmt: skip
+    return [*task, "--settings", "embedded", "--method", method, *METHODS[method], "--readout", "none", "--budget", 16,
+            "--n-positions", 2, "--n-candidates", 8, "--batch-size", 4, "--shots", 2, "--tokenizer", folder]  # fmt: skip
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -159,7 +159,7 @@ def test_an_endpoint_that_never_says(
     client = open_completions(service.completions, decoder_folder, wire=Wire(timeout=60.0, retries=4, concurrency=1))
     with pytest.raises(ServiceError, match="has no log-probabilities of the next token: the endpoint does not offer"):
         client.logits(*question(client))
-    assert service.asked == 9  # of the first text; then nothing more is sent
+    assert service.asked == 18  # of two texts: one alone may be refused; then nothing more is sent
 
 
 def test_faults_change_nothing_but_the_count(service: Service, decoder_folder: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from zopog_models import encode, make_task
+from zopog_models.checkpoints import checked_tokenizer
 from zopog_models.checkpoints.tokenizer import open_tokenizer, special_ids
 from zopog_models.families import FAMILIES, Config
 from zopog_models.prompts.comparing import row_ids
@@ -296,3 +297,47 @@ def test_a_leading_space_is_read_as_in_the_whole_string() -> None:
     model = opened(description, "gpt2", {"bos_token_id": None, "eos_token_id": None})
     assert encode([("a",)], make_task(" . {text} {mask}", LABELS), model, 0).ids[0][0] == 200
     assert encode([("a",)], make_task(". {text} {mask}", LABELS), model, 0).ids[0][0] == vocabulary["."]
+
+
+# -- broken twins: each of the rules above is what keeps a text apart from the special tokens -------------------------
+
+
+def albert_like(monkeypatch: pytest.MonkeyPatch | None = None, **broken: Any) -> Any:
+    words = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]", "▁a", "▁", *"[MASK]acity"]
+    vocabulary = [[word, 0.0 if i < 5 else -4.0] for i, word in enumerate(dict.fromkeys(words))]
+    description = {
+        "version": "1.0", "added_tokens": [], "post_processor": None, "decoder": None, "truncation": None, "padding": None,
+        "normalizer": {"type": "NFKC"}, "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"},
+        "model": {"type": "Unigram", "unk_id": 1, "vocab": vocabulary},
+    }  # fmt: skip
+    if monkeypatch is not None:
+        for name, value in broken.items():
+            monkeypatch.setattr(checked_tokenizer, name, value)
+    return opened(description, "albert")
+
+
+def test_the_twin_that_keeps_the_names_loses_the_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the new names the second protection holds: the mask is left out, and its letters are not read."""
+    task = make_task("{text} {mask}", LABELS)
+    right = encode([("a [MASK] a",)], task, albert_like(), 0).ids[0]
+    kept = albert_like(monkeypatch, without_special=lambda description, names: (description, {n: n for n in names}))
+    broken = encode([("a [MASK] a",)], task, kept, 0).ids[0]
+    assert (broken == kept.mask_id).sum() == 1
+    assert len(broken) < len(right)
+
+
+def test_the_twin_without_either_has_two_masks_and_still_the_right_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = albert_like(monkeypatch, without_special=lambda description, names: (description, {n: n for n in names}))
+    monkeypatch.setattr(model.tokenizer, "_forbidden", frozenset())
+    encoded = encode([("a [MASK] a",)], make_task("{text} {mask}", LABELS), model, 0)
+    masks = np.flatnonzero(encoded.ids[0] == model.mask_id).tolist()
+    assert len(masks) == 2
+    assert encoded.answer_position.tolist() == masks[1:], "a search for the mask would find the first"
+
+
+def test_the_twin_that_reads_a_template_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    template = make_task("{text} [SEP] a {mask}", LABELS)
+    model = albert_like()
+    assert (encode([("a",)], template, model, 0).ids[0] == model.sep_id).sum() == 2
+    monkeypatch.setattr(model.tokenizer, "template_tokens", [])
+    assert (encode([("a",)], template, model, 0).ids[0] == model.sep_id).sum() == 1

@@ -39,7 +39,11 @@ from zopog_ref.app.report.progress import Progress
 from zopog_ref.app.run.config import Machine, RunConfig
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.folder import RunFolder
+from zopog_ref.app.run.presets import TEMPLATE_ALONE
 from zopog_ref.app.scores.uncertainty import entropy, expected_entropy, mutual_information, predictive
+from zopog_ref.app.tune.ending import end, reads, reserved
+from zopog_ref.app.tune.readings import ASKED
+from zopog_ref.objective import Ledger
 
 ROWS_AT_ONCE = 1024
 FLOAT64 = NDArray[np.float64]
@@ -49,13 +53,17 @@ class TextsCut(UserWarning):
     """Texts that did not fit the model's positions lost their ends."""
 
 
+class NothingLearned(UserWarning):
+    """The scores do not tell the classes better than chance does."""
+
+
 class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Learns a prompt for a frozen masked language model from a few labelled texts, by any method of `zopog methods`.
 
     Parameters:
 
     - model: "embedded" or a Hugging Face folder. Default: "embedded".
-    - method: a name of `zopog methods`. Default: "zo-pog".
+    - method: a name of `zopog methods`; "none" searches nothing, the template is the prompt. Default: "zo-pog".
     - template: a text with {text}, or {text_a} and {text_b}, and {mask}. Default: "{text} . {mask} .".
     - labels: class -> label word. Default: None, each class's own name.
     - budget: API calls, each one prompt on one mini-batch. Default: 4000.
@@ -69,6 +77,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     - method_options: any other setting of the method, as {"eta_z": 0.1}. Default: None.
     - run_folder: keeps every fit in a folder of its own, so that an interrupted fit goes on when it is repeated.
       Default: None.
+    - readout: how the scores are read (docs/readout.md): "none", "centred", "labels", "vocabulary" or "auto". With one,
+      the template with a readout is fitted too, and what is better on the validation rows is kept. Default: "none".
     - verbose: shows progress on stderr. Default: False.
 
     Attributes after fit:
@@ -76,6 +86,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     - classes_, n_features_in_: the classes, and the texts of a row.
     - prompt_, prompt_tokens_: the zopog_models.Prompt, and its tokens as text.
     - validation_score_: metric and loss on the rows that the prompt was selected on.
+    - deployed_: of which the prompt is, such as "tuned" or "manual + readout"; None: loaded from what did not say.
     - calls_, stop_reason_, curve_: calls spent, why the search ended, a record of every step.
     - seed_, run_folder_: the seed, and the folder of this fit or None.
 
@@ -99,6 +110,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         threads: int | None = None,
         method_options: Mapping[str, Any] | None = None,
         run_folder: str | Path | None = None,
+        readout: str = "none",
         verbose: bool = False,
     ) -> None:
         self.model = model
@@ -115,6 +127,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.threads = threads
         self.method_options = method_options
         self.run_folder = run_folder
+        self.readout = readout
         self.verbose = verbose
 
     def __sklearn_tags__(self) -> Any:
@@ -143,17 +156,36 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         machine, fraction = Machine(self.device, self.threads), self.validation_fraction
         experiment, saved = data.experiment_of(texts, labels.astype(np.int64), config, fraction, machine)
         _warn_of_cuts(sum(experiment.truncated.values()), experiment.model.max_positions)
-        result = self._run(experiment, saved)
+        ledger = experiment.ledger()
+        result = self._run(experiment, saved, ledger, config)
         self.classes_, self.n_features_in_, self.seed_ = classes, slots, experiment.seed
-        self.prompt_: Prompt = experiment.deployable(result.prompts)
+        self.prompt_: Prompt = self._deployed(experiment, config, result, ledger)
         to_token = experiment.model.tokenizer.id_to_token
         self.prompt_tokens_: list[list[str | None]] = [[to_token(int(i)) for i in ids] for ids in self.prompt_.ids]
         self.validation_score_, self.curve_ = result.dev, result.curve
-        self.calls_: int | None = result.curve[-1].calls  # None, as the next one: loaded from what did not say
+        self.calls_: int | None = ledger.calls  # None, as the next one: loaded from what did not say
         self.stop_reason_: str | None = result.stop_reason
         if self.run_folder_ is not None:
             save_prompt(self.run_folder_ / "prompt", self._described())
         return self
+
+    def _deployed(
+        self, experiment: Experiment, config: RunConfig, result: search.SearchResult, ledger: Ledger
+    ) -> Prompt:
+        """The tuned prompt, or what is better on the validation rows where a readout was asked for."""
+        searched = config.method != TEMPLATE_ALONE
+        tuned = experiment.deployable(result.prompts) if searched else None
+        self.deployed_: str | None = "tuned"
+        if tuned is not None and not reads(config):
+            return tuned
+        try:
+            ending = end(experiment, config, tuned, ledger)
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        self.deployed_ = ending.deployed.name
+        if not ending.learned:
+            warnings.warn("nothing was learned: the scores do not tell the classes", NothingLearned, stacklevel=3)
+        return ending.deployed.prompt
 
     def _config(self, words: Mapping[str, str]) -> RunConfig:
         """What the parameters say of a run. Errors: ValueError; ImportError for a missing package."""
@@ -164,9 +196,17 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not isinstance(drawn, int | np.integer) or drawn < 0:
             drawn = check_random_state(drawn).randint(2**31 - 1)
         shots = int(self.shots) if isinstance(self.shots, np.integer) else self.shots
-        return RunConfig(make_task(self.template, words, name="fit"), None, model, preset, name, int(drawn), shots)
+        if self.readout not in ASKED:
+            raise ValueError(f"readout is {self.readout!r}; choose one of {', '.join(ASKED)}")
+        plain = self.readout == "none" and self.method != TEMPLATE_ALONE
+        return RunConfig(
+            make_task(self.template, words, name="fit"), None, model, preset, name, int(drawn), shots,
+            readout=None if plain else self.readout,
+        )  # fmt: skip
 
-    def _run(self, experiment: Experiment, saved: dict[str, Any]) -> search.SearchResult:
+    def _run(
+        self, experiment: Experiment, saved: dict[str, Any], ledger: Ledger, config: RunConfig
+    ) -> search.SearchResult:
         """The search, kept in a folder when there is one: repeated calls go on where the last one stopped."""
         folder: RunFolder | None = None
         self.run_folder_: Path | None = None
@@ -175,11 +215,16 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 self.run_folder_ = Path(self.run_folder) / data.fingerprint(saved)
                 known = (self.run_folder_ / "config.json").exists()
                 folder = RunFolder.open(self.run_folder_)[0] if known else RunFolder.create(self.run_folder_, saved)
-            method, preset, ledger = experiment.method(), experiment.preset, experiment.ledger()
-            rows = len(experiment.train.labels)
+            if config.method == TEMPLATE_ALONE:
+                return search.SearchResult([], None, 0, None, [], "nothing to search")
+            method, preset, rows = experiment.method(), experiment.preset, len(experiment.train.labels)
+            kept_back = reserved(experiment, config)
+            ledger.budget -= kept_back
             price = search.step_price(method, ledger, rows, preset.batch_size)
+            if ledger.budget < price:
+                raise InputError(f"budget is {preset.budget} calls; one step costs {price}, the readout {kept_back}")
             with closing(Progress(preset.budget, price, quiet=not self.verbose)) as progress:
-                return search.run(
+                found = search.run(
                     method,
                     experiment.objective(ledger, folder),
                     rows=rows,
@@ -188,6 +233,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     store=folder,
                     on_step=progress,
                 )
+            ledger.budget += kept_back
+            return found
         except InputError as error:
             raise ValueError(str(error)) from error
         finally:
@@ -206,6 +253,17 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> FLOAT64:
         """Probabilities (rows, C) in the order of classes_: the weighted mean over the prompts."""
         return self._answer(X).probabilities
+
+    def predict_set(self, X: Any) -> NDArray[np.bool_]:
+        """Which classes cannot be left out, (rows, C): each text's own is among them for about 90% of texts.
+
+        Errors: ValueError for a prompt without a readout.
+        """
+        p = self._answer(X).probabilities
+        sets = None if self.prompt_.readout is None else self.prompt_.readout.sets(p)
+        if sets is None:
+            raise ValueError('prediction sets come with a readout: fit with readout="auto"')
+        return sets
 
     def predict_uncertainty(self, X: Any) -> dict[str, FLOAT64]:
         """Of each text, in nats: entropy of the mean prediction, expected_entropy of a single prompt's, and their gap,
@@ -258,6 +316,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "classes_dtype": "object" if classes.dtype.kind == "O" else classes.dtype.str,
             "calls": self.calls_,
             "stop_reason": self.stop_reason_,
+            "deployed": self.deployed_,
             "validation_score": self.validation_score_,
             "prompt_tokens": self.prompt_tokens_,
         }
@@ -287,6 +346,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.n_features_in_ = len(make_task(prompt.template, prompt.labels).slots)
         self.seed_, self.run_folder_ = saved.get("params", {}).get("random_state"), None
         self.calls_, self.stop_reason_ = saved.get("calls"), saved.get("stop_reason")
+        self.deployed_ = saved.get("deployed")
         score = saved.get("validation_score")
         self.validation_score_ = None if score is None else search.DevScore(*score)
         self.prompt_tokens_, self.curve_ = saved.get("prompt_tokens", []), []

@@ -13,7 +13,14 @@ from zopog_models.frozen.model import FrozenModel, load_model
 from zopog_models.tasks.task_files import Rows
 from zopog_ref.app.run.config import Evidence, Machine, RunConfig
 from zopog_ref.app.run.experiment import Experiment, assemble, method_of
-from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, Preset, default_preset
+from zopog_ref.app.run.presets import (
+    PRESET_FIELDS,
+    SETTINGS_NAMES,
+    TEMPLATE_ALONE,
+    Preset,
+    default_preset,
+    preset_of,
+)
 from zopog_ref.app.run.splits import Drawn, Split, taken
 from zopog_ref.methods import entry_of
 from zopog_ref.objective import LOSSES, Ledger
@@ -90,7 +97,8 @@ def few_of_each(
 
 def check_numbers(config: RunConfig, validation_fraction: float) -> None:
     """Errors: ValueError for what cannot be, in the words of the classifier's parameters."""
-    for name in ("n_positions", "n_candidates", "dim", "batch_size", "budget"):
+    searches = config.method != TEMPLATE_ALONE
+    for name in (*(("n_positions", "n_candidates", "dim") if searches else ()), "batch_size", "budget"):
         value = getattr(config.preset, name)
         if not isinstance(value, int | np.integer) or value < 1:
             raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
@@ -111,9 +119,10 @@ def chosen_preset(
     options: Mapping[str, Any] | None,
 ) -> tuple[str, Preset]:
     """The named settings of a method with what was given in their place, and their name. Errors: ValueError."""
-    entry_of(method)
+    if method != TEMPLATE_ALONE:
+        entry_of(method)
     name = settings or default_preset(model)
-    if (method, name) not in PRESETS:
+    if name not in SETTINGS_NAMES:
         raise ValueError(f"settings is {name!r}; choose one of {', '.join(SETTINGS_NAMES)}")
     changes = dict(options or {})
     for own, value in (("budget", budget), ("batch_size", batch_size)):
@@ -126,7 +135,7 @@ def chosen_preset(
     for key in PRESET_FIELDS:  # whole numbers may be NumPy's; JSON wants Python's
         if isinstance(changes.get(key), np.generic):
             changes[key] = changes[key].item()
-    return name, PRESETS[method, name].changed(**changes)
+    return name, preset_of(method, name).changed(**changes)
 
 
 @lru_cache(maxsize=1)
@@ -148,7 +157,8 @@ def experiment_of(
     order = permutation(seed, 0, Purpose.SPLIT, len(labels))
     train, dev = few_of_each(labels, list(config.task.labels), config.shots, validation_fraction, order)
     ledger = Ledger(preset.budget, batch_size=preset.batch_size)
-    price = step_price(method_of(preset, seed), ledger, len(train), preset.batch_size)
+    searches = config.method != TEMPLATE_ALONE
+    price = step_price(method_of(preset, seed), ledger, len(train), preset.batch_size) if searches else 0
     if preset.budget < price:
         raise ValueError(f"budget is {preset.budget} calls and one step costs {price}: raise it, or use fewer samples")
     digest = hashlib.sha256(json.dumps([texts, labels.tolist()], ensure_ascii=False).encode()).hexdigest()

@@ -26,7 +26,13 @@ from zopog_ref.app.run.typed_json import Seed, TokenId, Whole, damage_named, fro
 FORMAT = 1
 _TASK = ("name", "description", "template", "labels", "metric", "text_columns", "label_column", "skip_labels")
 _FILES = ("train", "dev", "test")
-WIRE = ("timeout", "retries", "concurrency", "key_variable")  # of a served model: may change when a run is continued
+WIRE = (
+    "timeout",
+    "retries",
+    "concurrency",
+    "key_variable",
+    "refused_share",
+)  # of a served model: may change when a run is continued
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Served:
     retries: Whole = 8
     concurrency: Whole = 4
     key_variable: str | None = None  # the environment variable's name: the key itself is written nowhere
+    refused_share: float = 0.05  # of texts that a completions endpoint may leave without an answer
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ class Machine:
     retries: int | None = None
     concurrency: int | None = None
     key_variable: str | None = None
+    refused_share: float | None = None
 
 
 @dataclass(frozen=True)

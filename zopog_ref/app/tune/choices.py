@@ -43,7 +43,8 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
         temperature=arguments.temperature,
         remote=_served(arguments),
         precision=chosen_precision(arguments),
-        readout=arguments.readout or "auto",
+        # A search without a readout is the run that it was in version 0.1.0, which knew none.
+        readout=None if arguments.readout == "none" and method != TEMPLATE_ALONE else arguments.readout or "auto",
         readout_tokens=arguments.readout_tokens,
         templates=tuple(several) if len(several) > 1 else None,
         deploy="tuned" if arguments.deploy_tuned else None,

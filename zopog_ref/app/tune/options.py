@@ -151,4 +151,5 @@ def _add_served_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--timeout", type=float, help="seconds for a whole answer (default 60)")
     group.add_argument("--retries", type=int, help="of a failed request, with growing pauses (default 8)")
     group.add_argument("--concurrency", type=int, help="requests under way at once (default 4)")
+    group.add_argument("--refused-share", type=float, help="of texts a completions endpoint may refuse (default 0.05)")
     group.add_argument("--key-env", dest="key_variable", metavar="NAME", help="environment variable with the key")

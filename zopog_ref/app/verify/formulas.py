@@ -82,6 +82,8 @@ FORMULAS = {
     "T1-reuse": r"\frac{1}{T}\sum_t\E[\cdots] \le \text{T1} + 4\eta_\alpha\eta_zA\,L_{z\alpha}G_z + \frac{L_\alpha\eta_\alpha^2}{2}A^2",
     "T1-first": r"\text{T1 with one batch, or one noise, for two half steps and without a further term}",
     "T1b": r"\frac{1}{T}\sum_t\E[\frac{\eta_\alpha}{4}\norm P_t\norm^2 + \frac{\eta_z}{4}\norm\nabla_z L\norm^2] \le \frac{L_0-L^*}{T} + \text{noise}(\text{D1b}) + \text{noise}(\text{D2})",
+    "W1": r"J(W - \frac{1}{L_W}\nabla J) \le J(W) - \frac{1}{2L_W}\norm\nabla J\norm^2",
+    "W2": r"\frac{1}{T}\sum_t\E[\text{T1} + \frac{1}{2L_W}\norm\nabla_W R\norm^2] \le \frac{R_0-R^*}{T} + \text{noise}(\text{D1}) + \text{noise}(\text{D2})",
     "rate-I": r"\E\norm\hat{g}-G\norm^2 = \text{V5 at }\,I = 2, 4, \cdots, 256",
     "slope-I": r"\frac{d\log\Var}{d\log I} \approx -1",
     "slope-I-reported": r"\frac{d\log\Var}{d\log I} = -2",

@@ -19,7 +19,7 @@ GROUPS = (
     ("The discrete prompt", "Score, policy gradient, variance, Proposition 1.", ("S", "V")),
     ("Gumbel noise", "Fresh with every sample, once a step, or reused.", ("G",)),
     ("The continuous prompt", "Two-point estimates, shared and per-example directions.", ("Z",)),
-    ("Convergence", "Descent of both half steps, Theorem 1, complexity.", ("D", "T", "C")),
+    ("Convergence", "Descent of both half steps, Theorem 1, complexity.", ("D", "T", "W", "C")),
     ("On a real language model", "The embedded model, with every prompt enumerated.", ("M",)),
 )
 _GREEK = (
