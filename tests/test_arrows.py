@@ -114,7 +114,7 @@ MODELS = (
     {"serving"},
 )
 APP = (
-    {"errors", "packages", "scores"},
+    {"errors", "output", "packages", "scores"},
     {"report", "run"},
     {"tune"},
     {"bench", "classifier", "compare", "doctor", "export", "listings", "predict", "verify"},

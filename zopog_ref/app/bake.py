@@ -1,7 +1,6 @@
 """zopog bake: model, prompt and label words in one ONNX file."""
 
 import argparse
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from zopog_models.prompts.comparing import TOLERANCE
 from zopog_models.prompts.triton import write_repository
 from zopog_models.served.addresses import is_served
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.output import show, show_json
 from zopog_ref.app.predict import prompt_and_model
 
 
@@ -46,9 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         report = asdict(baked) | {"path": str(baked.path), "data": None if baked.data is None else str(baked.data)}
         report["triton"] = None if place is None else str(place)
-        print(json.dumps(report, indent=2, ensure_ascii=False))  # noqa: T201
+        show_json(report, indent=2)
     else:
-        print(_summary(baked, place))  # noqa: T201
+        show(_summary(baked, place))
     return 0
 
 

@@ -5,11 +5,14 @@ Exit codes: 0 done, 1 failed, 2 unusable input (one message, no traceback), 130 
 
 import argparse
 import importlib
+import re
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from zopog_ref import __version__
 from zopog_ref.app.errors import InputError, Interrupted
+from zopog_ref.app.output import never_fail_at_a_letter, printable, say
 from zopog_ref.objective import BudgetExhausted
 
 # command -> (module of this room that has add_arguments and run, summary)
@@ -32,19 +35,18 @@ _EVERYTHING = 'all that the commands need: pip install ".[cpu]" in a clone, "zop
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="zopog", description="Black-box prompt learning with a frozen language model."
-    )
-    parser.add_argument("--version", action="version", version=f"zopog-ref {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     given = list(sys.argv[1:] if argv is None else argv)
+    never_fail_at_a_letter()
     try:
-        for name, (module, summary) in COMMANDS.items():
-            command = commands.add_parser(name, help=summary, description=summary)
-            if name in given[:1]:  # only the command that runs is imported
-                importlib.import_module(f"zopog_ref.app.{module}").add_arguments(command)
-        arguments = parser.parse_args(given)
-        return int(importlib.import_module(f"zopog_ref.app.{COMMANDS[arguments.command][0]}").run(arguments))
+        if given[:1] == [] or given[0] not in COMMANDS:
+            _every_command().parse_args(given)  # which leaves: --help, --version, or an error
+        name, (module, summary) = given[0], COMMANDS[given[0]]
+        command = importlib.import_module(f"zopog_ref.app.{module}")  # the only one that is imported
+        parser = Parser(prog=f"zopog {name}", description=summary)
+        command.add_arguments(parser)
+        arguments = parser.parse_intermixed_args(given[1:])  # options before, between and after what has no name
+        arguments.command = name
+        return int(command.run(arguments))
     except SystemExit as leaving:  # argparse: --help, --version, or unusable options
         return int(leaving.code or 0)
     except _input_errors() as error:
@@ -63,6 +65,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(str(error) or type(error).__name__, 1)
 
 
+def _every_command() -> argparse.ArgumentParser:
+    parser = Parser(prog="zopog", description="Black-box prompt learning with a frozen language model.")
+    parser.add_argument("--version", action="version", version=f"zopog-ref {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (_, summary) in COMMANDS.items():
+        commands.add_parser(name, help=summary, description=summary)
+    return parser
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what somebody may have meant who wrote a name that is not known."""
+
+    def error(self, message: str) -> NoReturn:
+        """Usage and message on stderr, exit code 2."""
+        from zopog_models.files.suggestions import did_you_mean
+
+        choice = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        options = [word.split("=")[0] for word in message.split() if word.startswith("--")]
+        if choice is not None:
+            message += did_you_mean(choice[1], re.findall(r"'(.*?)'", choice[2]))
+        elif "unrecognized arguments" in message and options:
+            message += did_you_mean(options[0], self._option_string_actions)
+        super().error(printable(message))
+
+
 def _input_errors() -> tuple[type[Exception], ...]:
     """Whatever speaks of unusable input, here, in the models room and in the methods."""
     from zopog_models.errors import UnusableInput
@@ -72,8 +99,6 @@ def _input_errors() -> tuple[type[Exception], ...]:
 
 
 def _say(message: object, code: int) -> int:
-    from zopog_ref.app.run.folder import say
-
     say(f"zopog: {message}")
     return code
 

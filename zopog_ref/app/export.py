@@ -1,7 +1,6 @@
 """zopog export: a Hugging Face folder, or a model on the hub, as an ONNX file, without PyTorch."""
 
 import argparse
-import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from zopog_models.families.sentence import POOLINGS
 from zopog_models.graph import INJECTIONS, PRECISIONS
 from zopog_models.prompts.export import export
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.output import show, show_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,10 +41,10 @@ def run(arguments: argparse.Namespace) -> int:
     seconds = time.monotonic() - started
     if arguments.json:
         report = asdict(written) | {"model": str(written.model), "data": str(written.data)}
-        print(json.dumps(report | {"seconds": round(seconds, 3)}, indent=2))  # noqa: T201
+        show_json(report | {"seconds": round(seconds, 3)}, indent=2)
     else:
         size = (written.model_bytes + written.data_bytes) / 1e6
-        print(  # noqa: T201
+        show(
             f"{written.model} and {written.data.name}: {written.family} {written.precision}, {size:.1f} MB, "
             f"soft prompt at {written.injection}, {seconds:.1f} s"
         )

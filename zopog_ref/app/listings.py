@@ -1,13 +1,13 @@
 """zopog tasks, methods, models: what there is, one line each."""
 
 import argparse
-import json
 from dataclasses import replace
 
 from zopog_models.families import FAMILIES
 from zopog_models.families.encoder import EncoderFamily
 from zopog_models.tasks.published_tasks import published_tasks
 from zopog_models.tasks.task_files import embedded_tasks
+from zopog_ref.app.output import show, show_json
 from zopog_ref.methods import METHODS
 
 
@@ -53,9 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the list named by the command."""
     rows = LISTS[arguments.command]()
     if arguments.json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))  # noqa: T201
+        show_json(rows, indent=2)
         return 0
     width = max(len(row["name"]) for row in rows)
     for row in rows:
-        print(f"{row['name']:<{width}}  {row['about']}")  # noqa: T201
+        show(f"{row['name']:<{width}}  {row['about']}")
     return 0

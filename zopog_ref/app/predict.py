@@ -16,8 +16,8 @@ from zopog_models.prompts.predicting import Prediction, predict
 from zopog_models.served.addresses import is_served
 from zopog_models.tasks.template import is_text, make_task
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.output import say, show_json
 from zopog_ref.app.run.config import Machine, Served, read_run
-from zopog_ref.app.run.folder import say
 from zopog_ref.app.scores.uncertainty import entropy, expected_entropy, mutual_information, predictive
 from zopog_ref.app.tune.models import continued, open_model
 
@@ -64,8 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     while rows := list(islice(texts, ROWS_AT_ONCE)):
         prediction = predict(model, prompt, rows)
         for line in _answers(prompt, prediction):
-            sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
-        sys.stdout.flush()
+            show_json(line)
         truncated += prediction.truncated
     if refused := model.runner.report().get("label_words", {}).get("refused"):
         say(f"{refused} texts were refused by the endpoint: their labels have equal probabilities, the first is shown")
@@ -108,6 +107,8 @@ def prompt_and_model(run: Path, model: str | None) -> tuple[Prompt, Tuned]:
 
 def _texts(texts: list[list[str]] | None, file: str | None, columns: tuple[str, ...]) -> Iterator[Text]:
     for given in texts or []:
+        if wrong := [text for text in given if not is_text(text)]:
+            raise InputError(f"--text {quoted(wrong[0])} is not UTF-8: write it in UTF-8, or give a JSONL file")
         if len(columns) == 1:
             yield from ((text,) for text in given)
         elif len(given) == len(columns):

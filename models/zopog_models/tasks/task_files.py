@@ -9,6 +9,7 @@ import numpy as np
 
 from zopog_models.errors import TaskError
 from zopog_models.files.quoting import quoted, quoted_names
+from zopog_models.files.suggestions import did_you_mean
 from zopog_models.tasks.data_files import read_task_text, records
 from zopog_models.tasks.encoding import Encoded, encode, label_ids
 from zopog_models.tasks.template import Task, make_task
@@ -44,7 +45,10 @@ def load_task(source: str | Path) -> Task:
     if path.suffix != ".toml":
         names = [task.stem for task in sorted(EMBEDDED_TASKS.glob("*.toml"))]
         if str(source) not in names:
-            raise TaskError(f"unknown task {str(source)!r}; embedded tasks: {', '.join(names)}; or give a .toml file")
+            raise TaskError(
+                f"unknown task {str(source)!r}; embedded tasks: {', '.join(names)}; or give a .toml file"
+                + did_you_mean(str(source), names)
+            )
         path = EMBEDDED_TASKS / f"{source}.toml"
     try:
         content = tomllib.loads(read_task_text(path, _MAX_TASK_BYTES))

@@ -16,7 +16,7 @@ from zopog_models.families import CheckpointError
 from zopog_models.files.quoting import quoted
 from zopog_models.files.tensor_file import TensorFileError, read_tensors
 from zopog_models.tasks.task_files import TaskError, load_task, make_task, read_rows
-from zopog_ref.app.run.folder import printable
+from zopog_ref.app.output import printable
 
 WORDPIECE = TOKENIZERS["WordPiece"]
 DOUBLE = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}

@@ -11,7 +11,6 @@ A peer is any command that takes --worker FOLDER (config.json, model.safetensors
 """
 
 import argparse
-import json
 import shlex
 import sys
 import tempfile
@@ -27,8 +26,8 @@ from zopog_ref.app.bench.random_model import LABEL_WORDS, SHAPES, write_random_i
 from zopog_ref.app.bench.sides import Side, in_turn, machine, spread
 from zopog_ref.app.bench.worker import Work, evaluation_flops, work
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.output import say, show, show_json
 from zopog_ref.app.run.config import versions
-from zopog_ref.app.run.folder import say
 from zopog_ref.app.tune.precision import PRECISIONS, SCOPES
 
 WHAT = {"loss": "one loss evaluation", "iteration": "one iteration", "run": "one run"}
@@ -75,7 +74,10 @@ def run(arguments: argparse.Namespace) -> int:
         with ExitStack() as stack:
             sides = {name: stack.enter_context(Side(c)) for name, c in _commands(arguments, folder).items()}
             report = _measure(sides, arguments)
-    print(json.dumps(report, indent=2) if arguments.json else _text(report))  # noqa: T201
+    if arguments.json:
+        show_json(report, indent=2)
+    else:
+        show(_text(report))
     return 0 if report["same"] else 1
 
 

@@ -1,7 +1,6 @@
 """zopog compare: methods x tasks x seeds on equal budgets; a table, compare.json and one self-contained report."""
 
 import argparse
-import json
 import sys
 from contextlib import closing
 
@@ -15,7 +14,8 @@ from zopog_ref.app.compare.plan import Plan, check_data, check_started
 from zopog_ref.app.compare.schedule import Errors, run_cells
 from zopog_ref.app.compare.table import table
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.folder import RunFolder, say, write_json
+from zopog_ref.app.output import say, show_json
+from zopog_ref.app.run.folder import RunFolder, write_json
 
 __all__ = ["add_arguments", "run"]
 
@@ -42,7 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         lock.close()
     say(f"{plan.out / 'compare.json'}, {plan.out / 'report.html'}")
-    sys.stdout.write(json.dumps(found.to_json(), ensure_ascii=False) + "\n" if arguments.json else table(found))
+    if arguments.json:
+        show_json(found.to_json())
+    else:
+        sys.stdout.write(table(found))
     return 1 if errors else 0
 
 

@@ -3,7 +3,6 @@
 import argparse
 import ctypes
 import importlib
-import json
 import os
 import platform
 import sys
@@ -19,6 +18,7 @@ from zopog_models.runners.cores import usable_cores
 from zopog_models.runners.session import DEVICES, ProviderError, Session, require_device
 from zopog_ref import __version__
 from zopog_ref.app.doctor.diagnosis import CUDA, CUPYS, RUNTIMES, STARTS, Facts, diagnose, ready
+from zopog_ref.app.output import show, show_json
 
 _OTHERS = ("huggingface_hub", "openvino", "cma", "cmaes", "scikit-learn", "onnx", "torch")
 PACKAGES = ("numpy", *RUNTIMES, "tokenizers", *CUPYS, *_OTHERS)
@@ -32,9 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the findings; exit code 0 when a model can be run here, 1 otherwise."""
     report = report_of(examine())
     if arguments.json:
-        print(json.dumps(report, indent=2))  # noqa: T201
+        show_json(report, indent=2)
     else:
-        print(_text(report))  # noqa: T201
+        show(_text(report))
     return 0 if report["ready"] else 1
 
 

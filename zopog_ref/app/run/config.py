@@ -89,7 +89,7 @@ class Machine:
     device: str = "cpu"
     threads: int | None = None
     workers: int | None = None  # Ray actors
-    address: str | None = None  # of a served model that has moved
+    address: str | None = None  # of a continued run: where its model is now
     timeout: float | None = None
     retries: int | None = None
     concurrency: int | None = None

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 RESERVE_BYTES = 256 * 1024  # several steps' losses, written as text
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class DiskFull(OSError):
@@ -38,7 +38,7 @@ class Reserve:
                 _write(file.fileno(), os.urandom(RESERVE_BYTES))  # what a file system cannot store in less
                 os.fsync(file.fileno())
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in FULL:
                 raise
             self.give_up()
             raise DiskFull(self._path.parent, "nothing was asked of the model; make room and start again") from None
@@ -60,7 +60,7 @@ def append_line(path: Path, line: str, reserve: Reserve, resume: str) -> None:
         try:
             _append(handle, line, before)
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in FULL:
                 raise
             reserve.give_up()
             try:

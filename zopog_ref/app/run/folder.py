@@ -11,13 +11,12 @@ A folder may come from a stranger, or off a damaged disk: what is read is checke
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
 import re
-import sys
 import time
-import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +128,18 @@ class RunFolder:
         write_atomically(self.path / "curve.jsonl", [lines.encode()])
         return None if arrays is None else (arrays, curve)
 
+    def edited(self) -> bool:
+        """Whether config.json is another file than the one that the last step was taken with."""
+        try:
+            found = read_metadata(self.path / _CHECKPOINT).get("config")
+        except (OSError, TensorFileError):
+            return False  # load() says what is wrong with it
+        return found is not None and found != self._config_digest()
+
+    def _config_digest(self) -> str:
+        path = self.path / "config.json"
+        return hashlib.sha256(read_untrusted(path, _LARGEST_JSON)).hexdigest() if path.exists() else ""
+
     def _newest_checkpoint(self) -> tuple[Arrays | None, int]:
         found = [path for name in (_CHECKPOINT, _PREVIOUS) if (path := self.path / name).exists()]
         unreadable = []
@@ -160,6 +171,7 @@ class RunFolder:
         append_line(self.path / "curve.jsonl", as_line(record), self._reserve, self._go_on)
         checkpoint = self.path / _CHECKPOINT
         about = {"step": str(record.step), "seconds": repr(self.seconds), "sha256": digest(arrays)}
+        about["config"] = self._config_digest()
         try:
             if checkpoint.exists():
                 _copy_link(checkpoint, self.path / _PREVIOUS)
@@ -261,14 +273,3 @@ def free_name(wanted: Path) -> Path:
         number += 1
         path = wanted.with_name(f"{wanted.name}-{number}")
     return path
-
-
-def printable(text: str) -> str:
-    """Without control characters: a name or a text from a file must not steer the terminal."""
-    return "".join(c if c in "\n\t" or not unicodedata.category(c).startswith("C") else repr(c)[1:-1] for c in text)
-
-
-def say(message: str) -> None:
-    """A message to the user: stderr, so that stdout stays what the command answers."""
-    sys.stderr.write(printable(message) + "\n")
-    sys.stderr.flush()

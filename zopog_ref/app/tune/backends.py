@@ -3,8 +3,8 @@
 from typing import Any
 
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.output import say
 from zopog_ref.app.run.experiment import Experiment
-from zopog_ref.app.run.folder import say
 from zopog_ref.backend import NUMPY
 from zopog_ref.method import Method
 from zopog_ref.objective import Journal, Ledger, Objective

@@ -16,9 +16,11 @@ from zopog_ref.app.run.presets import PRESET_FIELDS, TEMPLATE_ALONE, Preset, def
 from zopog_ref.app.tune.options import method_options, option
 
 _SERVED = tuple(field.name for field in dataclasses.fields(Served))
-# Options that a run keeps from its start; those with a default of their own cannot be told from a choice.
+_DEFAULTS = {"model": "embedded", "seed": 42, "shots": 16}
+# Options that a run keeps from its start.
 _FIXED = (
-    "task", "data", "train", "dev", "test", "template", "labels", "method", "settings", "out", "pooling", "temperature",
+    "task", "data", "seed", "shots",
+    "train", "dev", "test", "template", "labels", "method", "settings", "out", "pooling", "temperature",
     "backend", "precision", "precision_scope", "readout", "readout_tokens", "deploy_tuned",
     *(name for name in _SERVED if name not in WIRE),
 )  # fmt: skip
@@ -26,6 +28,8 @@ _FIXED = (
 
 def chosen_run(arguments: argparse.Namespace) -> RunConfig:
     """The run asked for. Errors: InputError, TaskError; what its numbers allow is looked at by `checks`."""
+    chosen = {name: value for name, value in vars(arguments).items() if value is not None}
+    arguments = argparse.Namespace(**vars(arguments) | _DEFAULTS | chosen)
     task, source = _task(arguments)
     check_readout(arguments)
     several = arguments.template or task.templates
@@ -63,9 +67,9 @@ def check_readout(arguments: argparse.Namespace) -> None:
 
 
 def chosen_machine(arguments: argparse.Namespace) -> Machine:
-    """How this machine carries the run out; of a continued run, where its served model is now."""
+    """How this machine carries the run out; of a continued run, where its model is now."""
     return Machine(
-        arguments.device, arguments.threads, arguments.workers, arguments.model if is_served(arguments.model) else None,
+        arguments.device, arguments.threads, arguments.workers, arguments.model,
         **{name: getattr(arguments, name) for name in WIRE},
     )  # fmt: skip
 

@@ -1,8 +1,9 @@
 """zopog tune: learn a prompt, keep everything, compare with the manual prompt on the test split."""
 
 import argparse
-import json
+import sys
 
+from zopog_ref.app.output import show_json
 from zopog_ref.app.tune import learning
 from zopog_ref.app.tune.choices import check_resumed, chosen_machine, chosen_run
 from zopog_ref.app.tune.options import add_arguments
@@ -20,5 +21,8 @@ def run(arguments: argparse.Namespace) -> int:
         check_resumed(arguments)
     with learning.stop_requests() as should_stop:
         path, result = learning.learn(config, machine, out, should_stop, quiet=arguments.json)
-    print(json.dumps(result, indent=2) if arguments.json else table(result, path))  # noqa: T201  the answer
+    if arguments.json:
+        show_json(result, indent=2)
+    else:
+        sys.stdout.write(table(result, path) + "\n")
     return 0

@@ -15,10 +15,12 @@ from zopog_models.prompts.bundle import save_prompt
 from zopog_models.runners.runner import Scores
 from zopog_ref import search
 from zopog_ref.app.errors import InputError, Interrupted
+from zopog_ref.app.output import say
 from zopog_ref.app.report.progress import Progress
-from zopog_ref.app.run.config import Evidence, Machine, RunConfig
+from zopog_ref.app.run.config import Evidence, Machine, RunConfig, versions
+from zopog_ref.app.run.durable import FULL, DiskFull
 from zopog_ref.app.run.experiment import Experiment, method_of, prepare
-from zopog_ref.app.run.folder import RunFolder, free_name, say, write_json
+from zopog_ref.app.run.folder import RunFolder, free_name, write_json
 from zopog_ref.app.run.presets import TEMPLATE_ALONE
 from zopog_ref.app.run.saved_run import read_result
 from zopog_ref.app.tune.backends import on_backend, open_backend, stream_of
@@ -58,6 +60,11 @@ def learn(
             ) from None
         except ServiceError as error:
             raise ServiceError(f"{error}. Nothing paid for is lost: {go_on(folder.path, config)}") from error
+        except OSError as error:
+            if error.errno not in FULL or isinstance(error, DiskFull):
+                raise
+            what = f"all that was paid for is kept; make room, then {go_on(folder.path, config)}"
+            raise DiskFull(Path(error.filename or folder.path), what) from None
 
 
 def _start(
@@ -101,17 +108,27 @@ def _reopen(
     check_workers(machine, config.model)
     check_precision(config, machine)
     check_numbers(config)
-    now = config
-    if config.remote is not None:  # a served model may have moved: its hash has to be the same
-        now = replace(
-            config, model=machine.address or config.model, remote=continued(config.remote, machine, config.model)
-        )
+    now = replace(config, model=machine.address or config.model)  # it may have moved: its hash has to be the same
+    if config.remote is not None:
+        now = replace(now, remote=continued(config.remote, machine, config.model))
+    _say_what_changed(values, folder)
     model, experiment = _opened(now, machine, held, should_stop)
     found.check_same(Evidence.of(experiment))
     if config.precision is not None:
         experiment.reduce(model.reduced(config.precision.precision), config.precision.scope == "all")
     keep_requests(model, folder.path)
     return folder, experiment, config
+
+
+def _say_what_changed(values: dict[str, Any], folder: RunFolder) -> None:
+    """A line where the run was started with other versions, or its config.json was written since."""
+    then, now = values.get("versions"), versions()
+    if isinstance(then, dict):
+        other = [f"{name} {then[name]} (here {now.get(name, 'none')})" for name in then if now.get(name) != then[name]]
+        if other:
+            say(f"this run was started with {', '.join(other)}: its last digits may come out otherwise"[:1000])
+    if folder.edited():
+        say(f"{folder.path / 'config.json'} was edited since the last step: the run goes on with what it says now")
 
 
 def _opened(

@@ -8,13 +8,21 @@ from urllib.parse import urlsplit
 
 from zopog_models.errors import UnusableFile
 from zopog_models.files.quoting import quoted
+from zopog_models.files.suggestions import did_you_mean
 from zopog_models.frozen.model import TEMPERATURE, FrozenModel, load_model
 from zopog_models.served.addresses import ServedOptions, open_served
 from zopog_models.served.wire import Wire
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.output import say
 from zopog_ref.app.run.config import WIRE, Machine, RunConfig, Served
-from zopog_ref.app.run.folder import say
 
+# Known by a name without the organisation that it is under.
+_ON_THE_HUB = (
+    "FacebookAI/roberta-base", "FacebookAI/roberta-large", "google-bert/bert-base-uncased",
+    "google-bert/bert-base-cased", "google-bert/bert-large-uncased", "distilbert/distilbert-base-uncased",
+    "distilbert/distilroberta-base", "albert/albert-base-v2", "openai-community/gpt2",
+    "sentence-transformers/all-MiniLM-L6-v2",
+)  # fmt: skip
 REQUESTS = "requests.jsonl"  # in a run folder
 
 
@@ -45,6 +53,11 @@ def open_model(
             source, workers=machine.workers, threads=machine.threads or 1, device=machine.device, pooling=pooling,
             temperature=factor, notify=say,
         )  # fmt: skip
+    if source != "embedded" and "/" not in source and not Path(source).exists():
+        raise InputError(
+            f"--model {quoted(source)}: there is no such folder; a model on the hub has a name of the form org/name"
+            + did_you_mean(source, ("embedded", *_ON_THE_HUB))
+        )
     return load_model(
         source, device=machine.device, threads=machine.threads, pooling=pooling, temperature=factor, stream=stream
     )

@@ -21,8 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_task_arguments(parser)
     parser.add_argument(
         "--model",
-        default="embedded",
-        help="embedded, a Hugging Face folder, org/name[@revision] on the hub, or the address of a served model",
+        help="embedded (default), a Hugging Face folder, org/name[@revision] on the hub, or a served model's address",
     )
     parser.add_argument("--pooling", choices=POOLINGS, help="read the model as a sentence-embedding model")
     parser.add_argument("--temperature", type=float, help=f"of a sentence-embedding model (default {TEMPERATURE:g})")
@@ -51,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="deploy the tuned prompt even if another is better on the dev rows",
     )
     parser.add_argument("--settings", choices=SETTINGS_NAMES, help="named settings (default: the model's own)")
-    parser.add_argument("--shots", type=int, default=16, help="training rows a class (default 16)")
-    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--shots", type=int, help="training rows a class (default 16)")
+    parser.add_argument("--seed", type=int, help="default 42")
     parser.add_argument("--out", type=Path, help="run folder (default: runs/TASK-METHOD-SEED)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on from the last checkpoint of a run folder")
     parser.add_argument("--json", action="store_true", help="the result as JSON on stdout, nothing else there")

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.runners.local import REDUCED
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.output import say
 from zopog_ref.app.run.config import Precision
 from zopog_ref.app.run.experiment import Experiment
-from zopog_ref.app.run.folder import say
 from zopog_ref.objective import LOSSES
 
 PRECISIONS = ("fp32", *REDUCED)

@@ -13,7 +13,7 @@ import numpy as np
 
 from zopog_ref import __version__
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.folder import say
+from zopog_ref.app.output import say, show_json
 from zopog_ref.app.verify import listing as verify_report
 from zopog_ref.convergence.cases import FULL, QUICK, Bench
 from zopog_ref.convergence.lines import Line, Result, evaluate
@@ -128,7 +128,7 @@ def write(arguments: argparse.Namespace, bench: Bench, results: list[Result], fo
         (arguments.out / "verify.html").write_text(html, encoding="utf-8")
         say(f"wrote {arguments.out / 'verify.json'} and {arguments.out / 'verify.html'}")
     if arguments.json:
-        sys.stdout.write(json.dumps(found) + "\n")
+        show_json(found)
         return
     s = found["summary"]
     sys.stdout.write(verify_report.table(results) + "\n\n")

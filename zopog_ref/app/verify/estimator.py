@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.output import show_json
 from zopog_ref.app.verify import listing as verify_report
 from zopog_ref.app.verify.assessment import Assessed, assess, seconds_a_call, threshold_of
 from zopog_ref.app.verify.guarded import Guarded
@@ -224,7 +225,7 @@ def _write(arguments: argparse.Namespace, results: list[Result], answer: dict[st
     if arguments.out is not None:
         (arguments.out / "estimator.json").write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
     if arguments.json:
-        sys.stdout.write(json.dumps(answer) + "\n")
+        show_json(answer)
         return
     sys.stdout.write("\n".join(verdict_in_words(answer)) + "\n\n" + verify_report.table(results) + "\n\n")
     word = "differs from the reference." if answer["unbiased"] else "VIOLATED."
