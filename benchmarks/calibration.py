@@ -29,7 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zopog_models.frozen.model import FrozenModel, load_model
-from zopog_models.prompts.bundle import Prompt, load_prompt, predict
+from zopog_models.prompts.bundle import Prompt, load_prompt
+from zopog_models.prompts.predicting import predict
 from zopog_models.tasks.task_files import load_task, read_rows
 from zopog_ref.app.command_line import main as zopog
 from zopog_ref.app.compare.paired import crossed, nested

@@ -18,7 +18,7 @@ import numpy as np
 
 from zopog_models import FrozenModel, load_model, write_tensors
 from zopog_models.families import FAMILIES, Config
-from zopog_models.frozen import prefix
+from zopog_models.runners import prefix
 
 SHAPES = {  # layers, width, heads, vocabulary
     "mini": (4, 256, 4, 8192),

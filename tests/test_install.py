@@ -62,7 +62,7 @@ def needed(words: list[str]) -> set[str]:
     found = set() if words[0] in ("verify", "doctor", "methods", "models", "tasks") else packages("deploy")
     methods = ",".join([value(words, "--method"), value(words, "--methods")]).strip(",").split(",")
     for method in METHODS if "all" in methods else methods:
-        found |= {METHODS[method].package or "numpy"} if method else set()
+        found |= {METHODS[method].package or "numpy"} if method not in ("", "none") else set()
     if words[0] in ("tune", "compare"):
         found |= {"rich"}
     if words[0] == "compare":

@@ -18,14 +18,8 @@ from zopog_models.files.tensor_file import read_metadata, read_tensors, write_te
 from zopog_models.frozen.device_oracle import DeviceOracle
 from zopog_models.frozen.model import FrozenModel, load_model
 from zopog_models.frozen.oracle import FrozenModelOracle
-from zopog_models.prompts.bundle import (
-    Prediction,
-    Prompt,
-    PromptReadout,
-    load_prompt,
-    predict,
-    save_prompt,
-)
+from zopog_models.prompts.bundle import Prompt, PromptReadout, load_prompt, save_prompt
+from zopog_models.prompts.predicting import Prediction, predict
 from zopog_models.runners.bound import DeviceMemory
 from zopog_models.tasks.encoding import Encoded, encode, label_ids, label_targets
 from zopog_models.tasks.task_files import Rows, embedded_tasks, few_shot, load_task, read_rows

@@ -14,7 +14,8 @@ from tests.fuzz.task_files import LINES, ROWS, prompt_bytes
 from zopog_models.families import CheckpointError
 from zopog_models.files.tensor_file import TensorFileError
 from zopog_models.frozen.model import FrozenModel, load_model
-from zopog_models.prompts.bundle import PromptError, PromptMismatch, load_prompt, predict
+from zopog_models.prompts.bundle import PromptError, PromptMismatch, load_prompt
+from zopog_models.prompts.predicting import predict
 from zopog_models.tasks.encoding import encode
 from zopog_models.tasks.template import TaskError, make_task
 from zopog_models.tasks.vocabulary import VocabularyError, pmi_candidates

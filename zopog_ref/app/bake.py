@@ -5,7 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from zopog_models.frozen.model import load_model
-from zopog_models.prompts.baking import TOLERANCE, Baked, bake
+from zopog_models.prompts.baking import Baked, bake
+from zopog_models.prompts.comparing import TOLERANCE
 from zopog_models.prompts.triton import write_repository
 from zopog_models.served.addresses import is_served
 from zopog_ref.app.errors import InputError

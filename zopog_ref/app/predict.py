@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from zopog_models.files.quoting import quoted
-from zopog_models.prompts.bundle import Prediction, Prompt, load_prompt, predict, shared_source
+from zopog_models.prompts.bundle import Prompt, load_prompt, shared_source
+from zopog_models.prompts.predicting import Prediction, predict
 from zopog_models.served.addresses import is_served
 from zopog_models.tasks.template import is_text, make_task
 from zopog_ref.app.errors import InputError

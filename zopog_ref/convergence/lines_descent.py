@@ -244,7 +244,7 @@ _A, _T = "test_assumptions.py::", "test_theorem.py::"
 DESCENT = (
     Line("A4", "A4", "alpha >= 1/(2N) in T1's runs, whatever is drawn.", "proved", assumptions.largest_step_in_alpha,
          _A + "test_lower_bound", lower_bound),
-    Line("A4-limit", "A4", "alpha >= 1/(2N) at C1's step, I = 20: T1b needs it not.", "measured",
+    Line("A4-limit", "A4", "alpha >= 1/(2N) at C1's step, I = 20 (see T1b).", "measured",
          assumptions.observed_lower_bound, _A + "test_lower_bound", lower_bound_at_limit, required=False),
     Line("D1", "D1", "A policy step decreases L in the mean, every noise mode.", "proved", theorem.descent_in_alpha,
          _T + "test_descent_in_alpha", descent_alpha),

@@ -47,8 +47,7 @@ def build(
     logits = ê · label_embeddings, and the unit vectors ê (R, D) are a second output, embedding.
     thinned=True adds the input unit_mask (layers, F), float32, by which each layer's feed-forward hidden units are
     multiplied (Clip-Tuning); without it the graph has no trace of one. graph: an empty builder, for weights that are
-    shared, of another precision, or in a file.
-    Raises ValueError for an unknown injection.
+    shared, of another precision, or in a file. Raises ValueError for an unknown injection.
     """
     check_injection(injection)
     family, a = checkpoint.family, checkpoint.architecture
@@ -69,9 +68,8 @@ def build(
         unit_mask = [g.op("Gather", g.from_float32(masks), g.scalar(i)) for i in range(a.layers)]  # (F,) each
     n = g.op("Shape", prompt_ids, start=1, end=2)  # (1,)
     length = g.op("Shape", text_ids, start=1, end=2)  # (1,)
-    one = g.integers(1)
+    row = _Row(text_ids, prompt_ids, offset, prompt_index, n, length, g.integers(1))
     words = layers.table(embeddings.words)  # (V, E)
-    row = _Row(text_ids, prompt_ids, offset, prompt_index, n, length, one)
     x = _embed(layers, embeddings, injection, words, row)
     visible, to_answer, to_all = _masks(g, attention_mask, row)
     for i in range(a.layers - 1):

@@ -110,7 +110,7 @@ def require_device(device: str) -> Any:
         ort = onnx_runtime()
     except ImportError as error:
         raise ProviderError(
-            f'ONNX Runtime is missing ({error}); install it with: pip install "onnxruntime>=1.23.2" '
+            f'ONNX Runtime is missing ({error}); install it with: pip install "onnxruntime>=1.25" '
             '(or, for an NVIDIA GPU, "onnxruntime-gpu[cuda,cudnn]>=1.27")'
         ) from error
     available = ort.get_available_providers()
@@ -145,6 +145,6 @@ def installed_runtimes() -> str:
 
 _ADVICE = (
     'For an NVIDIA GPU: pip uninstall onnxruntime, then pip install "onnxruntime-gpu[cuda,cudnn]>=1.27" (CUDA 13) or '
-    '"onnxruntime-gpu[cuda,cudnn]>=1.23.2,<1.27" (CUDA 12); the two ONNX Runtime packages exclude each other. '
+    '"onnxruntime-gpu[cuda,cudnn]>=1.25,<1.27" (CUDA 12); the two ONNX Runtime packages exclude each other. '
     "Otherwise use device='cpu'."
 )

@@ -52,18 +52,18 @@ CASES = {
     "both runtimes, no driver": (
         changed(CPU_ONLY, packages={"onnxruntime-gpu": "1.31.1"}),
         "both installed",
-        'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "onnxruntime>=1.23.2" tokenizers',
+        'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "onnxruntime>=1.25" tokenizers',
     ),
     "both runtimes, CUDA 13": (
         changed(GPU, packages={"onnxruntime": "1.31.1"}),
         "both installed",
         'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "onnxruntime-gpu[cuda,cudnn]>=1.27" tokenizers',
     ),
-    "no runtime": (Facts(packages={"tokenizers": "0.23"}), "is not installed", 'pip install "onnxruntime>=1.23.2" tokenizers'),
+    "no runtime": (Facts(packages={"tokenizers": "0.23"}), "is not installed", 'pip install "onnxruntime>=1.25" tokenizers'),
     "no runtime, CUDA 12": (
         Facts(packages={"tokenizers": "0.23"}, driver=(12, 4)),
         "is not installed",
-        'pip install "onnxruntime-gpu[cuda,cudnn]>=1.23.2,<1.27" tokenizers',
+        'pip install "onnxruntime-gpu[cuda,cudnn]>=1.25,<1.27" tokenizers',
     ),
     "a runtime without its files": (
         changed(GPU, emptied=("onnxruntime-gpu",), outcomes={}),
@@ -84,12 +84,12 @@ CASES = {
     "no driver": (
         changed(GPU, without=("cupy-cuda13x",), driver=None, cupy=None, outcomes={CPU: STARTS, CUDA: NO_CUBLAS}),
         "needs an NVIDIA driver for CUDA 13, and none is found",
-        'pip uninstall -y onnxruntime-gpu && pip install "onnxruntime>=1.23.2" tokenizers',
+        'pip uninstall -y onnxruntime-gpu && pip install "onnxruntime>=1.25" tokenizers',
     ),
     "a driver that is too old": (
         changed(GPU, without=("cupy-cuda13x",), driver=(12, 8), cupy=None, outcomes={CPU: STARTS, CUDA: "no device"}),
         "built for CUDA 13, the NVIDIA driver runs up to CUDA 12.8",
-        'pip uninstall -y onnxruntime-gpu && pip install "onnxruntime-gpu[cuda,cudnn]>=1.23.2,<1.27" tokenizers',
+        'pip uninstall -y onnxruntime-gpu && pip install "onnxruntime-gpu[cuda,cudnn]>=1.25,<1.27" tokenizers',
     ),
     "no cuBLAS": (
         replace(GPU, outcomes={CPU: STARTS, CUDA: NO_CUBLAS}),

@@ -9,7 +9,8 @@ import pytest
 
 from tests.app.conftest import SMALL, Run
 from zopog_models.frozen.model import load_model
-from zopog_models.prompts.bundle import load_prompt, predict, save_prompt
+from zopog_models.prompts.bundle import load_prompt, save_prompt
+from zopog_models.prompts.predicting import predict
 from zopog_ref.app.run.predictions import load_predictions
 from zopog_ref.app.scores.uncertainty import entropy, mutual_information, predictive, uncertainty_metrics
 

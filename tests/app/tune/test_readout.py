@@ -11,7 +11,7 @@ import pytest
 from tests.app.conftest import SMALL, Run, asked
 from zopog_models import load_model, load_prompt, load_task, predict, read_rows
 from zopog_models.frozen.model import FrozenModel
-from zopog_models.prompts.bundle import Prediction
+from zopog_models.prompts.predicting import Prediction
 from zopog_models.runners.runner import Scores
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import read_run

@@ -144,7 +144,8 @@ class Only:
 sys.meta_path.insert(0, Only())
 """
 PREDICT = """
-from zopog_models.prompts.bundle import load_prompt, predict
+from zopog_models.prompts.bundle import load_prompt
+from zopog_models.prompts.predicting import predict
 from zopog_models.frozen.model import load_model
 model, prompt = load_model(sys.argv[1], threads=1), load_prompt(sys.argv[2])
 print(predict(model, prompt, [("a small animal",)]).probabilities[0].tolist())

@@ -13,7 +13,9 @@ import pytest
 from tests.models.prompts.test_export import FAMILIES, write
 from zopog_models import FrozenModel, Prompt, PromptMismatch, encode, load_model, make_task, predict
 from zopog_models.prompts import baking as baking_module
-from zopog_models.prompts.baking import BakeError, bake, row_ids
+from zopog_models.prompts import comparing
+from zopog_models.prompts.baking import BakeError, bake
+from zopog_models.prompts.comparing import row_ids
 from zopog_models.prompts.triton import config_pbtxt, write_repository
 from zopog_models.tasks.encoding import label_targets, row_recipe
 
@@ -192,7 +194,7 @@ def test_a_file_that_differs_is_not_written(tmp_path: Path, folders: Any, monkey
 def test_the_tolerance_grows_with_scores_and_depth(folders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model(folders("bert"), threads=1)
     prompt = prompt_for(model, 2)
-    assert baking_module.rounding_tolerance(model, prompt, TEXTS) == baking_module.TOLERANCE  # small scores
+    assert baking_module.rounding_tolerance(model, prompt, TEXTS) == comparing.TOLERANCE  # small scores
     logits = FrozenModel.logits
     for size, layers, expected in ((22.0, 6, 6.4e-6), (25.0, 30, 1.63e-5), (1e9, 9, 1e-4)):
         monkeypatch.setattr(FrozenModel, "logits", lambda *a, size=size, **o: np.sign(logits(*a, **o)) * size)
@@ -209,7 +211,7 @@ def test_a_graph_that_is_a_little_wrong_is_noticed(
     monkeypatch.setattr(
         baking_module, "_graph", lambda m, p, *rest: graph(m, replace(p, offsets=p.offsets * np.float32(1.01)), *rest)
     )
-    monkeypatch.setattr(baking_module, "rounding_tolerance", lambda *_: baking_module.MOST)
+    monkeypatch.setattr(baking_module, "rounding_tolerance", lambda *_: comparing.MOST)
     with pytest.raises(BakeError, match="differ from predict's"):
         bake(model, prompt, tmp_path / "file.onnx")
 

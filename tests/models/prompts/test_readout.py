@@ -23,8 +23,9 @@ from zopog_models import (
     predict,
     save_prompt,
 )
-from zopog_models.prompts import bundle
-from zopog_models.prompts.baking import BakeError, bake, row_ids
+from zopog_models.prompts import bundle, predicting
+from zopog_models.prompts.baking import BakeError, bake
+from zopog_models.prompts.comparing import row_ids
 from zopog_models.prompts.readout import targets
 from zopog_models.prompts.triton import config_pbtxt
 from zopog_models.tasks.template import make_task
@@ -97,7 +98,7 @@ def test_of_embeddings_the_columns_are_cosines_and_coordinates(folders: Any) -> 
     model = next(m for m in (load_model(folders(family), threads=1) for family in FAMILIES) if m.pooling)
     prompt = with_readout(model, 1, 0)
     columns = np.array([0, 2, 3, 5])
-    scores, _ = bundle.prompt_scores(model, prompt, TEXTS[:2], targets(columns, prompt.label_ids))
+    scores, _ = predicting.prompt_scores(model, prompt, TEXTS[:2], targets(columns, prompt.label_ids))
     encoded = encode(TEXTS[:2], make_task(prompt.template, prompt.labels), model, 0)
     embedding = model.embeddings(encoded.ids)
     expected = np.column_stack([embedding @ prompt.label_ids[[0, 2]].T, embedding[:, [0, 2]]])

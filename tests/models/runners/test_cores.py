@@ -74,6 +74,6 @@ def test_threads_default_to_the_quota(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(room.usable_cores, "__defaults__", (tmp_path,))
     assert load_model("embedded").threads == 3
     assert load_model("embedded", threads=5).threads == 5  # what was asked for is given
-    from zopog_ref.app.compare.schedule import cores
+    from zopog_ref.app.compare import command, schedule
 
-    assert cores() == 3
+    assert command.usable_cores() == schedule.usable_cores() == 3

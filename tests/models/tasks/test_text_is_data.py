@@ -18,7 +18,7 @@ from zopog_models import encode, make_task
 from zopog_models.checkpoints import checked_tokenizer
 from zopog_models.checkpoints.tokenizer import open_tokenizer, special_ids
 from zopog_models.families import FAMILIES, Config
-from zopog_models.prompts.baking import row_ids
+from zopog_models.prompts.comparing import row_ids
 from zopog_models.tasks.encoding import row_recipe
 
 ENCODER = {"mask": "[MASK]", "pad": "[PAD]", "cls": "[CLS]", "sep": "[SEP]"}

@@ -29,7 +29,8 @@ except ImportError as error:
         "does the same from the command line"
     ) from error
 
-from zopog_models.prompts.bundle import Prediction, Prompt, load_prompt, predict, save_prompt
+from zopog_models.prompts.bundle import Prompt, load_prompt, save_prompt
+from zopog_models.prompts.predicting import Prediction, predict
 from zopog_models.tasks.template import make_task
 from zopog_ref import search
 from zopog_ref.app.classifier import data

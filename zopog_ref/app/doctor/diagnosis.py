@@ -13,9 +13,9 @@ FIRST_CUDA_13 = (1, 27)  # onnxruntime-gpu before it is built for CUDA 12
 
 # extra -> the runtime it brings, by a name that pip finds from a clone as well
 _RUNTIMES = {
-    "cpu": '"onnxruntime>=1.23.2"',
+    "cpu": '"onnxruntime>=1.25"',
     "gpu": '"onnxruntime-gpu[cuda,cudnn]>=1.27"',
-    "gpu-cu12": '"onnxruntime-gpu[cuda,cudnn]>=1.23.2,<1.27"',
+    "gpu-cu12": '"onnxruntime-gpu[cuda,cudnn]>=1.25,<1.27"',
 }
 
 # The library an error names -> the package that carries it. CUDA 13's packages dropped the suffix that CUDA 12's have;

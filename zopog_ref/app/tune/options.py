@@ -18,23 +18,7 @@ from zopog_ref.methods import METHODS, settings_class
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options; those of the method and the preset come from their dataclasses."""
-    parser.add_argument(
-        "--task", help="an embedded task's name, a task TOML, or with --data a published task's (default: supersense)"
-    )
-    parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="your copy of a published task's files, as GLUE's or with our columns"
-    )
-    own = parser.add_argument_group("your own data, instead of --task")
-    own.add_argument("--train", type=Path, metavar="FILE", help="TSV, CSV or JSONL with text columns and `label`")
-    own.add_argument("--dev", type=Path, metavar="FILE", help="default: other rows of the train file")
-    own.add_argument("--test", type=Path, metavar="FILE", help="default: unused rows of the train file")
-    own.add_argument(
-        "--template",
-        action="append",
-        help='with {text}, or {text_a} and {text_b}, and {mask}: "{text} . {mask} ."; with --task: instead of its own; '
-        "given several times, the manual prompt is all of them, read together",
-    )
-    own.add_argument("--labels", metavar="VALUE=WORD,...", help='label values and their words: "0=bad,1=good"')
+    _add_task_arguments(parser)
     parser.add_argument(
         "--model",
         help="embedded (default), a Hugging Face folder, org/name[@revision] on the hub, or a served model's address",
@@ -86,6 +70,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, (kind, methods) in method_options().items():
         only = "" if len(methods) == len(METHODS) else ", ".join(methods)
         numbers.add_argument(option(name), type=_switch if kind is bool else kind, dest=name, help=only)
+
+
+def _add_task_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is asked: a task by its name, or the user's own data."""
+    parser.add_argument(
+        "--task", help="an embedded task's name, a task TOML, or with --data a published task's (default: supersense)"
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="your copy of a published task's files, as GLUE's or with our columns"
+    )
+    own = parser.add_argument_group("your own data, instead of --task")
+    own.add_argument("--train", type=Path, metavar="FILE", help="TSV, CSV or JSONL with text columns and `label`")
+    own.add_argument("--dev", type=Path, metavar="FILE", help="default: other rows of the train file")
+    own.add_argument("--test", type=Path, metavar="FILE", help="default: unused rows of the train file")
+    own.add_argument(
+        "--template",
+        action="append",
+        help='with {text}, or {text_a} and {text_b}, and {mask}: "{text} . {mask} ."; with --task: instead of its own; '
+        "given several times, the manual prompt is all of them, read together",
+    )
+    own.add_argument("--labels", metavar="VALUE=WORD,...", help='label values and their words: "0=bad,1=good"')
 
 
 def method_options() -> dict[str, tuple[type, list[str]]]:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zopog_models.prompts.bundle import Prediction, Prompt, answered, check_match, prompt_scores
+from zopog_models.prompts.bundle import Prompt
+from zopog_models.prompts.predicting import Prediction, answered, check_match, prompt_scores
 from zopog_models.prompts.readout import PromptReadout, targets
 from zopog_models.runners.runner import Scores
 from zopog_models.tasks.encoding import encode, label_targets

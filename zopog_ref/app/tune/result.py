@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from zopog_models.frozen.model import FrozenModel
-from zopog_models.prompts.bundle import Prediction, Prompt, predict
+from zopog_models.prompts.bundle import Prompt
+from zopog_models.prompts.predicting import Prediction, predict
 from zopog_models.tasks.task_files import Rows
 from zopog_models.tasks.template import Task
 from zopog_ref.app.report.terminal import table as aligned
