@@ -87,7 +87,8 @@ def run_folder(chosen: argparse.Namespace, method: str, seed: int) -> Path:
     folder = chosen.out / "runs" / Path(chosen.task).stem / method / str(seed)
     if not (folder / "result.json").exists():
         what = ["--task", chosen.task, "--method", method, "--seed", str(seed), "--budget", str(chosen.budget)]
-        fresh = [*what, "--model", chosen.model, *chosen.rest, "--out", str(folder)]
+        learned = ["--readout", "none", "--deploy-tuned"]  # the methods' own prompts, as their papers read them
+        fresh = [*what, "--model", chosen.model, *learned, *chosen.rest, "--out", str(folder)]
         known = (folder / "config.json").exists()
         with contextlib.redirect_stdout(io.StringIO()):
             code = zopog(["tune", "--json", *(["--resume", str(folder)] if known else fresh)])
@@ -142,7 +143,7 @@ def differences(runs: list[dict[str, Any]], kind: str, single: list[FLOAT64]) ->
         found[name] = crossed(np.array(d))
     d = [reliability(run[kind], run["labels"]).ece - reliability(p, run["labels"]).ece for run, p in zip(runs, single)]
     found["ece"] = nested([np.array([value]) for value in d]) if len(d) > 1 else None
-    shown = {name: None if e is None else asdict(e) | {"p": e.p_value} for name, e in found.items()}
+    shown = {name: None if e is None else asdict(e) | {"p": e.p} for name, e in found.items()}
     shown["ece"] = (shown["ece"] or {"mean": d[0]}) | {"seeds": d}
     return shown
 

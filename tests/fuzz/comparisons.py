@@ -23,7 +23,7 @@ from zopog_ref.app.compare.plan import Plan, Variant, check_started
 from zopog_ref.app.compare.table import table
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.predict import prompt_and_model
-from zopog_ref.app.run.config import Machine, read_run
+from zopog_ref.app.run.config import Machine, read_run, versions
 from zopog_ref.app.run.curve import as_line
 from zopog_ref.app.run.experiment import method_of
 from zopog_ref.app.run.presets import PRESETS
@@ -43,6 +43,7 @@ _REMOTE = {"tokenizer": "folder", "rows_per_request": 4, "encoding": "auto", "em
 
 
 def comparisons(scratch: Path) -> list[Target]:
+    versions()  # read once, outside the folders that are watched
     runs = {name: _run(scratch, name) for name in METHODS}
     files = {f"runs/mine/{name}/1/{file}": content for name, run in runs.items() for file, content in run.items()}
     first, other = (f"runs/mine/{name}/1/" for name in METHODS)
@@ -54,9 +55,9 @@ def comparisons(scratch: Path) -> list[Target]:
     }
     return [
         Target("comparison", files, changed, _compare, (InputError, TensorFileError), 0.3,
-               own=Path(compare_page.__file__).parents[1] / "report"),
+               own=(Path(compare_page.__file__).parents[1] / "report", EMBEDDED_TASKS)),
         Target("going on with a run", alone, {"config.json": mutated_json, "result.json": mutated_json}, _go_on,
-               (InputError, TaskError, PromptError, MissingPackage), own=EMBEDDED_TASKS),
+               (InputError, TaskError, PromptError, MissingPackage), own=(EMBEDDED_TASKS,)),
     ]  # fmt: skip
 
 

@@ -40,7 +40,7 @@ class Watch:
     """Paths outside `inside`, and events that no parser needs, while it is on."""
 
     inside: str = ""
-    own: str = "\0"  # a folder that files may be read in too
+    own: tuple[str, ...] = ()  # folders that files may be read in too
     seen: list[str] = field(default_factory=list)
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -49,7 +49,7 @@ class Watch:
         if event in _FORBIDDEN:
             self.seen.append(f"{event} {arguments!r:.200}")
         elif event in _WATCHED and not (
-            event == "open" and arguments[1] == "r" and str(arguments[0]).startswith(self.own)
+            event == "open" and _only_reads(arguments) and str(arguments[0]).startswith(self.own)
         ):
             paths = arguments[:2] if event in ("os.rename", "os.link", "os.symlink") else arguments[:1]
             if event == "os.symlink":  # which leads on from where it stands
@@ -60,6 +60,12 @@ class Watch:
 
     def _is_inside(self, path: str) -> bool:
         return os.path.abspath(path).startswith(self.inside + os.sep) or path == self.inside
+
+
+def _only_reads(arguments: tuple[Any, ...]) -> bool:
+    """Of an event `open`: (path, mode, flags), where os.open says no mode."""
+    _, mode, flags = arguments
+    return mode == "r" or (mode is None and not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC))
 
 
 _WATCHES: list[Watch] = []
@@ -184,7 +190,7 @@ def try_one(target: Target, number: int, files: dict[str, bytes], folder: Folder
     looked, started, what = watch(), time.process_time(), ""
     try:
         with _bounded_time(SECONDS_EACH):
-            looked.own = "\0" if target.own is None else str(target.own)
+            looked.own = tuple(map(str, target.own))
             looked.inside = str(folder.path)
             target.read(folder.path)
         outcome.values += 1

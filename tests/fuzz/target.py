@@ -20,7 +20,7 @@ class Target:
 
     read: returns, or raises one of `errors` with a message that is short. share: of the inputs of a short run. keep:
     files that the parser itself may add, and folders ("x/"); writes: whether it may replace those that are there. own:
-    a folder of the package that it opens files of.
+    folders of the package that it opens files of.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Target:
     share: float = 1.0
     keep: tuple[str, ...] = field(default=())
     writes: bool = False
-    own: Path | None = None
+    own: tuple[Path, ...] = ()
 
     def input(self, seed: int, number: int) -> dict[str, bytes]:
         """Input `number` of a seed, the same whenever it is asked for; number 0 is the valid files."""

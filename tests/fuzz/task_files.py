@@ -44,7 +44,7 @@ def task_files(scratch: Path) -> list[Target]:
         Target("task.toml", {"task.toml": _TOML, "train.tsv": b"x"}, {"task.toml": mutated}, _read_task, (TaskError,)),
         *(Target(name, {f"rows.{name}": content}, {f"rows.{name}": change}, _reader(name), (TaskError,))
           for name, content, change in (("tsv", table, mutated), ("csv", quoted, mutated), ("jsonl", LINES, mutated_lines))),
-        Target("published task", {"train.tsv": _SST2, "dev.tsv": _SST2}, {"train.tsv": mutated, "dev.tsv": mutated}, _read_published, (TaskError,), own=FOLDER),
+        Target("published task", {"train.tsv": _SST2, "dev.tsv": _SST2}, {"train.tsv": mutated, "dev.tsv": mutated}, _read_published, (TaskError,), own=(FOLDER,)),
         Target("predict's texts", {"rows.jsonl": LINES}, {"rows.jsonl": mutated_lines}, _read_texts, (InputError,)),
     ]  # fmt: skip
 

@@ -8,6 +8,7 @@ The command line, `zopog compare`, `PromptClassifier` and a run folder each make
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -250,8 +251,9 @@ def read_run(folder: Path) -> tuple[RunConfig, Evidence]:
     return RunConfig.from_json(values, path), Evidence.from_json(values, path)
 
 
+@cache
 def versions() -> dict[str, str]:
-    """Of Python and of every package that a number could depend on."""
+    """Of Python and of every package that a number could depend on. Nobody changes the answer, which is kept."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
     for package in ("zopog-ref", "numpy", "onnxruntime", "onnxruntime-gpu", "tokenizers", "cma", "cmaes"):
         try:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from zopog_models.errors import UnusableFile
 from zopog_models.files.tensor_file import TensorFileError, read_tensors, write_tensors
 from zopog_models.files.untrusted import check_regular
 from zopog_ref.app.errors import InputError
@@ -42,10 +43,10 @@ def save_predictions(folder: Path, predictions: Predictions) -> None:
 def load_predictions(folder: Path) -> Predictions:
     """What save_predictions wrote. Errors: InputError when it is missing, damaged, or of another form."""
     path = folder / PREDICTIONS
-    check_regular(path)
     try:
+        check_regular(path)
         found = Predictions(**{name: np.array(value) for name, value in read_tensors(path).items()})
-    except (OSError, TensorFileError, TypeError) as error:
+    except (OSError, UnusableFile, TensorFileError, TypeError) as error:
         again = f"delete {folder / 'result.json'} and resume the run"
         raise InputError(f"{path} cannot be read ({error!s:.500}): {again}") from None
     if found.per_prompt.ndim != 3:
