@@ -352,7 +352,7 @@ RATES = {
     "rate-float32": (one_mu, unit_directions, sign_of_slope),
     "G4-run": (one_sided, pairs_summed, climbing),
 }
-MODEL = (summed, bdpl, alpha_forgotten)  # each kills both exact rows on the embedded model
+MODEL = (one_over_I, bdpl, alpha_forgotten)  # each kills both exact rows on the embedded model
 
 
 def noise_forgotten(alpha, tau=1.0, gumbel=None):
