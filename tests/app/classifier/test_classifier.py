@@ -190,6 +190,30 @@ def test_pairs_are_two_columns() -> None:
         clf.predict(["one text"])
 
 
+def test_columns_are_taken_by_their_names(tmp_path: Path) -> None:
+    """Columns in another order gave other probabilities, and no error."""
+    pandas = pytest.importorskip("pandas", reason="DataFrame needs pandas")
+    pairs, y = rows_of("hyponym", 2, 8)
+    words = dict(load_task("hyponym").labels)
+    named = pandas.DataFrame(pairs, columns=["text_a", "text_b"])
+    clf = PromptClassifier(**SMALL, template=PAIRS, labels=words).fit(named[["text_b", "text_a"]], y)
+    assert clf.feature_names_in_.tolist() == ["text_a", "text_b"]
+    plain = PromptClassifier(**SMALL, template=PAIRS, labels=words).fit(np.array(pairs), y)
+    for X in (named, named[["text_b", "text_a"]]):  # the template's own names: in any order
+        assert (clf.predict_proba(X) == plain.predict_proba(pairs)).all()
+        assert (plain.predict_proba(X) == plain.predict_proba(pairs)).all()
+    clf.save(tmp_path / "kept")
+    kept = PromptClassifier.load(tmp_path / "kept", threads=1)
+    assert (kept.predict_proba(named[["text_b", "text_a"]]) == plain.predict_proba(pairs)).all()
+    other = named.rename(columns={"text_a": "noun", "text_b": "definition"})
+    with pytest.raises(ValueError, match="feature names"):  # scikit-learn's rule for all other names
+        clf.predict_proba(other)
+    clf = PromptClassifier(**SMALL, template=PAIRS, labels=words).fit(other, y)
+    assert (clf.predict_proba(other) == plain.predict_proba(pairs)).all()
+    with pytest.raises(ValueError, match="same order"):
+        clf.predict_proba(other[["definition", "noun"]])
+
+
 def test_uncertainty_of_one_prompt(fitted, data) -> None:
     found = fitted.predict_uncertainty(data[0])
     p = fitted.predict_proba(data[0])

@@ -7,57 +7,48 @@
 docs/scikit-learn.md has the parameters and examples.
 """
 
-import json
 import warnings
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.utils import check_random_state, column_or_1d
     from sklearn.utils.multiclass import check_classification_targets
-    from sklearn.utils.validation import check_consistent_length, check_is_fitted
+    from sklearn.utils.validation import check_consistent_length, validate_data
 except ImportError as error:
     raise ImportError(
         f"PromptClassifier needs scikit-learn ({error}): pip install scikit-learn; without it, `zopog tune` "
         "does the same from the command line"
     ) from error
 
-from zopog_models.prompts.bundle import Prompt, load_prompt, save_prompt
-from zopog_models.prompts.predicting import Prediction, predict
+from zopog_models.prompts.bundle import Prompt, save_prompt
 from zopog_models.tasks.template import make_task
 from zopog_ref import search
 from zopog_ref.app.classifier import data
+from zopog_ref.app.classifier.fitted import Fitted, TextsCut, warn_of_cuts
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.report.progress import Progress
 from zopog_ref.app.run.config import Machine, RunConfig
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.folder import RunFolder
 from zopog_ref.app.run.presets import TEMPLATE_ALONE
-from zopog_ref.app.scores.uncertainty import entropy, expected_entropy, mutual_information, predictive
 from zopog_ref.app.tune.ending import end, reads, reserved
 from zopog_ref.app.tune.readings import ASKED
 from zopog_ref.objective import Ledger
 
-ROWS_AT_ONCE = 1024
-FLOAT64 = NDArray[np.float64]
-
-
-class TextsCut(UserWarning):
-    """Texts that did not fit the model's positions lost their ends."""
+__all__ = ["NothingLearned", "PromptClassifier", "TextsCut"]
 
 
 class NothingLearned(UserWarning):
     """The scores do not tell the classes better than chance does."""
 
 
-class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Learns a prompt for a frozen masked language model from a few labelled texts, by any method of `zopog methods`.
 
     Parameters:
@@ -84,6 +75,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Attributes after fit:
 
     - classes_, n_features_in_: the classes, and the texts of a row.
+    - feature_names_in_: the columns of a DataFrame that was fitted on. Columns that are named as the template's slots
+      are taken by name, in any order; others must stand in the same order when predicting.
     - prompt_, prompt_tokens_: the zopog_models.Prompt, and its tokens as text.
     - validation_score_: metric and loss on the rows that the prompt was selected on.
     - deployed_: of which the prompt is, such as "tuned" or "manual + readout"; None: loaded from what did not say.
@@ -143,8 +136,10 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Learn a prompt from texts X (list, array or Series; two columns for pairs) and their classes y."""
         if y is None:
             raise ValueError("PromptClassifier requires y to be passed, but the target y is None")
-        slots = len(make_task(self.template, {"a": "a", "b": "b"}).slots)
-        texts = data.texts_of(X, slots)
+        slots = make_task(self.template, {"a": "a", "b": "b"}).slots
+        X = data.by_slot_name(X, slots)
+        validate_data(self, X, reset=True, skip_check_array=True, ensure_2d=False)  # the names of X's columns
+        texts = data.texts_of(X, len(slots))
         y = column_or_1d(y, warn=True)
         check_consistent_length(texts, y)
         check_classification_targets(y)
@@ -155,10 +150,10 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         config = self._config(words)
         machine, fraction = Machine(self.device, self.threads), self.validation_fraction
         experiment, saved = data.experiment_of(texts, labels.astype(np.int64), config, fraction, machine)
-        _warn_of_cuts(sum(experiment.truncated.values()), experiment.model.max_positions)
+        warn_of_cuts(sum(experiment.truncated.values()), experiment.model.max_positions)
         ledger = experiment.ledger()
         result = self._run(experiment, saved, ledger, config)
-        self.classes_, self.n_features_in_, self.seed_ = classes, slots, experiment.seed
+        self.classes_, self.n_features_in_, self.seed_ = classes, len(slots), experiment.seed
         self.prompt_: Prompt = self._deployed(experiment, config, result, ledger)
         to_token = experiment.model.tokenizer.id_to_token
         self.prompt_tokens_: list[list[str | None]] = [[to_token(int(i)) for i in ids] for ids in self.prompt_.ids]
@@ -242,117 +237,3 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 for warning in folder.warnings:
                     warnings.warn(warning, stacklevel=3)
                 folder.close()
-
-    # -- predicting ----------------------------------------------------------------------------------------------
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """The most probable class of each text. (rows,)"""
-        p = self.predict_proba(X)
-        return self.classes_[p.argmax(axis=1)]
-
-    def predict_proba(self, X: Any) -> FLOAT64:
-        """Probabilities (rows, C) in the order of classes_: the weighted mean over the prompts."""
-        return self._answer(X).probabilities
-
-    def predict_set(self, X: Any) -> NDArray[np.bool_]:
-        """Which classes cannot be left out, (rows, C): each text's own is among them for about 90% of texts.
-
-        Errors: ValueError for a prompt without a readout.
-        """
-        p = self._answer(X).probabilities
-        sets = None if self.prompt_.readout is None else self.prompt_.readout.sets(p)
-        if sets is None:
-            raise ValueError('prediction sets come with a readout: fit with readout="auto"')
-        return sets
-
-    def predict_uncertainty(self, X: Any) -> dict[str, FLOAT64]:
-        """Of each text, in nats: entropy of the mean prediction, expected_entropy of a single prompt's, and their gap,
-        the mutual_information; agreement, the weighted share of the prompts that vote for the predicted class. (rows,)
-        """
-        p, each, _ = self._answer(X)
-        weights, rows = self.prompt_.answer_weights, np.arange(len(p))
-        return {
-            "entropy": entropy(p),
-            "expected_entropy": expected_entropy(each, weights),
-            "mutual_information": mutual_information(each, weights),
-            "agreement": predictive(each, weights, "votes")[rows, p.argmax(axis=1)],
-        }
-
-    def _answer(self, X: Any) -> Prediction:
-        check_is_fitted(self)
-        texts = data.texts_of(X, self.n_features_in_)
-        model = data.opened(str(self.model), Machine(self.device, self.threads))
-        starts = range(0, len(texts), ROWS_AT_ONCE)
-        parts = [predict(model, self.prompt_, texts[start : start + ROWS_AT_ONCE]) for start in starts]
-        cut = sum(part.truncated for part in parts)
-        _warn_of_cuts(cut, model.max_positions)
-        p, each = (np.concatenate([part[i] for part in parts], axis=i) for i in (0, 1))
-        return Prediction(p, each, cut)
-
-    # -- keeping -------------------------------------------------------------------------------------------------
-
-    def save(self, path: str | Path) -> None:
-        """Write the fitted classifier as a prompt folder, which `zopog predict` reads too. No pickle.
-
-        Errors: ValueError for classes that are not strings, numbers or truth values.
-        """
-        check_is_fitted(self)
-        save_prompt(path, self._described())
-
-    def _described(self) -> Prompt:
-        """The prompt with what else load() needs in its `about`, as JSON."""
-        classes = self.classes_
-        if classes.dtype.kind not in "Uiufb" and not all(isinstance(value, str) for value in classes):
-            raise ValueError(f"classes of dtype {classes.dtype} cannot be saved; use strings or numbers")
-        params = self.get_params(deep=False)
-        del params["labels"]  # the prompt has them
-        params["random_state"] = self.seed_
-        for name in ("model", "run_folder"):
-            params[name] = None if params[name] is None else str(params[name])
-        about = {
-            "estimator": "PromptClassifier",
-            "params": params,
-            "classes": classes.tolist(),
-            "classes_dtype": "object" if classes.dtype.kind == "O" else classes.dtype.str,
-            "calls": self.calls_,
-            "stop_reason": self.stop_reason_,
-            "deployed": self.deployed_,
-            "validation_score": self.validation_score_,
-            "prompt_tokens": self.prompt_tokens_,
-        }
-        plain = json.loads(json.dumps(about, default=lambda value: value.item()))  # NumPy's numbers as Python's
-        return replace(self.prompt_, about=plain)
-
-    @classmethod
-    def load(
-        cls, path: str | Path, *, model: str | Path | None = None, device: str = "cpu", threads: int | None = None
-    ) -> Self:
-        """The fitted classifier that save() wrote, or one from the prompt (or run) folder of `zopog tune`.
-
-        model: where the model lies here, when it is not where it was. Errors: PromptError for a damaged folder;
-        PromptMismatch, when predicting, for another model than the prompt was tuned for.
-        """
-        folder = Path(path)
-        if not (folder / "prompt.safetensors").exists() and (folder / "prompt").is_dir():
-            folder = folder / "prompt"
-        prompt = load_prompt(folder)
-        saved: Mapping[str, Any] = prompt.about if prompt.about.get("estimator") == "PromptClassifier" else {}
-        classes = np.array(saved.get("classes", list(prompt.labels)), saved.get("classes_dtype"))
-        params = {"model": prompt.model, **saved.get("params", {})}
-        params |= {"template": prompt.template, "labels": dict(zip(classes.tolist(), prompt.labels.values()))}
-        params |= {"device": device, "threads": threads} | ({} if model is None else {"model": model})
-        self = cls(**params)
-        self.classes_, self.prompt_ = classes, prompt
-        self.n_features_in_ = len(make_task(prompt.template, prompt.labels).slots)
-        self.seed_, self.run_folder_ = saved.get("params", {}).get("random_state"), None
-        self.calls_, self.stop_reason_ = saved.get("calls"), saved.get("stop_reason")
-        self.deployed_ = saved.get("deployed")
-        score = saved.get("validation_score")
-        self.validation_score_ = None if score is None else search.DevScore(*score)
-        self.prompt_tokens_, self.curve_ = saved.get("prompt_tokens", []), []
-        return self
-
-
-def _warn_of_cuts(cut: int, positions: int) -> None:
-    if cut:
-        warnings.warn(f"{cut} texts did not fit the model's {positions} positions and were cut", TextsCut, stacklevel=4)

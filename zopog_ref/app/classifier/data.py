@@ -32,6 +32,16 @@ Texts = list[tuple[str, ...]]
 ORIGIN = "X and y of fit"  # where config.json says that the rows came from
 
 
+def named_as(X: Any, slots: Sequence[str]) -> bool:
+    """Whether X is a table whose columns bear the names of the template's slots, in whatever order."""
+    return hasattr(X, "columns") and set(X.columns) == set(slots) and len(X.columns) == len(slots)
+
+
+def by_slot_name(X: Any, slots: Sequence[str]) -> Any:
+    """X with its columns in the order of the slots, where they bear their names; else X as it is."""
+    return X[list(slots)] if named_as(X, slots) else X
+
+
 def texts_of(X: Any, slots: int) -> Texts:
     """X as tuples of `slots` strings: a list, array or Series of texts, or two columns of them.
 
