@@ -143,8 +143,7 @@ def label_ids(task: Task, model: Described, *, first_piece: bool = False) -> np.
         if len(ids) > 1 and not first_piece:
             raise TaskError(
                 f"label word {word!r} (label {value!r}) is {len(ids)} tokens for model "
-                f"{model.name!r}: {' '.join(pieces)}; choose a word of one token, or ask for the "
-                "first piece"
+                f"{model.name!r}: {' '.join(pieces)}; choose a word of one token"
             )
         token = ids[0]
         if token in chosen:

@@ -417,3 +417,13 @@ def test_a_missing_package_says_what_to_install(zopog: Run, small_task: Path, mo
         zopog("tune", "--task", small_task, "--method", "random-search"),
         "pip install no_such_package (the extra methods has it)",
     )
+
+
+@pytest.mark.parametrize("labels", ["0=bad,0=good", "0=bad,1=good, 0 =fine"])
+def test_a_label_given_twice_is_named(zopog: Run, tmp_path: Path, labels: str) -> None:
+    """The last one won, and nobody was told."""
+    (tmp_path / "mine.tsv").write_text("text\tlabel\na film\t0\n", "utf-8")
+    options = ["--train", tmp_path / "mine.tsv", "--template", "{text} {mask}", "--labels", labels]
+    code, _, error = zopog("tune", *options, "--out", tmp_path / "run")
+    assert code == 2
+    assert "--labels: the key '0' is there twice" in error

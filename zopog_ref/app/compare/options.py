@@ -119,8 +119,10 @@ def _changes(given: list[str]) -> dict[str, dict[str, Any]]:
             raise InputError(f"--set {text!r} is not METHOD.NAME=VALUE, such as bbt.popsize=40")
         if name not in (*method_options(), *_SHARED):
             raise InputError(f"--set {text!r}: no method has a setting {name!r}")
+        if name in changes.setdefault(method, {}):
+            raise InputError(f"--set {text!r}: {method}.{name} is set twice; leave one of the two out")
         try:
-            changes.setdefault(method, {})[name] = setting_of(name, value)
+            changes[method][name] = setting_of(name, value)
         except ValueError as error:
             raise InputError(f"--set {text!r}: {error}") from None
     return changes

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from zopog_models.errors import RepeatedKey
+from zopog_models.files.repeated_keys import once
 from zopog_models.served.addresses import is_served
 from zopog_models.tasks.published_tasks import load_published, published_tasks
 from zopog_models.tasks.task_files import load_task
@@ -142,12 +144,16 @@ def _task(arguments: argparse.Namespace) -> tuple[Task, str | None]:
         raise InputError("--task and --train were both given: a task TOML names its own train file")
     if not arguments.template or not arguments.labels:
         raise InputError('--train needs --template (such as "{text} . {mask} .") and --labels (such as "0=bad,1=good")')
-    labels: dict[str, str] = {}
+    pairs = []
     for part in arguments.labels.split(","):
         value, equals, word = part.partition("=")
         if not equals or not value.strip() or not word.strip():
             raise InputError(f'--labels: {part!r} is not VALUE=WORD; expected something like "0=bad,1=good"')
-        labels[value.strip()] = word.strip()
+        pairs.append((value.strip(), word.strip()))
+    try:
+        labels = once(pairs)
+    except RepeatedKey as error:
+        raise InputError(f"--labels: {error}") from None
     stem = arguments.train.name.partition(".")[0]
     name = arguments.train.resolve().parent.name if stem.lower() in ("", "train") else stem
     train, dev, test = (path and path.resolve() for path in (arguments.train, arguments.dev, arguments.test))
