@@ -54,7 +54,7 @@ def comparisons(scratch: Path) -> list[Target]:
         "prompt/prompt.safetensors": prompt_bytes(scratch, 3)
     }
     return [
-        Target("comparison", files, changed, _compare, (InputError, TensorFileError), 0.3,
+        Target("comparison", files, changed, _compare, (InputError, TaskError, TensorFileError), 0.3,
                own=(Path(compare_page.__file__).parents[1] / "report", EMBEDDED_TASKS)),
         Target("going on with a run", alone, {"config.json": mutated_json, "result.json": mutated_json}, _go_on,
                (InputError, TaskError, PromptError, MissingPackage), own=(EMBEDDED_TASKS,)),

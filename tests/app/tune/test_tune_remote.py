@@ -257,6 +257,10 @@ def test_a_real_llama_cpp(zopog: Run, tmp_path: Path, method: str) -> None:
             code, _, error = zopog("tune", *options, *given)
             assert code == 0, error
             found[name] = json.loads((tmp_path / name / "result.json").read_text())
+    for (
+        one
+    ) in found.values():  # theirs says the drawn token's probability after sampling, which is noticed and not used
+        one["label_words"].pop("contradictions", None)
     for name in ("calls", "prompt_tokens", "best_step", "label_words"):  # requests: theirs may have to be drawn again
         assert found["theirs"][name] == found["ours"][name], name
     assert found["theirs"]["retries"] == 0
