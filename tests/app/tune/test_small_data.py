@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.app.conftest import SMALL, Run
+from zopog_models.errors import TaskError
 from zopog_models.frozen.model import EMBEDDED_MODEL
 from zopog_models.tasks.template import make_task
 from zopog_ref.app.run.splits import draw
@@ -21,7 +22,7 @@ def rows(path: Path, counts: list[int]) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("counts", "each"), [([16, 16], 8), ([31, 40], 15), ([3, 100], 1), ([32, 32], 16)])
+@pytest.mark.parametrize(("counts", "each"), [([16, 16], 8), ([31, 40], 15), ([16, 100], 8), ([32, 32], 16)])
 def test_too_few_rows_for_train_and_dev_are_halved(tmp_path: Path, counts: list[int], each: int) -> None:
     drawn = draw(make_task("{text} {mask}", {"0": "animal", "1": "food"}, rows(tmp_path / "x.tsv", counts)), 1, 16)
     for split in (drawn.train, drawn.dev):
@@ -30,6 +31,11 @@ def test_too_few_rows_for_train_and_dev_are_halved(tmp_path: Path, counts: list[
     if sum(counts) > 4 * each:
         assert drawn.test is not None
         assert len(drawn.test.labels) == sum(counts) - 4 * each
+
+
+def test_fewer_rows_than_shots_are_still_refused(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="class '0' has 15 rows, but 16 shots were asked for"):
+        draw(make_task("{text} {mask}", {"0": "animal", "1": "food"}, rows(tmp_path / "x.tsv", [15, 40])), 1, 16)
 
 
 def test_exactly_sixteen_rows_a_class_is_a_run_that_says_so(zopog: Run, tmp_path: Path) -> None:

@@ -166,7 +166,8 @@ def assemble(
         )
     candidates = np.zeros(0, np.int64)
     if searches:
-        candidates = pmi_candidates(drawn.texts, model, preset.n_candidates, fewer=fewer)
+        size = preset.n_candidates  # more than the model has are a mistake of whoever asked
+        candidates = pmi_candidates(drawn.texts, model, size, fewer=fewer and size <= model.vocab_size)
         preset = preset.changed(n_candidates=len(candidates))
     n, width, std = preset.n_positions, model.embedding_size, model.embedding_std
     encoded = {name: encode(getattr(drawn, name).texts, task, model, n) for name in ("train", "dev")}

@@ -40,15 +40,15 @@ def draw(task: Task, seed: int, shots: int) -> Drawn:
     """Read the task's files and draw from them.
 
     train: `shots` rows a class of the train file; dev: `shots` a class of the dev file, or of the rest of the train
-    file when there is none (of too few for both, half of the rarest class each); test: the test file, or up to 2,000
-    unused rows of the train file.
+    file when there is none (where it is enough for one of the two alone, each gets half); test: the test file, or up
+    to 2,000 unused rows of the train file.
     """
     if task.train is None:
         raise InputError(f"task {task.name!r} has no train file: give one with --train")
     pool, names = read_rows(task.train, task), list(task.labels)
-    if task.dev is None:  # the rows of both are here: where there are too few, each gets half of the rarest class
+    if task.dev is None:  # the rows of both are here: where they are enough for one alone, each gets half
         rarest = int(np.bincount(pool.labels, minlength=len(names)).min())
-        shots = rarest // 2 if 2 <= rarest < 2 * shots else shots
+        shots = rarest // 2 if max(2, shots) <= rarest < 2 * shots else shots
     order = permutation(seed, 0, Purpose.SPLIT, len(pool.labels))
     train = few_shot(pool.labels, shots, order, names=names)
     rest = order[~np.isin(order, train)]
