@@ -86,7 +86,10 @@ def deadly(cell: Cell, stop: Path, threads: int) -> str:
     [
         (("tune", "--workers", "0"), "--workers is 0; it must be at least 1"),
         (("tune", "--workers", "2", "--threads", "0"), "--threads is 0"),
-        (("tune", "--workers", "2", "--model", "kserve+http://127.0.0.1:9/v2/models/m"), "runs where it is served"),
+        (
+            ("tune", "--workers", "2", "--model", "kserve+http://127.0.0.1:9/v2/models/m", "--tokenizer", "folder"),
+            "runs where it is served",
+        ),
     ],
 )
 def test_refused_before_anything_runs(zopog: Run, tmp_path: Path, given: tuple[str, ...], words: str) -> None:

@@ -40,8 +40,8 @@ def draw(task: Task, seed: int, shots: int) -> Drawn:
     """Read the task's files and draw from them.
 
     train: `shots` rows a class of the train file; dev: `shots` a class of the dev file, or of the rest of the train
-    file when there is none (of enough for one alone, half of the rarest class each); test: the test file, or up to
-    2,000 unused rows of the train file.
+    file when there is none (where it is enough for one of the two alone, each gets half); test: the test file, or up
+    to 2,000 unused rows of the train file.
     """
     if task.train is None:
         raise InputError(f"task {task.name!r} has no train file: give one with --train")
