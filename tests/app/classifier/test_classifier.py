@@ -214,6 +214,14 @@ def test_columns_are_taken_by_their_names(tmp_path: Path) -> None:
         clf.predict_proba(other[["definition", "noun"]])
 
 
+@pytest.mark.parametrize("labels", [["animal", "food"], "animal", 3])
+def test_labels_that_are_no_map_are_named(labels: Any) -> None:
+    """A list of words ended in an AttributeError."""
+    texts, y = rows_of("supersense", 2, 4)
+    with pytest.raises(ValueError, match="it must map each class to its label word"):
+        PromptClassifier(**SMALL, labels=labels).fit(texts, y)
+
+
 def test_uncertainty_of_one_prompt(fitted, data) -> None:
     found = fitted.predict_uncertainty(data[0])
     p = fitted.predict_proba(data[0])

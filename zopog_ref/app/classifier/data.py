@@ -77,6 +77,9 @@ def label_words(classes: NDArray[Any], given: Mapping[Any, str] | None) -> dict[
         raise ValueError(f"several classes are written alike: {values}")
     if given is None:
         return {str(value): str(value) for value in values}
+    if not isinstance(given, Mapping):
+        example = dict(zip(values, ("bad", "good", "fair")))
+        raise ValueError(f"labels is {given!r:.80}; it must map each class to its label word, as {example!r}")
     words = {str(value): word for value, word in given.items()}
     if missing := [value for value in values if str(value) not in words]:
         raise ValueError(f"labels has no word for the class {missing[0]!r}; it has words for {', '.join(words)}")
