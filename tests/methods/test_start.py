@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from zopog_ref import FunctionObjective, Ledger
 from zopog_ref.methods import METHODS, method_class, settings_class
 
 N, CANDIDATES, DIM = 2, 4, 3
@@ -77,6 +78,17 @@ def test_what_would_be_deployed_from_the_start(name: str) -> None:
         assert prompts[0].z.tolist() == ZERO.tolist()
     tokens = {prompt.tokens.tobytes() for prompt in prompts}
     assert len(tokens) == 1
+
+
+@pytest.mark.parametrize("name", START)
+def test_a_state_counts_its_steps(name: str) -> None:
+    method = made(name)
+    objective = FunctionObjective(lambda tokens, z, examples: np.ones((len(tokens), len(examples))), Ledger(1000))
+    state = method.init()
+    for step in (1, 2):
+        state = method.step(state, objective, np.arange(3))
+        assert state.step == step
+        assert type(state.step) is int
 
 
 def test_all_methods_are_here() -> None:
