@@ -170,3 +170,7 @@ def test_a_method_that_is_finished_ends_the_run_and_is_evaluated() -> None:
     assert (len(result.curve), result.stop_reason) == (4, "nothing to learn")
     assert [record.step for record in result.curve if record.dev_metric is not None] == [3, 4]
     assert run(whole_set(0), toy.objective(1000), rows=toy.ROWS).curve == []
+
+
+def test_a_budget_of_one_step_is_enough() -> None:
+    assert [record.calls for record in search(40).curve] == [40]
