@@ -83,7 +83,13 @@ def test_what_would_be_deployed_from_the_start(name: str) -> None:
 @pytest.mark.parametrize("name", START)
 def test_a_state_counts_its_steps(name: str) -> None:
     method = made(name)
-    objective = FunctionObjective(lambda tokens, z, examples: np.ones((len(tokens), len(examples))), Ledger(1000))
+
+    def losses(tokens, z, examples):
+        assert tokens.shape == (len(tokens), N)
+        assert z.shape in ((len(tokens), DIM), (len(tokens), len(examples), DIM))
+        return np.ones((len(tokens), len(examples)))
+
+    objective = FunctionObjective(losses, Ledger(1000))
     state = method.init()
     for step in (1, 2):
         state = method.step(state, objective, np.arange(3))
