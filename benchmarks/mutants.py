@@ -37,10 +37,10 @@ TESTS = {
     "method": "core/numerics core/algorithm core/search methods/start",
     "norms": "core/numerics",
     "objective": "core/objective core/numerics core/search",
-    "policy_gradient": "core/policy_gradient core/numerics",
+    "policy_gradient": "core/policy_gradient core/numerics core/parameters",
     "randomness": "core/randomness core/pinned core/numerics",
     "rounding": "core/numerics",
-    "search": "core/pinned core/search core/numerics",
+    "search": "core/pinned core/search core/numerics core/parameters",
     "zeroth_order": "core/pinned core/zeroth_order core/numerics",
     "bbt": "methods/start methods/incumbents methods/settings methods/searches",
     "bdpl": "methods/pinned methods/start methods/bdpl",
@@ -63,9 +63,9 @@ TESTS = {
     "comparison": "convergence/constants convergence/lines convergence/prompt_lemmas convergence/smoothing_lemmas",
     "complexity": "convergence/constants convergence/complexity",
     "coupling": "convergence/constants convergence/theorem",
-    "exact": "convergence/prompt_lemmas convergence/noise_lemmas convergence/theorem convergence/noise_in_z "
-    "convergence/smoothing_lemmas",
-    "noise_in_z": "convergence/noise_in_z convergence/theorem",
+    "exact": "convergence/prompt_lemmas convergence/noise_lemmas convergence/proposition convergence/theorem "
+    "convergence/noise_in_z convergence/smoothing_lemmas",
+    "noise_in_z": "convergence/noise_in_z convergence/theorem convergence/constants",
     "noise_lemmas": "convergence/noise_lemmas convergence/rates",
     "problems": "convergence/constants convergence/assumptions convergence/prompt_lemmas convergence/smoothing_lemmas "
     "convergence/theorem",
@@ -206,7 +206,9 @@ def main() -> None:
     files = arguments.files or [p for d in ROOMS for p in sorted(Path(d).glob("*.py"))]
     first, last = map(int, (arguments.lines or "0-999999").split("-"))
     for path in (file.resolve() for file in files if file.stem in TESTS):
-        chosen = [m for m in mutants(path.read_text("utf-8")) if first <= m[0] <= last][arguments.skip :: arguments.every]
+        chosen = [m for m in mutants(path.read_text("utf-8")) if first <= m[0] <= last][
+            arguments.skip :: arguments.every
+        ]
         tests = ["tests/{}/test_{}.py".format(*test.split("/")) for test in TESTS[path.stem].split()]
         if not arguments.list and not survives(path, None, tests):
             sys.exit(f"{path.name}: its tests fail as it is")

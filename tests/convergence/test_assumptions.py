@@ -98,7 +98,7 @@ def test_slopes_of_wells_of_any_depth_and_width_are_their_derivatives() -> None:
         np.testing.assert_allclose(wells.smoothed_slope_table(z, 1e-5), difference, rtol=0, atol=1e-8)
     assert wells.table(np.full(2, 50.0)) == pytest.approx(2.0)  # far away: F
     centre = wells.w[1, 2]
-    one_off = wells.of(np.array(1), centre + [0.5, 0.0], np.array(2))
+    one_off = wells.of(np.array(1), centre + np.array([0.5, 0.0]), np.array(2))
     assert one_off == pytest.approx(2 * (1 - np.exp(-0.5)))  # at r = s
 
 

@@ -223,3 +223,13 @@ def test_what_rounding_a_loss_has() -> None:
     for name, size in (("cross_entropy", 2.0**-24), ("hinge", 2.0**-24), ("error", 2.0**-53)):
         given = ModelObjective(TableOracle(), [0, 1, 0], Ledger(9), name).roundoff
         assert size / 4 < given < 4 * size, name
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_row_keeps_its_label_in_whatever_order_rows_are_asked(loss: str) -> None:
+    objective = ModelObjective(BrokenOracle([3.0, 1.0]), [0, 1, 1], Ledger(9), loss)
+    prompt = np.array([[2, 2]]), np.full((1, 4), 0.5)
+    in_order = objective.losses(*prompt, np.arange(3))
+    shuffled = ModelObjective(TableOracle(), [0, 1, 1], Ledger(9), loss).losses(*prompt, np.array([2, 0]))
+    assert in_order[0, 0] != in_order[0, 2]
+    assert shuffled.tolist() == [[in_order[0, 2], in_order[0, 0]]]

@@ -183,7 +183,9 @@ def test_what_cannot_be_told() -> None:
 
 def test_loading_the_package_warns_of_nothing() -> None:
     """cma says at import that it cannot plot without matplotlib: nothing that its user here asked for."""
-    code = "import sys; sys.modules['matplotlib'] = None; from zopog_ref.methods.cma_es import CmaEs; CmaEs(1, 1.0, 4, 1)"
+    code = (
+        "import sys; sys.modules['matplotlib'] = None; from zopog_ref.methods.cma_es import CmaEs; CmaEs(1, 1.0, 4, 1)"
+    )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
