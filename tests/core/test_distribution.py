@@ -214,3 +214,10 @@ def test_public_functions_have_their_labels() -> None:
                             (score_norm_bound, "[S4]"), (scale_derivative, "[S5]")]:  # fmt: skip
         assert label in (function.__doc__ or "").splitlines()[0]
     assert "[S1]" in (distribution.__doc__ or "")
+
+
+def test_the_scale_derivative_is_what_p_lacks_of_1_s5(alpha: np.ndarray) -> None:
+    """sum_j alpha_ij s_ij = (1 - sum_j p_ij) / tau, whatever p."""
+    prompts = all_prompts(N_POSITIONS, N_CANDIDATES)
+    given = scale_derivative(prompts, alpha, 0.75 * probabilities(alpha, TAU), TAU)
+    np.testing.assert_allclose(given, 0.25 / TAU, rtol=1e-12)
