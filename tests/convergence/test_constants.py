@@ -166,13 +166,16 @@ def test_terms_of_shared_draws() -> None:
     G2 = A2 + 7 / 4 + 11 / 2
     assert coupling.step2_in_alpha(C, PLAN) == exact(G2)
     assert coupling.batch_deviation(C, 2) == exact(2 * S)
-    m = S * np.sqrt(8 * (1 + np.log(2) + 2 * np.log(4)) / 1000)
+    m = S * (1 + np.sqrt(2 + 4 * np.log(4))) / np.sqrt(1000)
     assert coupling.batch_deviation(C, 1000) == exact(m)
     plan = replace(PLAN, batch=1000)
     G = np.sqrt(A2 + 7 / 4 + 11 / 1000)
     X = 2 * coupling.mixed_smoothness(C) * 0.1 * G * m
     more = 10 / 8 * (2 * S * m + m**2) + 2 * np.sqrt(19) * m + m**2
     assert coupling.shared_batch_term(C, plan) == exact(0.01 * X * (1 + 0.05) + 5 * 1e-4 / 2 * more)
+    more += 10 / 8 * (1 / 1000 - 1) * (2 * S * m + m**2) + (2 * np.sqrt(13) * m + m**2) / 8
+    per_example = replace(plan, per_example=True)
+    assert coupling.shared_batch_term(C, per_example) == exact(0.01 * X * (1 + 0.05) + 5 * 1e-4 / 2 * more)
     G_z = np.sqrt(10 * 10 + 52.5)
     first = 4 * 0.1 * 0.01 * np.sqrt(A2) * coupling.mixed_smoothness(C) * G_z
     assert coupling.reused_noise_term(C, plan) == exact(first + 6 * 0.01 / 2 * A2)

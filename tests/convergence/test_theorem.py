@@ -135,16 +135,15 @@ def test_the_shared_term_vanishes_with_the_batch() -> None:
     )
 
 
-def test_deviation_of_a_batch() -> None:
-    """The bound on E max_t ||e_B(t)||^2 against draws of batches, B = 64, and 2 S at most."""
-    c, rng, B = BENCH.run_constants, BENCH.rng(0), 64
-    slopes = BENCH.wells.slope_table(BENCH.z)
-    seen = [
-        ((slopes[:, rng.integers(4, size=B)].mean(axis=1) - slopes.mean(axis=1)) ** 2).sum(axis=1).max()
-        for _ in range(200)
-    ]
-    assert np.mean(seen) <= coupling.batch_deviation(c, B) ** 2
-    assert coupling.batch_deviation(c, 1) == 2 * np.sqrt(c.L_z * c.F)
+@pytest.mark.parametrize("n", [1, 3, 6])
+def test_deviation_of_a_batch(n: int) -> None:
+    """E max_t ||e_B(t)||^2 of 2^n prompts whose slopes are +-S, sign by sign: 0.2 to 0.4 of m^2."""
+    rng, B = np.random.default_rng(n), 400
+    c = replace(BENCH.run_constants, n=n, n_candidates=2, F=1.0, L_z=1.0)
+    slopes = 2.0 * rng.integers(2, size=(2000, 2**n, B)) - 1  # S = 1
+    seen = (slopes.mean(axis=2) ** 2).max(axis=1)
+    assert 0.15 * coupling.batch_deviation(c, B) ** 2 < seen.mean() < coupling.batch_deviation(c, B) ** 2
+    assert coupling.batch_deviation(c, 1) == 2
 
 
 def test_mixed_smoothness() -> None:

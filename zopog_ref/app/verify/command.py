@@ -52,7 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.estimator:
         from zopog_ref.app.verify import estimator as verify_estimator
 
-        return verify_estimator.run(arguments)
+        a = arguments
+        return verify_estimator.run(
+            verify_estimator.Options(a.estimator, a.kind, a.seed, a.quick, a.repetitions, a.tolerance, a.out, a.json)
+        )
     started = time.perf_counter()
     bench = Bench(seed=arguments.seed, effort=QUICK if arguments.quick else FULL)
     lines: tuple[Line, ...] = (*DISCRETE, *CONTINUOUS, *DESCENT, *RATES)
