@@ -270,9 +270,11 @@ def test_modules_that_cannot_be_imported(tmp_path: Path, monkeypatch) -> None:
 def test_the_folder_is_refused_before_the_work(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(verify_estimator, "load", lambda name: pytest.fail("loaded before --out was looked at"))
+    monkeypatch.setattr(verify, "evaluate", lambda *given: pytest.fail("the work began before --out was looked at"))
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(InputError, match="file"):
-            verify.run(parse("--quick", "--estimator", HERE + "sound", "--out", str(out)))
+        for more in ([], ["--estimator", HERE + "sound"]):
+            with pytest.raises(InputError, match="file"):
+                verify.run(parse("--quick", "--no-model", "--out", str(out), *more))
 
 
 def test_seeds_up_to_the_largest(tiny, capsys) -> None:
