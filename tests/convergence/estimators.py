@@ -160,6 +160,13 @@ def signs_scaled(losses_plus, losses_minus, directions, mu):
     return np.sqrt(np.pi / 2) * signs(losses_plus, losses_minus, directions, mu)
 
 
+def either_side(losses_plus, losses_minus, directions, mu):
+    """One side of each pair, by a coin."""
+    if RANDOM.random() < 0.5:
+        return one_sided(losses_plus, losses_minus, directions, mu)
+    return one_sided(losses_minus, losses_plus, -directions, mu)
+
+
 def divides_by_length(losses_plus, losses_minus, directions, mu):
     """Not a number at u = 0, which is never drawn."""
     length = np.linalg.norm(directions, axis=-1, keepdims=True)

@@ -243,6 +243,14 @@ def test_estimators_that_nodes_misjudge_are_sampled(name: str, code: int, capsys
     assert all(0 < case["error"] < 0.1 * case["gradient"] for case in answer["cases"])
 
 
+def test_a_randomised_zeroth_order_estimator_has_a_verdict_and_no_line(capsys) -> None:
+    code, answer = judged("either_side", capsys)
+    assert (code, answer["unbiased"], answer["sampled"], answer["rows"]) == (0, True, True, [])
+    assert min(case["ratio"] for case in answer["cases"]) > 2
+    assert verify.run(parse("--quick", "--estimator", HERE + "either_side")) == 0
+    assert capsys.readouterr().out.startswith("Unbiased: yes, over 30 repetitions")
+
+
 def test_no_direction_is_zero(capsys) -> None:
     code, answer = judged("divides_by_length", capsys)
     assert (code, answer["not_finite"], answer["differs"], answer["sampled"]) == (0, 0, [], False)
