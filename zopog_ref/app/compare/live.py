@@ -16,7 +16,7 @@ from zopog_ref.app.run.saved_run import Accuracies
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
 
-COLUMN = 12  # of a seed
+COLUMN = 15  # of a seed
 
 
 class LiveTable:
@@ -103,9 +103,12 @@ def _style(cell: Cell, errors: Errors) -> str:
 
 
 def accuracy(cell: Cell) -> str:
-    """Of a finished cell, on the test rows; on dev where there are none."""
+    """Of a finished cell, on the test rows, of a search as it is and with its readout; on dev where there are none."""
     found = Accuracies.read(cell.folder)
-    return f"dev {found.dev_accuracy:.1%}" if found.test_accuracy is None else f"{found.test_accuracy:.1%}"
+    if found.test_accuracy is None:
+        return f"dev {found.dev_accuracy:.1%}"
+    own = [value for value in (found.tuned_accuracy, found.tuned_readout_accuracy) if value]
+    return ", ".join(f"{100 * value:.1f}" for value in own or [found.test_accuracy]) + "%"
 
 
 def calls(folder: Path) -> int:
