@@ -132,7 +132,8 @@ def _variants(arguments: argparse.Namespace) -> Iterator[Variant]:
             raise InputError(f"unknown method {method!r} in --methods; there are {', '.join(METHODS)}, none")
         settings = settings or arguments.settings or default_preset(arguments.model)
         if method == TEMPLATE_ALONE:
-            yield Variant(name, method, settings, preset_of(method, settings).changed(budget=arguments.budget))
+            own = {key: value for key in ("budget", "batch_size") if (value := getattr(arguments, key)) is not None}
+            yield Variant(name, method, settings, preset_of(method, settings).changed(**own))
             continue
         method_class(method)  # its package is there
         if (method, settings) not in PRESETS:
