@@ -8,6 +8,7 @@ from zopog_ref.app.compare.results import TaskResult
 from zopog_ref.app.report.html import counted, points
 
 _CHANCE = 0.05  # p, after Holm's correction
+_NAMED = 5  # rows in a sentence
 Sentence = tuple[str, str, str]  # what stands before a name, the name (bold), and after it
 
 
@@ -18,7 +19,8 @@ def findings(task: TaskResult, where: str) -> Iterator[Sentence]:
         return
     standings, best = task.accuracy.methods, task.accuracy.best
     top, tied = standings[best], [name for name, s in standings.items() if s.among_best and name != best]
-    told = f"not told from it: {', '.join(tied)}." if tied else "nothing else is as good, at 95% confidence."
+    names = ", ".join(tied) if len(tied) <= _NAMED else f"{len(tied)} others, which are marked below"
+    told = f"not told from it: {names}." if tied else "nothing else is as good, at 95% confidence."
     ends = f" ends highest, at {top.mean:.1%} of {task.rows:,} test rows ({top.low:.1%} to {top.high:.1%}); {told}"
     yield where, best, ends
     yield from _bought(task)
