@@ -2,7 +2,7 @@
 
     python benchmarks/calibration.py --task supersense --budget 4000 --out comparison
 
-Takes the runs of `zopog compare --out comparison` where they are finished, and makes or resumes those that are not:
+Takes the runs of `zopog compare --readout none --out comparison` where they are finished, and makes or resumes those that are not:
 each method and the baseline with the same budget, seeds and test rows. Then compares each method's predictive, the mean
 and the votes of its prompts, with
 
