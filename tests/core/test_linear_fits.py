@@ -242,6 +242,17 @@ def test_one_target_that_is_not_finite_is_enough() -> None:
     Y[5, 1] = np.nan
     with pytest.raises(ValueError, match="must be finite"):
         kernel_ridge(x @ x.T, Y)
+    K = x @ x.T
+    K[3, 4] = np.inf
+    with pytest.raises(ValueError, match="must be finite"):
+        kernel_ridge(K, np.eye(3)[y])
+
+
+def test_a_hundred_rows_are_enough_to_choose_the_penalty_r5() -> None:
+    """Labels that nothing tells: the least PRESS is that of a heavy penalty, which 99 rows do not ask for."""
+    x, y = drawn(n=100, signal=0.0)
+    assert kernel_ridge(x @ x.T, np.eye(3)[y]).penalty > 1
+    assert kernel_ridge(x[:99] @ x[:99].T, np.eye(3)[y[:99]]).penalty == 1
 
 
 def test_the_p_value_does_not_see_where_the_features_stand_r9() -> None:
