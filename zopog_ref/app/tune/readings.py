@@ -200,12 +200,18 @@ def reading(
 
 
 def plain_reading(name: str, scored: Scored, calls: int) -> Reading:
-    """The prompt with its own answer: the label words' scores, by softmax or votes."""
-    dev = answered(scored.prompt, np.stack(scored.words(scored.dev)), 0)
-    test = None
-    if scored.test is not None:
-        test = answered(scored.prompt, np.stack(scored.words(scored.test)), scored.truncated)
+    """The prompt with its own answer: the label words' scores, by softmax, votes or the readout of its objective."""
+    dev = _own_answer(scored, scored.dev, 0)
+    test = None if scored.test is None else _own_answer(scored, scored.test, scored.truncated)
     return Reading(name, scored.prompt, calls, dev, test)
+
+
+def _own_answer(scored: Scored, scores: Sequence[FLOAT64], truncated: int) -> Prediction:
+    words = np.stack(scored.words(scores))  # (M, rows, C)
+    if scored.prompt.readout is None:
+        return answered(scored.prompt, words, truncated)
+    p = scored.prompt.readout.probabilities(words[..., np.argsort(scored.prompt.readout.columns[0])])
+    return Prediction(p, p[None], truncated)
 
 
 def measured(found: Reading, dev: Rows, test: Rows | None) -> dict[str, Any]:
