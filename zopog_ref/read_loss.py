@@ -57,7 +57,7 @@ def refit(theta: FLOAT64, x: FLOAT64, labels: INT64, rows: float, share: float, 
     x (R, C + 1) and labels (R,): features and classes of R scores, which stand for so many `rows`:
     J = rows/R sum_r -log softmax(x_r Theta)_y_r + pull/2 |Theta - Theta_0|^2. share in (0, 1].
     """
-    prior = plain(theta.shape[1])
+    prior = np.eye(*theta.shape)  # Theta_0
     # The minimiser of J is that of (R / rows) J, which is J of [R8] with another lambda.
     least = logistic(x, np.eye(theta.shape[1])[labels], pull * len(x) / rows, prior, theta)
     return np.asarray(theta + share * (least - theta))
