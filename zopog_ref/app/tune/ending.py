@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from zopog_models.prompts.bundle import Prompt
 from zopog_models.runners.runner import Scores
 from zopog_ref import readout
+from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import RunConfig
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.presets import TEMPLATE_ALONE
@@ -30,6 +31,7 @@ from zopog_ref.app.tune.readings import (
     beats_chance,
     check_scores,
     fitted,
+    groups_of,
     measured,
     plain_reading,
     price,
@@ -126,6 +128,8 @@ def end(
     """
     asked, dev = config.readout or "none", experiment.dev
     check_scores(asked, experiment.model.scores)
+    if groups_of(experiment.train).max() == 0:
+        raise InputError("all training rows are one text, and a readout learns from differences: give other texts")
     tokens = 0 if asked in ("none", "centred", "labels") else config.readout_tokens or TOKENS
     manual = template_prompt(experiment, config.templates or (experiment.task.template,))
     cost = price(experiment, len(manual.ids))
