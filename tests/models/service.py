@@ -2,6 +2,7 @@
 
 POST /v2/models/NAME/infer      our graph in ONNX Runtime; JSON, and the binary tensor extension where it is offered
 POST /v1/completions            a decoder of ours: log-probabilities of the next token over its whole vocabulary
+POST /v1/chat/completions       the same, after all that was said in the conversation
 
 `faults` decides for each request, by its number, what goes wrong; see `FAULTS`.
 """
@@ -75,6 +76,8 @@ class Service:
     def completions(self) -> str:
         return f"{self.url}/v1#frozen"
 
+    chatting = completions
+
 
 @contextmanager
 def serve(model: FrozenModel, **options: Any) -> Iterator[Service]:
@@ -129,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault == "slow":
             time.sleep(service.slow)
-        answer = completion(service, json.loads(body)) if self.path == "/v1/completions" else None
+        answer = TEXT_PATHS[self.path](service, json.loads(body)) if self.path in TEXT_PATHS else None
         if fault == "mute" and answer is not None:
             answer["choices"][0]["logprobs"] = None
         if answer is not None:
@@ -240,6 +243,22 @@ def completion(service: Service, request: dict[str, Any]) -> dict[str, Any]:
             logprobs = {"tokens": [entries[0][0]], "top_logprobs": [dict(entries)]}
         choices.append({"index": index, "text": entries[0][0], "logprobs": logprobs, "finish_reason": "length"})
     return {"object": "text_completion", "model": request["model"], "choices": choices[::-1]}
+
+
+def conversation(service: Service, request: dict[str, Any]) -> dict[str, Any]:
+    """What a chat endpoint answers: the most probable first tokens, after all that was said."""
+    assert request["logprobs"] is True
+    assert request["max_tokens"] == 1
+    scores = next_token(service.model, " ".join(message["content"] for message in request["messages"]))
+    best = np.argsort(-scores, kind="stable")[: min(request["top_logprobs"], service.top or len(scores))]
+    token = service.model.tokenizer.id_to_token
+    listed = [{"token": token(int(i)), "logprob": float(scores[i]), "bytes": None} for i in best]
+    message = {"role": "assistant", "content": listed[0]["token"]}
+    choice = {"index": 0, "message": message, "logprobs": {"content": [{**listed[0], "top_logprobs": listed}]}}
+    return {"object": "chat.completion", "model": request["model"], "choices": [choice]}
+
+
+TEXT_PATHS = {"/v1/completions": completion, "/v1/chat/completions": conversation}
 
 
 def next_token(model: FrozenModel, text: str) -> np.ndarray:

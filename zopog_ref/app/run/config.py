@@ -38,13 +38,15 @@ WIRE = (
 
 @dataclass(frozen=True)
 class Served:
-    """How a served model is asked. The first five change a result; how the wire is used may change on the way."""
+    """How a served model is asked. What stands before the timeout changes a result; the rest may change on the way."""
 
     tokenizer: str  # a folder
     rows_per_request: Whole | None = None
     encoding: str = "auto"
     embedding_std: float | None = None
     top_logprobs: Whole = 5
+    prompt_in: str = "user"  # of a conversation: where the prompt's tokens stand
+    system: str = ""  # what the system says in every conversation
     timeout: float = 60.0  # seconds
     retries: Whole = 8
     concurrency: Whole = 4

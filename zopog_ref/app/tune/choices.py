@@ -8,7 +8,7 @@ from typing import Any
 
 from zopog_models.errors import RepeatedKey
 from zopog_models.files.repeated_keys import once
-from zopog_models.served.addresses import is_served
+from zopog_models.served.addresses import default_top, is_served
 from zopog_models.tasks.published_tasks import load_published, published_tasks
 from zopog_models.tasks.task_files import load_task
 from zopog_models.tasks.template import Task, make_task, replace_template
@@ -123,7 +123,9 @@ def _served(arguments: argparse.Namespace) -> Served | None:
         raise InputError(
             f"--model {arguments.model} needs --tokenizer FOLDER: a folder with its config.json and tokenizer.json"
         )
-    return Served(**given | {"tokenizer": str(arguments.tokenizer)})
+    top = default_top(arguments.model)
+    defaults = {} if top is None else {"top_logprobs": top}
+    return Served(**defaults | given | {"tokenizer": str(arguments.tokenizer)})
 
 
 def _task(arguments: argparse.Namespace) -> tuple[Task, str | None]:

@@ -43,6 +43,7 @@ def open_model(
         options = ServedOptions(
             wire=wire, rows=remote.rows_per_request, encoding=remote.encoding, notify=say, pooling=pooling,
             embedding_std=remote.embedding_std, temperature=factor, top=remote.top_logprobs,
+            prompt_in=remote.prompt_in, system=remote.system,
             should_stop=should_stop,
         )  # fmt: skip
         return open_served(source, remote.tokenizer, options)

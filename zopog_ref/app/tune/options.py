@@ -7,6 +7,7 @@ from typing import Any
 
 from zopog_models.families.sentence import POOLINGS
 from zopog_models.frozen.model import TEMPERATURE
+from zopog_models.served.chat import PROMPT_PLACES
 from zopog_models.served.completions import LARGEST_TOP
 from zopog_models.served.kserve import ENCODINGS
 from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, TEMPLATE_ALONE
@@ -140,15 +141,19 @@ def _add_served_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "a model that somebody else serves (docs/remote.md)",
         "--model kserve+http://HOST:PORT/v2/models/NAME, or, for methods that learn tokens alone, --model "
-        "completions+http://HOST:PORT/v1#NAME",
+        "completions+http://HOST:PORT/v1#NAME or chat+http://HOST:PORT/v1#NAME",
     )
     group.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="with config.json and tokenizer.json")
-    group.add_argument("--rows-per-request", type=int, metavar="ROWS", help="default: 64; of completions 1")
+    group.add_argument("--rows-per-request", type=int, metavar="ROWS", help="default: 64; of text endpoints 1")
     group.add_argument("--encoding", choices=ENCODINGS, help="of tensors; auto: binary where the server offers it")
     group.add_argument("--embedding-std", type=float, help="of the word embeddings, where the server does not say")
-    group.add_argument("--top-logprobs", type=int, help=f"of completions: asked for, 1 to {LARGEST_TOP} (default 5)")
+    group.add_argument(
+        "--top-logprobs", type=int, help=f"asked for, 1 to {LARGEST_TOP} (default: 5 of completions, 20 of chat)"
+    )
+    group.add_argument("--prompt-in", choices=PROMPT_PLACES, help="of a conversation (default: user)")
+    group.add_argument("--system", metavar="TEXT", help="what the system says in every conversation")
     group.add_argument("--timeout", type=float, help="seconds for a whole answer (default 60)")
     group.add_argument("--retries", type=int, help="of a failed request, with growing pauses (default 8)")
     group.add_argument("--concurrency", type=int, help="requests under way at once (default 4)")
-    group.add_argument("--refused-share", type=float, help="of texts a completions endpoint may refuse (default 0.05)")
+    group.add_argument("--refused-share", type=float, help="of texts an endpoint may refuse (default 0.05)")
     group.add_argument("--key-env", dest="key_variable", metavar="NAME", help="environment variable with the key")

@@ -1,0 +1,160 @@
+"""What all runners have in common that ask an endpoint in words and read log-probabilities of what comes next.
+
+A row becomes one question, a string. Equal questions are asked once. The endpoint returns the k most probable tokens;
+the score of a label word is its log-probability among them. A word that is not among them is less probable than all of
+them, and than what they leave: its score is
+
+    min( least log p returned,  log(1 - sum of p returned) ) - FLOOR_MARGIN
+
+and it is counted (`coverage`). There is no place for A z in a text, so only methods that learn tokens alone can use it.
+"""
+
+import hashlib
+import json
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zopog_models.checkpoints.description import Description
+from zopog_models.errors import Refused
+from zopog_models.runners.rows import ModelRows
+from zopog_models.runners.runner import Runner, Scores
+from zopog_models.runners.threads import Threads
+from zopog_models.served.coverage import SILENT, Coverage, is_split, refused_rows
+from zopog_models.served.log_probabilities import read_scores
+from zopog_models.served.requests import Requests
+from zopog_models.served.transport import Answer
+
+__all__ = ["TextRunner"]
+
+# llama.cpp keeps silent about a token that is a part of a character only. At temperature 0 that is always the most
+# probable one; at temperature 1, which leaves the distribution as it is, another one is drawn.
+_DRAWS = 8
+_SILENT = "the answer has no log-probabilities of the next token: the endpoint does not offer them, or not this way"
+
+
+class TextRunner(Runner):
+    """Label words scored by the log-probability of what follows a text.
+
+    path: of the endpoint, behind its address. Whoever inherits writes `question` and `body`.
+
+    Parameters
+        about: of the model, whose tokenizer turns rows back into texts
+        requests: to the endpoint
+        rows: questions of one request
+        top: k, how many log-probabilities to ask for
+    """
+
+    scores = Scores.TOP_K
+    path = ""
+
+    def __init__(self, about: Description, requests: Requests, *, rows: int, top: int) -> None:
+        self.requests, self.top, self.chunk_rows = requests, top, rows
+        self.pool = Threads(requests.transport.wire.concurrency)
+        self._about = about
+        self._coverage = Coverage(requests.transport.wire.refused_share)
+
+    @abstractmethod
+    def question(self, row: np.ndarray, prompt: np.ndarray) -> str:
+        """What the endpoint is asked about a row of token ids with a prompt."""
+
+    @abstractmethod
+    def body(self, questions: list[str], seed: int | None) -> dict[str, Any]:
+        """The request. seed: of another draw at temperature 1; None: the most probable token."""
+
+    def read(self, answer: Answer, rows: int, words: list[str]) -> np.ndarray:
+        """(rows, 2, C), as `read_scores`."""
+        return read_scores(answer, rows, words)
+
+    def coverage(self) -> dict[str, Any]:
+        """Texts that were scored, and for every label word of how many it was not among the k returned.
+
+        refused: texts without an answer; contradictions: texts whose chosen token was listed with another number.
+        """
+        found = self._coverage.report(self._word)
+        return {"rows": found.pop("rows"), "top_logprobs": self.top, **found}
+
+    def logits(self, rows: ModelRows) -> np.ndarray:
+        """Log-probabilities (R, C), float32, of the label words after each row.
+
+        Raises ValueError for an offset that is not 0.
+        """
+        if np.any(rows.prompt_offset):
+            raise ValueError(f"a {self.providers[0]} reads text: there is no continuous prompt, the offsets must be 0")
+        texts = [self.question(row, rows.prompt_ids[p]) for row, p in zip(rows.texts, rows.prompt_index)]
+        # Equal texts once, in a fixed order, so that the same question is always cut into the same requests.
+        distinct, place = np.unique(np.array(texts, object), return_inverse=True)
+        words = [self._word(int(token)) for token in rows.label_ids]
+        result = np.empty((len(distinct), len(words)), np.float32)
+        self._coverage.labels(map(int, rows.label_ids))
+
+        def run(start: int) -> None:
+            part = slice(start, start + self.chunk_rows)
+            result[part] = self._complete(list(distinct[part]), words)[:, 0]
+
+        with self.requests.one_call():
+            self.pool.run_all(run, range(0, len(distinct), self.chunk_rows))
+        return result[place.reshape(-1)]
+
+    def keep(self, path: Path) -> None:
+        self.requests.keep(path)
+        self._coverage.restore(self.requests.log.answers())
+
+    def report(self) -> dict[str, Any]:
+        return self.requests.report() | {"label_words": self.coverage()}
+
+    def close(self) -> None:
+        self.requests.close()
+        super().close()
+
+    def _word(self, token: int) -> str:
+        return self._about.tokenizer.decode([token], skip_special_tokens=False).strip()
+
+    def _complete(self, texts: list[str], words: list[str]) -> np.ndarray:
+        """(rows, 2, C): log-probabilities, and what there is to say of them (coverage.py)."""
+        scores = self._answer(texts, words, None)
+        for seed in range(_DRAWS):
+            silent = scores[:, 1] == SILENT
+            if not silent.any():
+                return scores
+            scores = np.where(silent[:, None, :], self._answer(texts, words, seed), scores)
+        silent = scores[:, 1] == SILENT
+        if not silent.any():
+            return scores
+        return self._refuse(self._identity(texts, words, None), texts, words, _SILENT)
+
+    def _answer(self, texts: list[str], words: list[str], seed: int | None) -> np.ndarray:
+        """As `read`. seed: of another draw; None: the most probable token."""
+        identity, shape = self._identity(texts, words, seed), (len(texts), 2, len(words))
+        try:
+            found: np.ndarray = self.requests.ask(
+                self.path, self._encoded(texts, seed), {"Content-Type": "application/json"}, identity, shape,
+                lambda answer: self.read(answer, len(texts), words),
+            )  # fmt: skip
+        except Refused as refusal:
+            return self._refuse(identity, texts, words, str(refusal))
+        self._coverage.take(identity, found[:, 1])
+        return self._one_by_one(texts, words) if is_split(found[:, 1]) else found
+
+    def _one_by_one(self, texts: list[str], words: list[str]) -> np.ndarray:
+        return np.concatenate([self._complete([text], words) for text in texts])
+
+    def _refuse(self, identity: str, texts: list[str], words: list[str], why: str) -> np.ndarray:
+        """No answer, written down as one: it is not asked for again. Of several texts each is asked about by itself."""
+        row = refused_rows(len(texts), len(words))
+        self.requests.log.answered(identity, row)
+        self._coverage.take(identity, row[:, 1])
+        if len(texts) > 1:
+            return self._one_by_one(texts, words)
+        self._coverage.check(f"POST {self.requests.transport.url}{self.path}: {why}")
+        return row
+
+    def _identity(self, texts: list[str], words: list[str], seed: int | None) -> str:
+        """A hash of what is asked, and which draw it is."""
+        asked = hashlib.sha256(self._encoded(texts, None) + json.dumps(words).encode()).hexdigest()[:32]
+        return asked if seed is None else f"{asked}-{seed + 1}"
+
+    def _encoded(self, texts: list[str], seed: int | None) -> bytes:
+        return json.dumps(self.body(texts, seed)).encode()
