@@ -6,11 +6,13 @@ deadline, or as soon as it is no longer wanted, by shutting its connection, what
 """
 
 import contextlib
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import SplitResult, unquote
 
 __all__ = ["Late", "Unwanted", "exchange", "open_pool", "wait"]
 
@@ -91,8 +93,15 @@ class _Exchange:
                 second.shutdown(socket.SHUT_RDWR)
 
 
-def open_pool(concurrency: int) -> Any:
-    """A urllib3 pool whose connections can be shut from another thread. Raises ImportError without urllib3."""
+def open_pool(
+    concurrency: int, *, proxy: SplitResult | None = None, certificates: str | None = None,
+    socket_path: str | None = None,
+) -> Any:  # fmt: skip
+    """A urllib3 pool whose connections can be shut from another thread. Raises ImportError without urllib3.
+
+    proxy: to go through; certificates: a file or folder of those that are trusted; socket_path: of a Unix socket, to
+    which all connections are made.
+    """
     import urllib3
     from urllib3.connection import HTTPConnection, HTTPSConnection
 
@@ -101,7 +110,7 @@ def open_pool(concurrency: int) -> Any:
             second: socket.socket | None = None  # names the connection too, while TLS has taken the first socket
 
             def _new_conn(self) -> socket.socket:
-                opened: socket.socket = super()._new_conn()
+                opened: socket.socket = super()._new_conn() if socket_path is None else _through(socket_path)
                 self._close_second()
                 self.second = opened.dup()
                 self._use()
@@ -129,7 +138,15 @@ def open_pool(concurrency: int) -> Any:
 
         return Endable
 
-    pool = urllib3.PoolManager(num_pools=2, maxsize=concurrency, block=True)
+    options: dict[str, Any] = {"num_pools": 2, "maxsize": concurrency, "block": True}
+    if certificates is not None:
+        options["ca_cert_dir" if os.path.isdir(certificates) else "ca_certs"] = certificates
+    if proxy is None:
+        pool = urllib3.PoolManager(**options)
+    else:
+        user = None if proxy.username is None else f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+        at = f"{proxy.scheme}://{proxy.netloc.rpartition('@')[2]}"
+        pool = urllib3.ProxyManager(at, proxy_headers=urllib3.make_headers(proxy_basic_auth=user), **options)
     classes = {
         "http": (urllib3.HTTPConnectionPool, HTTPConnection),
         "https": (urllib3.HTTPSConnectionPool, HTTPSConnection),
@@ -139,3 +156,13 @@ def open_pool(concurrency: int) -> Any:
         for scheme, (kind, connection) in classes.items()
     }
     return pool
+
+
+def _through(path: str) -> socket.socket:
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        opened.connect(path)
+    except BaseException:
+        opened.close()
+        raise
+    return opened

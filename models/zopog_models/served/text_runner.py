@@ -131,7 +131,7 @@ class TextRunner(Runner):
         try:
             found: np.ndarray = self.requests.ask(
                 self.path, self._encoded(texts, seed), {"Content-Type": "application/json"}, identity, shape,
-                lambda answer: self.read(answer, len(texts), words),
+                lambda answer: self.read(answer, len(texts), words), written=len(texts),
             )  # fmt: skip
         except Refused as refusal:
             return self._refuse(identity, texts, words, str(refusal))
