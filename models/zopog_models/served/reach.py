@@ -59,7 +59,8 @@ def _headers(parts: SplitResult, wire: Wire) -> tuple[dict[str, str], list[str]]
     named = [text.partition("=")[::2] for text in wire.headers_env]
     if wire.key_variable is not None:
         named.append((wire.key_header, wire.key_variable))
-    headers, hidden = {}, []
+    headers: dict[str, str] = {}
+    hidden: list[str] = []
     for header, variable in named:
         if not _NAME.fullmatch(header) or not variable:
             raise SetupError(f"--header-env {header}={variable}: expected HEADER=VARIABLE")

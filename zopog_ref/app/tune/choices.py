@@ -2,7 +2,7 @@
 
 import argparse
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from zopog_models.tasks.published_tasks import load_published, published_tasks
 from zopog_models.tasks.task_files import load_task
 from zopog_models.tasks.template import Task, make_task, replace_template
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.config import WIRE, Machine, Precision, RunConfig, Served
+from zopog_ref.app.run.config import UNSAVED, WIRE, Machine, Precision, RunConfig, Served
 from zopog_ref.app.run.presets import PRESET_FIELDS, TEMPLATE_ALONE, Preset, default_preset, preset_of
 from zopog_ref.app.tune.options import method_options, option
 
@@ -72,7 +72,7 @@ def chosen_machine(arguments: argparse.Namespace) -> Machine:
     """How this machine carries the run out; of a continued run, where its model is now."""
     return Machine(
         arguments.device, arguments.threads, arguments.workers, arguments.model,
-        **{name: getattr(arguments, name) for name in WIRE},
+        _given(arguments, (*WIRE, *UNSAVED)),
     )  # fmt: skip
 
 
@@ -112,9 +112,15 @@ def chosen_precision(arguments: argparse.Namespace) -> Precision | None:
     return Precision(arguments.precision, scope, anyway=arguments.precision_anyway)
 
 
+def _given(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """What was said of these options. Those that may be repeated are tuples."""
+    values = ((name, getattr(arguments, name)) for name in names)
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values if value is not None}
+
+
 def _served(arguments: argparse.Namespace) -> Served | None:
     """How the served model is asked; None of one that is here."""
-    given = {name: getattr(arguments, name) for name in _SERVED if getattr(arguments, name) is not None}
+    given = _given(arguments, (*_SERVED, *UNSAVED))
     if not is_served(arguments.model):
         if given:
             raise InputError(f"{option(next(iter(given)))} is for a served model, and --model is {arguments.model!r}")
@@ -125,7 +131,8 @@ def _served(arguments: argparse.Namespace) -> Served | None:
         )
     top = default_top(arguments.model)
     defaults = {} if top is None else {"top_logprobs": top}
-    return Served(**defaults | given | {"tokenizer": str(arguments.tokenizer)})
+    kept = {name: value for name, value in given.items() if name not in UNSAVED}
+    return Served(**defaults | kept | {"tokenizer": str(arguments.tokenizer)})
 
 
 def _task(arguments: argparse.Namespace) -> tuple[Task, str | None]:

@@ -14,7 +14,7 @@ from zopog_models.served.addresses import ServedOptions, open_served
 from zopog_models.served.wire import Wire
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.output import say
-from zopog_ref.app.run.config import WIRE, Machine, RunConfig, Served
+from zopog_ref.app.run.config import UNSAVED, WIRE, Machine, RunConfig, Served
 
 # Known by a name without the organisation that it is under.
 _ON_THE_HUB = (
@@ -37,7 +37,8 @@ def open_model(
     factor = TEMPERATURE if temperature is None else temperature
     if remote is not None:
         try:
-            wire = Wire(**{name: value for name, value in asdict(remote).items() if name in WIRE})
+            unsaved = {name: machine.wire[name] for name in UNSAVED if name in machine.wire}
+            wire = Wire(**{name: value for name, value in asdict(remote).items() if name in WIRE}, **unsaved)
         except ValueError as error:
             raise InputError(f"--{error}") from error
         options = ServedOptions(
@@ -83,11 +84,14 @@ def continued(saved: Served, machine: Machine, address: str) -> Served:
             f"this folder says that its model is served by {host} ({quoted(kind)}): the texts would be sent there. If "
             f"they may, say so with --model {shlex.quote(address)[:500]}"
         )
-    if saved.key_variable is not None and machine.key_variable is None:
-        name, host = quoted(saved.key_variable), quoted(urlsplit(machine.address.partition("+")[2]).netloc)
+    host = quoted(urlsplit(machine.address.partition("+")[2]).netloc)
+    if saved.key_variable is not None and "key_variable" not in machine.wire:
+        name = quoted(saved.key_variable)
         raise InputError(f"this run sends the key in the variable {name} to {host}: if it may, say so with --key-env")
-    given = {name: getattr(machine, name) for name in WIRE}
-    return replace(saved, **{name: value for name, value in given.items() if value is not None})
+    if saved.headers_env and "headers_env" not in machine.wire:
+        names = ", ".join(quoted(name) for name in saved.headers_env)
+        raise InputError(f"this run sends variables to {host} ({names}): if it may, say so with --header-env")
+    return replace(saved, **{name: value for name, value in machine.wire.items() if name in WIRE})
 
 
 def keep_requests(model: FrozenModel, folder: Path) -> None:
@@ -103,9 +107,8 @@ def keep_requests(model: FrozenModel, folder: Path) -> None:
 def go_on(folder: Path, config: RunConfig) -> str:
     """The command that continues a run: a served model is named again, and so is its key."""
     served = "" if config.remote is None else f" --model {shlex.quote(config.model)}"
-    key = (
-        ""
-        if config.remote is None or config.remote.key_variable is None
-        else f" --key-env {config.remote.key_variable}"
-    )
+    remote, key = config.remote, ""
+    if remote is not None:
+        key = "" if remote.key_variable is None else f" --key-env {shlex.quote(remote.key_variable)}"
+        key += "".join(f" --header-env {shlex.quote(header)}" for header in remote.headers_env)
     return f"zopog tune --resume {shlex.quote(str(folder))}{served}{key}"

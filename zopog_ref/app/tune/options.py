@@ -105,7 +105,7 @@ def method_options() -> dict[str, tuple[type, list[str]]]:
 
 def option(name: str) -> str:
     """--n-positions, of n_positions."""
-    return {"key_variable": "--key-env"}.get(name, "--" + name.replace("_", "-"))
+    return {"key_variable": "--key-env", "headers_env": "--header-env"}.get(name, "--" + name.replace("_", "-"))
 
 
 def _switch(text: str) -> bool:
@@ -156,4 +156,26 @@ def _add_served_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--retries", type=int, help="of a failed request, with growing pauses (default 8)")
     group.add_argument("--concurrency", type=int, help="requests under way at once (default 4)")
     group.add_argument("--refused-share", type=float, help="of texts an endpoint may refuse (default 0.05)")
+    group.add_argument("--rpm", type=float, help="requests a minute (default: what the server's headers say)")
+    group.add_argument("--tpm", type=float, help="tokens a minute (default: what the server's headers say)")
+    group.add_argument("--price-in", type=float, metavar="USD", help="for a million tokens that are read")
+    group.add_argument("--price-out", type=float, metavar="USD", help="for a million tokens that are written")
+    group.add_argument("--budget-usd", type=float, metavar="USD", help="spend no more than that; needs the prices")
+    group.add_argument("--query", action="append", metavar="NAME=VALUE", help="of every request; may be repeated")
+    group.add_argument(
+        "--key-header", metavar="HEADER", help="which shows the key (default: Authorization; Azure: api-key)"
+    )
+    add_key_arguments(group)
+
+
+def add_key_arguments(group: argparse._ArgumentGroup) -> None:
+    """What is said each time of a served model, since no folder may decide it."""
     group.add_argument("--key-env", dest="key_variable", metavar="NAME", help="environment variable with the key")
+    group.add_argument(
+        "--header-env", dest="headers_env", action="append", metavar="HEADER=NAME",
+        help="a further header, from the environment variable NAME; may be repeated",
+    )  # fmt: skip
+    group.add_argument(
+        "--allow-http", action="store_true", default=None, help="send the key over http to another machine"
+    )
+    group.add_argument("--cache", type=Path, metavar="DIR", help="answers kept across runs, which are not asked again")
