@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from zopog_models.checkpoints.description import TEMPERATURE
 from zopog_models.errors import SetupError
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.served import chat, completions, kserve
+from zopog_models.served.conversation import Talk
 from zopog_models.served.wire import Wire
 
 __all__ = ["OPENERS", "TEXT_ALONE", "ServedOptions", "default_top", "is_served", "open_served", "reads_text_alone"]
@@ -25,7 +27,7 @@ class ServedOptions:
         pooling: "mean" or "cls" of a sentence-embedding model; default: what the folder says (kserve)
         temperature: the factor of a sentence-embedding model's cosines; default 20 (kserve)
         top: how many log-probabilities to ask for; default 5 (completions), 20 (chat)
-        prompt_in, system: where the prompt's tokens stand in a conversation, and what the system says (chat)
+        talk: how a conversation is led (chat, responses, anthropic)
         notify: gets a line where somebody waits for long
         should_stop: looked at while a request waits; when it is true, the wait ends with Stopped
     """
@@ -37,8 +39,7 @@ class ServedOptions:
     pooling: str | None = None
     temperature: float = TEMPERATURE
     top: int | None = None
-    prompt_in: str = "user"
-    system: str = ""
+    talk: Talk = Talk()  # noqa: RUF009  frozen
     notify: Callable[[str], None] = lambda message: None
     should_stop: Callable[[], bool] = lambda: False
 
@@ -61,12 +62,12 @@ def _open_completions(url: str, tokenizer: str | Path, o: ServedOptions) -> Froz
     )  # fmt: skip
 
 
-def _open_chat(url: str, tokenizer: str | Path, o: ServedOptions) -> FrozenModel:
+def _open_chat(kind: str, url: str, tokenizer: str | Path, o: ServedOptions) -> FrozenModel:
     if o.rows not in (None, 1):
         raise SetupError("a chat endpoint answers one conversation a request: leave --rows-per-request out")
     return chat.open_chat(
-        url, tokenizer, wire=o.wire, top=o.top or chat.TOP, prompt_in=o.prompt_in, system=o.system,
-        notify=o.notify, should_stop=o.should_stop,
+        url, tokenizer, kind=kind, wire=o.wire, top=o.top or chat.TOP, talk=o.talk, notify=o.notify,
+        should_stop=o.should_stop,
     )  # fmt: skip
 
 
@@ -74,10 +75,10 @@ def _open_chat(url: str, tokenizer: str | Path, o: ServedOptions) -> FrozenModel
 OPENERS: dict[str, Opener] = {
     "kserve+": _open_kserve,
     "completions+": _open_completions,
-    "chat+": _open_chat,
+    **{f"{kind}+": partial(_open_chat, kind) for kind in chat.KINDS},
 }
 # what they are sent has no room for A z -> log-probabilities that are asked for, if nobody says how many
-TEXT_ALONE = {"completions+": completions.TOP, "chat+": chat.TOP}
+TEXT_ALONE = {"completions+": completions.TOP} | dict.fromkeys((f"{kind}+" for kind in chat.KINDS), chat.TOP)
 
 
 def is_served(source: str) -> bool:

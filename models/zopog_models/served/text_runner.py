@@ -12,17 +12,18 @@ and it is counted (`coverage`). There is no place for A z in a text, so only met
 import hashlib
 import json
 from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from zopog_models.checkpoints.description import Description
-from zopog_models.errors import Refused
+from zopog_models.errors import Refused, ServiceError
 from zopog_models.runners.rows import ModelRows
 from zopog_models.runners.runner import Runner, Scores
 from zopog_models.runners.threads import Threads
-from zopog_models.served.coverage import SILENT, Coverage, is_split, refused_rows
+from zopog_models.served.coverage import FLOOR, SILENT, Coverage, is_split, refused_rows
 from zopog_models.served.log_probabilities import read_scores
 from zopog_models.served.requests import Requests
 from zopog_models.served.transport import Answer
@@ -38,7 +39,8 @@ _SILENT = "the answer has no log-probabilities of the next token: the endpoint d
 class TextRunner(Runner):
     """Label words scored by the log-probability of what follows a text.
 
-    path: of the endpoint, behind its address. Whoever inherits writes `question` and `body`.
+    path: of the endpoint, behind its address; headers: of its requests; written: tokens of an answer, at most. Whoever
+    inherits writes `question` and `body`.
 
     Parameters
         about: of the model, whose tokenizer turns rows back into texts
@@ -49,12 +51,16 @@ class TextRunner(Runner):
 
     scores = Scores.TOP_K
     path = ""
+    headers: ClassVar[dict[str, str]] = {}
+    written = 1
 
     def __init__(self, about: Description, requests: Requests, *, rows: int, top: int) -> None:
         self.requests, self.top, self.chunk_rows = requests, top, rows
         self.pool = Threads(requests.transport.wire.concurrency)
         self._about = about
         self._coverage = Coverage(requests.transport.wire.refused_share)
+        self._last_refusal = ""
+        self._ways: list[tuple[str, str]] = []  # parameters that are called otherwise, or left out ("")
 
     @abstractmethod
     def question(self, row: np.ndarray, prompt: np.ndarray) -> str:
@@ -67,6 +73,32 @@ class TextRunner(Runner):
     def read(self, answer: Answer, rows: int, words: list[str]) -> np.ndarray:
         """(rows, 2, C), as `read_scores`."""
         return read_scores(answer, rows, words)
+
+    def adapts(self, refusal: str) -> bool:
+        """Whether a refusal says how to ask otherwise, and that was not tried. Default: no."""
+        return False
+
+    def probe(self, rows: ModelRows) -> dict[str, Any]:
+        """What the endpoint really returns for the first row that it does not refuse: two requests, counted and
+        written down as all others are.
+
+        {"returned": the label words that are among what was returned, "missing": the others, "differs": nats between
+        two equal requests}. Raises ServiceError where it answers nothing that can be read.
+        """
+        words = [self._word(int(token)) for token in rows.label_ids]
+        self._coverage.labels(map(int, rows.label_ids))
+        for row, p in zip(rows.texts, rows.prompt_index):
+            text = self.question(row, rows.prompt_ids[p])
+            first = self._complete([text], words)[0]
+            if first[1, 0] >= 0:
+                break
+        else:
+            raise ServiceError(f"POST {self.requests.transport.url}{self.path}: {self._last_refusal}")
+        identity = hashlib.sha256(f"again {self._identity([text], words, None)}".encode()).hexdigest()[:32]
+        again = self._ask([text], words, None, identity, lambda found: found[:, :1])
+        missing = [word for word, flag in zip(words, first[1]) if int(flag) & FLOOR]
+        found = [word for word in words if word not in missing]
+        return {"returned": found, "missing": missing, "differs": float(np.abs(first[0] - again[0, 0]).max())}
 
     def coverage(self) -> dict[str, Any]:
         """Texts that were scored, and for every label word of how many it was not among the k returned.
@@ -127,23 +159,41 @@ class TextRunner(Runner):
 
     def _answer(self, texts: list[str], words: list[str], seed: int | None) -> np.ndarray:
         """As `read`. seed: of another draw; None: the most probable token."""
-        identity, shape = self._identity(texts, words, seed), (len(texts), 2, len(words))
+        identity = self._identity(texts, words, seed)
         try:
-            found: np.ndarray = self.requests.ask(
-                self.path, self._encoded(texts, seed), {"Content-Type": "application/json"}, identity, shape,
-                lambda answer: self.read(answer, len(texts), words), written=len(texts),
-            )  # fmt: skip
+            found = self._ask(texts, words, seed, identity)
         except Refused as refusal:
+            if self.adapts(str(refusal)):
+                return self._answer(texts, words, seed)
             return self._refuse(identity, texts, words, str(refusal))
         self._coverage.take(identity, found[:, 1])
         return self._one_by_one(texts, words) if is_split(found[:, 1]) else found
+
+    def _ask(
+        self,
+        texts: list[str],
+        words: list[str],
+        seed: int | None,
+        identity: str,
+        keep: Callable[[Any], Any] = lambda found: found,
+    ) -> np.ndarray:
+        """keep: what of the answer is written down."""
+        body = self.body(texts, seed)
+        for name, other in self._ways:
+            value = body.pop(name, None)
+            body |= {other: value} if other and value is not None else {}
+        shape = keep(np.empty((len(texts), 2, len(words)), np.float32)).shape
+        return self.requests.ask(
+            self.path, json.dumps(body).encode(), {"Content-Type": "application/json", **self.headers}, identity, shape,
+            lambda answer: keep(self.read(answer, len(texts), words)), written=self.written * len(texts),
+        )  # fmt: skip
 
     def _one_by_one(self, texts: list[str], words: list[str]) -> np.ndarray:
         return np.concatenate([self._complete([text], words) for text in texts])
 
     def _refuse(self, identity: str, texts: list[str], words: list[str], why: str) -> np.ndarray:
         """No answer, written down as one: it is not asked for again. Of several texts each is asked about by itself."""
-        row = refused_rows(len(texts), len(words))
+        row, self._last_refusal = refused_rows(len(texts), len(words)), why
         self.requests.log.answered(identity, row)
         self._coverage.take(identity, row[:, 1])
         if len(texts) > 1:
@@ -153,8 +203,6 @@ class TextRunner(Runner):
 
     def _identity(self, texts: list[str], words: list[str], seed: int | None) -> str:
         """A hash of what is asked, and which draw it is."""
-        asked = hashlib.sha256(self._encoded(texts, None) + json.dumps(words).encode()).hexdigest()[:32]
-        return asked if seed is None else f"{asked}-{seed + 1}"
-
-    def _encoded(self, texts: list[str], seed: int | None) -> bytes:
-        return json.dumps(self.body(texts, seed)).encode()
+        asked = json.dumps(self.body(texts, None)) + json.dumps(words)
+        known = hashlib.sha256(asked.encode()).hexdigest()[:32]
+        return known if seed is None else f"{known}-{seed + 1}"

@@ -20,6 +20,7 @@ from zopog_models.served import transport
 from zopog_models.served.addresses import ServedOptions, open_served
 from zopog_models.served.answer_words import score_answers, word_of
 from zopog_models.served.chat import open_chat
+from zopog_models.served.conversation import Talk
 
 EVERYTHING = 1000
 
@@ -38,7 +39,7 @@ def service(decoder_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
 
 @pytest.mark.parametrize("place", ["user", "system"])
 def test_with_all_log_probabilities_it_is_the_model(service: Service, decoder_folder: Path, place: str) -> None:
-    client = open_chat(service.chatting, decoder_folder, wire=WIRE, top=EVERYTHING, prompt_in=place, system="Say one.")
+    client = open_chat(service.chatting, decoder_folder, wire=WIRE, top=EVERYTHING, talk=Talk(place, "Say one."))
     asked = question(client)
     there = client.logits(*asked)
     vocabulary = [service.model.tokenizer.id_to_token(i).replace("▁", " ") for i in range(service.model.vocab_size)]
@@ -53,7 +54,7 @@ def test_with_all_log_probabilities_it_is_the_model(service: Service, decoder_fo
 def test_the_prompt_stands_where_it_was_told_to(service: Service, decoder_folder: Path) -> None:
     for place, system in (("user", ""), ("system", ""), ("system", "Be brief.")):
         service.bodies.clear()
-        client = open_chat(service.chatting, decoder_folder, wire=WIRE, prompt_in=place, system=system)
+        client = open_chat(service.chatting, decoder_folder, wire=WIRE, talk=Talk(place, system))
         client.logits(*question(client))
         sent = [json.loads(body)["messages"] for body in service.bodies]
         text = f"{SENTENCES[0]} it was"
@@ -97,7 +98,7 @@ def test_tokens_of_one_answer_add_up_and_missing_words_have_a_floor() -> None:
 
 def test_what_a_conversation_cannot_be(service: Service, decoder_folder: Path) -> None:
     with pytest.raises(SetupError, match="prompt_in is 'tail'; choose one of user, system"):
-        open_chat(service.chatting, decoder_folder, prompt_in="tail")
+        Talk("tail")
     with pytest.raises(SetupError, match="one conversation a request"):
         open_served(f"chat+{service.chatting}", decoder_folder, ServedOptions(rows=4))
     assert open_served(f"chat+{service.chatting}", decoder_folder).runner.top == 20

@@ -69,6 +69,8 @@ class Served:
     budget_usd: float | None = None
     prompt_in: str = "user"  # of a conversation: where the prompt's tokens stand
     system: str = ""  # what the system says in every conversation
+    answers: str = "scores"  # of a conversation; or the labels that are answered
+    answer_tokens: Whole = 8  # of an answer that is read for its label
 
 
 @dataclass(frozen=True)

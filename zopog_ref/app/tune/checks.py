@@ -82,6 +82,11 @@ def check_served(config: RunConfig, machine: Machine) -> None:
             raise InputError(f"{option(name)} is the server's affair: leave it out with --model {config.model}")
     if reads_text_alone(config.model):
         _require_tokens_alone(config)
+        if config.remote.answers == "labels" and config.preset.loss != "error":
+            raise InputError(
+                f"--answers labels: what is answered says right or wrong and no more: the loss is error, not "
+                f"{config.preset.loss} (--loss error)"
+            )
         if config.pooling:
             raise InputError("--pooling: a text endpoint answers with words, not with sentence embeddings")
 

@@ -34,7 +34,11 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
     arguments = argparse.Namespace(**vars(arguments) | _DEFAULTS | chosen)
     task, source = _task(arguments)
     check_readout(arguments)
-    several = arguments.template or task.templates
+    several, remote = arguments.template or task.templates, _served(arguments)
+    if remote is not None and remote.answers == "labels":
+        if arguments.readout not in (None, "none"):
+            raise InputError(f"--readout {arguments.readout} reads scores, and --answers labels gives none")
+        arguments.readout = "none"
     settings, method = arguments.settings or default_preset(arguments.model), arguments.method or "zo-pog"
     return RunConfig(
         task=task,
@@ -47,7 +51,7 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
         backend=arguments.backend or "numpy",
         pooling=arguments.pooling,
         temperature=arguments.temperature,
-        remote=_served(arguments),
+        remote=remote,
         precision=chosen_precision(arguments),
         # A search without a readout is the run that it was in version 0.1.0, which knew none.
         readout=None if arguments.readout == "none" and method != TEMPLATE_ALONE else arguments.readout or "auto",

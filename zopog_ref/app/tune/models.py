@@ -6,15 +6,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from zopog_models.errors import UnusableFile
+from zopog_models.errors import ServiceError, Stopped, UnusableFile
 from zopog_models.files.quoting import quoted
 from zopog_models.files.suggestions import did_you_mean
 from zopog_models.frozen.model import TEMPERATURE, FrozenModel, load_model
 from zopog_models.served.addresses import ServedOptions, open_served
+from zopog_models.served.conversation import Talk
+from zopog_models.served.text_runner import TextRunner
 from zopog_models.served.wire import Wire
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.output import say
 from zopog_ref.app.run.config import UNSAVED, WIRE, Machine, RunConfig, Served
+from zopog_ref.app.run.experiment import Experiment
 
 # Known by a name without the organisation that it is under.
 _ON_THE_HUB = (
@@ -24,6 +27,7 @@ _ON_THE_HUB = (
     "sentence-transformers/all-MiniLM-L6-v2",
 )  # fmt: skip
 REQUESTS = "requests.jsonl"  # in a run folder
+_PROBED = 3  # rows, of which a filter may refuse the first
 
 
 def open_model(
@@ -44,7 +48,7 @@ def open_model(
         options = ServedOptions(
             wire=wire, rows=remote.rows_per_request, encoding=remote.encoding, notify=say, pooling=pooling,
             embedding_std=remote.embedding_std, temperature=factor, top=remote.top_logprobs,
-            prompt_in=remote.prompt_in, system=remote.system,
+            talk=Talk(remote.prompt_in, remote.system, remote.answers, remote.answer_tokens),
             should_stop=should_stop,
         )  # fmt: skip
         return open_served(source, remote.tokenizer, options)
@@ -102,6 +106,31 @@ def keep_requests(model: FrozenModel, folder: Path) -> None:
         raise
     except ValueError as error:
         raise InputError(f"{error}: it was edited") from error
+
+
+def probe(model: FrozenModel, experiment: Experiment) -> list[str]:
+    """What a text endpoint really returns for a row, a line each; nothing of other models. Two requests.
+
+    Errors: ServiceError where it returns nothing that can be learned from.
+    """
+    if not isinstance(model.runner, TextRunner):
+        return []
+    try:
+        found = model.runner.probe(experiment.first_rows(_PROBED))
+    except Stopped:
+        raise
+    except ServiceError as error:
+        raise ServiceError(f"{error}. Nothing was started: the endpoint was asked about {_PROBED} rows") from error
+    asked = f"the endpoint was asked about one row twice: its label words {', '.join(found['returned']) or 'none'}"
+    lines = [f"{asked} are among what it returns" + (f", {', '.join(found['missing'])} not" * bool(found["missing"]))]
+    if not found["returned"]:
+        lines.append(
+            "no label word is among what it returns: choose words that it answers with, or ask for more with "
+            "--top-logprobs"
+        )
+    if found["differs"] > 0:
+        lines.append(f"two equal requests differ by {found['differs']:.2g} nats: runs cannot be repeated to the bit")
+    return lines
 
 
 def go_on(folder: Path, config: RunConfig) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 from zopog_models.families.sentence import POOLINGS
 from zopog_models.frozen.model import TEMPERATURE
-from zopog_models.served.chat import PROMPT_PLACES
 from zopog_models.served.completions import LARGEST_TOP
+from zopog_models.served.conversation import ANSWERS, PROMPT_PLACES
 from zopog_models.served.kserve import ENCODINGS
 from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, TEMPLATE_ALONE
 from zopog_ref.app.tune.backends import BACKENDS
@@ -152,6 +152,8 @@ def _add_served_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--prompt-in", choices=PROMPT_PLACES, help="of a conversation (default: user)")
     group.add_argument("--system", metavar="TEXT", help="what the system says in every conversation")
+    group.add_argument("--answers", choices=ANSWERS, help="labels: learn from what is answered, without scores")
+    group.add_argument("--answer-tokens", type=int, help="with --answers labels: of an answer (default 8)")
     group.add_argument("--timeout", type=float, help="seconds for a whole answer (default 60)")
     group.add_argument("--retries", type=int, help="of a failed request, with growing pauses (default 8)")
     group.add_argument("--concurrency", type=int, help="requests under way at once (default 4)")
