@@ -2,7 +2,7 @@
 
 POST /v2/models/NAME/infer      our graph in ONNX Runtime; JSON, and the binary tensor extension where it is offered
 POST /v1/completions            a decoder of ours: log-probabilities of the next token over its whole vocabulary
-POST /v1/chat/completions       the same, after all that was said in the conversation
+POST /v1/chat/completions       the same, after all that was said in the conversation; so /v1/responses and /v1/messages
 
 `faults` decides for each request, by its number, what goes wrong; see `FAULTS`.
 """
@@ -62,6 +62,9 @@ class Service:
     top: int | None = None  # at most so many log-probabilities
     chat: bool = False  # the list form of log-probabilities
     retry_after: str = "1"
+    answer: Callable[[str], str] | None = None  # what is answered to the last words of a conversation
+    usage: bool = True  # whether a conversation's tokens are said
+    refuse: Callable[[dict[str, Any]], str | None] = lambda request: None  # why a request is refused with 400
     asked: int = 0
     bodies: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -132,7 +135,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault == "slow":
             time.sleep(service.slow)
-        answer = TEXT_PATHS[self.path](service, json.loads(body)) if self.path in TEXT_PATHS else None
+        path = self.path.partition("?")[0]
+        if path in TEXT_PATHS and (why := service.refuse(json.loads(body))):
+            self._json(400, {"error": {"message": why}})
+            return
+        answer = TEXT_PATHS[path](service, json.loads(body)) if path in TEXT_PATHS else None
         if fault == "mute" and answer is not None:
             answer["choices"][0]["logprobs"] = None
         if answer is not None:
@@ -247,18 +254,50 @@ def completion(service: Service, request: dict[str, Any]) -> dict[str, Any]:
 
 def conversation(service: Service, request: dict[str, Any]) -> dict[str, Any]:
     """What a chat endpoint answers: the most probable first tokens, after all that was said."""
-    assert request["logprobs"] is True
-    assert request["max_tokens"] == 1
-    scores = next_token(service.model, " ".join(message["content"] for message in request["messages"]))
-    best = np.argsort(-scores, kind="stable")[: min(request["top_logprobs"], service.top or len(scores))]
+    listed = said_next(service, request["messages"], request.get("top_logprobs", 1))
+    answered = listed[0]["token"] if service.answer is None else service.answer(request["messages"][-1]["content"])
+    logprobs = {"content": [{**listed[0], "top_logprobs": listed}]} if request.get("logprobs") else None
+    choice = {"index": 0, "message": {"role": "assistant", "content": answered}, "logprobs": logprobs}
+    limit = request.get("max_tokens", request.get("max_completion_tokens"))
+    assert limit == 1 or logprobs is None
+    size = sum(len(message["content"]) // 4 for message in request["messages"])
+    usage = {"usage": {"prompt_tokens": size, "completion_tokens": 1}} if service.usage else {}
+    return {"object": "chat.completion", "model": request["model"], "choices": [choice], **usage}
+
+
+def response(service: Service, request: dict[str, Any]) -> dict[str, Any]:
+    """The same in the form of OpenAI's Responses."""
+    assert request["include"] == ["message.output_text.logprobs"]
+    assert request["max_output_tokens"] >= 16
+    listed = said_next(service, request["input"], request["top_logprobs"])
+    part = {"type": "output_text", "text": listed[0]["token"], "logprobs": [{**listed[0], "top_logprobs": listed}]}
+    reasoning, message = {"type": "reasoning", "summary": []}, {"type": "message", "content": [part]}
+    return {"object": "response", "output": [reasoning, message], "usage": {"input_tokens": 7, "output_tokens": 1}}
+
+
+def anthropic(service: Service, request: dict[str, Any]) -> dict[str, Any]:
+    """A label and no scores."""
+    assert "logprobs" not in request
+    assert [message["role"] for message in request["messages"]] == ["user"]
+    text = "" if service.answer is None else service.answer(request["messages"][0]["content"])
+    return {
+        "type": "message",
+        "content": [{"type": "text", "text": text}],
+        "usage": {"input_tokens": 9, "output_tokens": 2},
+    }
+
+
+def said_next(service: Service, messages: list[dict[str, str]], top: int) -> list[dict[str, Any]]:
+    scores = next_token(service.model, " ".join(message["content"] for message in messages))
+    best = np.argsort(-scores, kind="stable")[: min(top, service.top or len(scores))]
     token = service.model.tokenizer.id_to_token
-    listed = [{"token": token(int(i)), "logprob": float(scores[i]), "bytes": None} for i in best]
-    message = {"role": "assistant", "content": listed[0]["token"]}
-    choice = {"index": 0, "message": message, "logprobs": {"content": [{**listed[0], "top_logprobs": listed}]}}
-    return {"object": "chat.completion", "model": request["model"], "choices": [choice]}
+    return [{"token": token(int(i)), "logprob": float(scores[i]), "bytes": None} for i in best]
 
 
-TEXT_PATHS = {"/v1/completions": completion, "/v1/chat/completions": conversation}
+TEXT_PATHS = {
+    "/v1/completions": completion, "/v1/chat/completions": conversation, "/v1/responses": response,
+    "/v1/messages": anthropic,
+}  # fmt: skip
 
 
 def next_token(model: FrozenModel, text: str) -> np.ndarray:
