@@ -7,10 +7,13 @@ POST /v1/chat/completions       the same, after all that was said in the convers
 `faults` decides for each request, by its number, what goes wrong; see `FAULTS`.
 """
 
+import base64
+import io
 import json
 import math
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -62,6 +65,7 @@ class Service:
     top: int | None = None  # at most so many log-probabilities
     chat: bool = False  # the list form of log-probabilities
     retry_after: str = "1"
+    words: np.ndarray | None = None  # the word embeddings (V, E)
     answer: Callable[[str], str] | None = None  # what is answered to the last words of a conversation
     usage: bool = True  # whether a conversation's tokens are said
     refuse: Callable[[dict[str, Any]], str | None] = lambda request: None  # why a request is refused with 400
@@ -294,9 +298,51 @@ def said_next(service: Service, messages: list[dict[str, str]], top: int) -> lis
     return [{"token": token(int(i)), "logprob": float(scores[i]), "bytes": None} for i in best]
 
 
+def exactly(service: Service, request: dict[str, Any]) -> dict[str, Any]:
+    """vLLM's completions: token ids, embeddings before them, and the tokens that were asked for, by their ids."""
+    head = None
+    if "prompt_embeds" in request:
+        with zipfile.ZipFile(io.BytesIO(base64.b64decode(request["prompt_embeds"]))) as archive:
+            head = np.frombuffer(archive.read("archive/data/0"), "<f4").reshape(-1, service.model.embedding_size)
+    scores = after_ids(service, head, request["prompt"])
+    asked = [*request["logprob_token_ids"], int(scores.argmax())]
+    top = {f"token_id:{token}": float(scores[token]) for token in asked}
+    assert request["return_tokens_as_token_ids"] is True
+    choice = {"index": 0, "text": "", "logprobs": {"tokens": [], "token_logprobs": [], "top_logprobs": [top]}}
+    return {"object": "text_completion", "choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 1}}
+
+
+def generate(service: Service, request: dict[str, Any]) -> dict[str, Any]:
+    """SGLang's own endpoint: token ids or embeddings."""
+    embedded = request.get("input_embeds")
+    head = None if embedded is None else np.array(embedded, np.float32)
+    scores = after_ids(service, head, request.get("input_ids", []))
+    listed = [[float(scores[token]), token, None] for token in request["token_ids_logprob"]]
+    assert request["return_logprob"] is True
+    return {"text": "", "meta_info": {"output_token_ids_logprobs": [listed], "prompt_tokens": 5}}
+
+
+def after_ids(service: Service, head: np.ndarray | None, ids: list[int]) -> np.ndarray:
+    """log p of every token after embeddings (L, E) and token ids, float64."""
+    model, words = service.model, service.words
+    first = 0 if model.cls_id is None else 1
+    if head is None:
+        row, prompt, offset = ids, np.zeros((1, 0), np.int64), None
+    else:
+        assert words is not None
+        assert not first or np.array_equal(head[0], words[model.cls_id])
+        row = [*[model.cls_id] * first, *ids]
+        prompt = np.zeros((1, len(head) - first), np.int64)
+        offset = (head[first:] - words[0])[None]
+    where = np.array([len(row) - 1])
+    everything, zero = np.arange(model.vocab_size), np.zeros(1, np.int64)
+    logits = model.logits([np.array(row)], where, prompt, offset, zero, everything)[0].astype(np.float64)
+    return logits - np.logaddexp.reduce(logits)
+
+
 TEXT_PATHS = {
     "/v1/completions": completion, "/v1/chat/completions": conversation, "/v1/responses": response,
-    "/v1/messages": anthropic,
+    "/v1/messages": anthropic, "/exact/v1/completions": exactly, "/generate": generate,
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from zopog_models.checkpoints.description import TEMPERATURE
 from zopog_models.errors import SetupError
 from zopog_models.frozen.model import FrozenModel
-from zopog_models.served import chat, completions, kserve
+from zopog_models.served import chat, completions, exact, kserve
 from zopog_models.served.conversation import Talk
 from zopog_models.served.wire import Wire
 
@@ -71,11 +71,18 @@ def _open_chat(kind: str, url: str, tokenizer: str | Path, o: ServedOptions) -> 
     )  # fmt: skip
 
 
+def _open_exact(kind: str, url: str, tokenizer: str | Path, o: ServedOptions) -> FrozenModel:
+    if o.rows not in (None, 1):
+        raise SetupError(f"{kind} is asked about one row a request: leave --rows-per-request out")
+    return exact.open_exact(url, tokenizer, kind=kind, wire=o.wire, notify=o.notify, should_stop=o.should_stop)
+
+
 # how an address begins -> what opens the rest of it, with the folder of the tokenizer
 OPENERS: dict[str, Opener] = {
     "kserve+": _open_kserve,
     "completions+": _open_completions,
     **{f"{kind}+": partial(_open_chat, kind) for kind in chat.KINDS},
+    **{f"{kind}+": partial(_open_exact, kind) for kind in exact.KINDS},
 }
 # what they are sent has no room for A z -> log-probabilities that are asked for, if nobody says how many
 TEXT_ALONE = {"completions+": completions.TOP} | dict.fromkeys((f"{kind}+" for kind in chat.KINDS), chat.TOP)

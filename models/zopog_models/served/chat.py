@@ -7,7 +7,7 @@ its answer changed with time, and some take no temperature: where a server says 
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -68,7 +68,7 @@ class ChatRunner(ConversationRunner):
         "'temperature'": ("temperature", ""),
     }
 
-    def body(self, questions: list[str], seed: int | None) -> dict[str, Any]:
+    def body(self, questions: list[str], words: Sequence[str], seed: int | None) -> dict[str, Any]:
         drawing = {"temperature": 0} if seed is None else {"temperature": 1, "seed": seed}
         asked = {"model": self._about.name, "messages": json.loads(questions[0]), "max_tokens": self.written, **drawing}
         return asked | ({"logprobs": True, "top_logprobs": self.top} if self.talk.answers == "scores" else {})
@@ -90,7 +90,7 @@ class ResponsesRunner(ChatRunner):
     providers = ("Responses endpoint",)
     path = "/responses"
 
-    def body(self, questions: list[str], seed: int | None) -> dict[str, Any]:
+    def body(self, questions: list[str], words: Sequence[str], seed: int | None) -> dict[str, Any]:
         drawing = {"temperature": 0 if seed is None else 1}
         limit = max(16, self.written)  # the least that it takes
         asked = {"model": self._about.name, "input": json.loads(questions[0]), "max_output_tokens": limit, **drawing}
@@ -115,7 +115,7 @@ class AnthropicRunner(ConversationRunner):
     gives_scores = False
     headers: ClassVar[dict[str, str]] = {"anthropic-version": "2023-06-01"}
 
-    def body(self, questions: list[str], seed: int | None) -> dict[str, Any]:
+    def body(self, questions: list[str], words: Sequence[str], seed: int | None) -> dict[str, Any]:
         messages = json.loads(questions[0])
         system = {"system": messages[0]["content"]} if messages[0]["role"] == "system" else {}
         return {

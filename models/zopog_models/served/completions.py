@@ -7,7 +7,7 @@ token. What becomes of them says `text_runner`.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,14 +85,14 @@ class CompletionsRunner(TextRunner):
     providers = ("completions endpoint",)
     path = "/completions"
 
-    def text(self, row: np.ndarray, prompt: np.ndarray) -> str:
+    def text(self, row: np.ndarray, prompt: np.ndarray, offset: np.ndarray | None = None) -> str:
         """What the endpoint reads: the prompt's tokens, then the row's."""
         own = row[self._about.first :]  # a BOS token is the server's to add
         return self._about.tokenizer.decode([*map(int, prompt), *map(int, own)], skip_special_tokens=False)
 
     question = text
 
-    def body(self, questions: list[str], seed: int | None) -> dict[str, Any]:
+    def body(self, questions: list[str], words: Sequence[str], seed: int | None) -> dict[str, Any]:
         drawing = {"temperature": 0} if seed is None else {"temperature": 1, "seed": seed}
         return {
             "model": self._about.name, "prompt": questions[0] if len(questions) == 1 else questions, "max_tokens": 1,

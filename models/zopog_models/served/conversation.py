@@ -75,7 +75,7 @@ class ConversationRunner(TextRunner):
 
     gives_scores = False
 
-    def question(self, row: np.ndarray, prompt: np.ndarray) -> str:
+    def question(self, row: np.ndarray, prompt: np.ndarray, offset: np.ndarray | None = None) -> str:
         """The conversation, as JSON: [{"role": "system", ...}, {"role": "user", ...}]."""
         learned, text = self.plain(prompt), self.plain(row[self._about.first :])
         in_system = self.talk.prompt_in == "system"

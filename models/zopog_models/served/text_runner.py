@@ -12,7 +12,7 @@ and it is counted (`coverage`). There is no place for A z in a text, so only met
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -63,12 +63,16 @@ class TextRunner(Runner):
         self._ways: list[tuple[str, str]] = []  # parameters that are called otherwise, or left out ("")
 
     @abstractmethod
-    def question(self, row: np.ndarray, prompt: np.ndarray) -> str:
-        """What the endpoint is asked about a row of token ids with a prompt."""
+    def question(self, row: np.ndarray, prompt: np.ndarray, offset: np.ndarray | None = None) -> str:
+        """What the endpoint is asked about a row of token ids with a prompt, and the offsets (n, E) of its tokens."""
 
     @abstractmethod
-    def body(self, questions: list[str], seed: int | None) -> dict[str, Any]:
-        """The request. seed: of another draw at temperature 1; None: the most probable token."""
+    def body(self, questions: list[str], words: Sequence[str], seed: int | None) -> dict[str, Any]:
+        """The request.
+
+        words: the label words, as `column` calls them; seed: of another draw at temperature 1; None: of the most
+        probable token.
+        """
 
     def read(self, answer: Answer, rows: int, words: list[str]) -> np.ndarray:
         """(rows, 2, C), as `read_scores`."""
@@ -78,6 +82,15 @@ class TextRunner(Runner):
         """Whether a refusal says how to ask otherwise, and that was not tried. Default: no."""
         return False
 
+    def check(self, offsets: np.ndarray) -> None:
+        """Raises ValueError for offsets A z that cannot be sent: in a text, all but 0."""
+        if np.any(offsets):
+            raise ValueError(f"a {self.providers[0]} reads text: there is no continuous prompt, the offsets must be 0")
+
+    def column(self, token: int) -> str:
+        """What a label word's token is called: its text."""
+        return self._about.tokenizer.decode([token], skip_special_tokens=False).strip()
+
     def probe(self, rows: ModelRows) -> dict[str, Any]:
         """What the endpoint really returns for the first row that it does not refuse: two requests, counted and
         written down as all others are.
@@ -85,7 +98,7 @@ class TextRunner(Runner):
         {"returned": the label words that are among what was returned, "missing": the others, "differs": nats between
         two equal requests}. Raises ServiceError where it answers nothing that can be read.
         """
-        words = [self._word(int(token)) for token in rows.label_ids]
+        words = [self.column(int(token)) for token in rows.label_ids]
         self._coverage.labels(map(int, rows.label_ids))
         for row, p in zip(rows.texts, rows.prompt_index):
             text = self.question(row, rows.prompt_ids[p])
@@ -96,6 +109,7 @@ class TextRunner(Runner):
             raise ServiceError(f"POST {self.requests.transport.url}{self.path}: {self._last_refusal}")
         identity = hashlib.sha256(f"again {self._identity([text], words, None)}".encode()).hexdigest()[:32]
         again = self._ask([text], words, None, identity, lambda found: found[:, :1])
+        words = [self._about.tokenizer.decode([int(token)]).strip() for token in rows.label_ids]
         missing = [word for word, flag in zip(words, first[1]) if int(flag) & FLOOR]
         found = [word for word in words if word not in missing]
         return {"returned": found, "missing": missing, "differs": float(np.abs(first[0] - again[0, 0]).max())}
@@ -105,20 +119,22 @@ class TextRunner(Runner):
 
         refused: texts without an answer; contradictions: texts whose chosen token was listed with another number.
         """
-        found = self._coverage.report(self._word)
+        found = self._coverage.report(self.column)
         return {"rows": found.pop("rows"), "top_logprobs": self.top, **found}
 
     def logits(self, rows: ModelRows) -> np.ndarray:
         """Log-probabilities (R, C), float32, of the label words after each row.
 
-        Raises ValueError for an offset that is not 0.
+        Raises ValueError for an offset that cannot be sent.
         """
-        if np.any(rows.prompt_offset):
-            raise ValueError(f"a {self.providers[0]} reads text: there is no continuous prompt, the offsets must be 0")
-        texts = [self.question(row, rows.prompt_ids[p]) for row, p in zip(rows.texts, rows.prompt_index)]
+        self.check(rows.prompt_offset)
+        texts = [
+            self.question(row, rows.prompt_ids[p], rows.prompt_offset[p])
+            for row, p in zip(rows.texts, rows.prompt_index)
+        ]
         # Equal texts once, in a fixed order, so that the same question is always cut into the same requests.
         distinct, place = np.unique(np.array(texts, object), return_inverse=True)
-        words = [self._word(int(token)) for token in rows.label_ids]
+        words = [self.column(int(token)) for token in rows.label_ids]
         result = np.empty((len(distinct), len(words)), np.float32)
         self._coverage.labels(map(int, rows.label_ids))
 
@@ -140,9 +156,6 @@ class TextRunner(Runner):
     def close(self) -> None:
         self.requests.close()
         super().close()
-
-    def _word(self, token: int) -> str:
-        return self._about.tokenizer.decode([token], skip_special_tokens=False).strip()
 
     def _complete(self, texts: list[str], words: list[str]) -> np.ndarray:
         """(rows, 2, C): log-probabilities, and what there is to say of them (coverage.py)."""
@@ -178,7 +191,7 @@ class TextRunner(Runner):
         keep: Callable[[Any], Any] = lambda found: found,
     ) -> np.ndarray:
         """keep: what of the answer is written down."""
-        body = self.body(texts, seed)
+        body = self.body(texts, words, seed)
         for name, other in self._ways:
             value = body.pop(name, None)
             body |= {other: value} if other and value is not None else {}
@@ -203,6 +216,6 @@ class TextRunner(Runner):
 
     def _identity(self, texts: list[str], words: list[str], seed: int | None) -> str:
         """A hash of what is asked, and which draw it is."""
-        asked = json.dumps(self.body(texts, None)) + json.dumps(words)
+        asked = json.dumps(self.body(texts, words, None)) + json.dumps(words)
         known = hashlib.sha256(asked.encode()).hexdigest()[:32]
         return known if seed is None else f"{known}-{seed + 1}"
