@@ -240,10 +240,10 @@ def _described(logits: np.ndarray, request: dict[str, Any], fault: str | None) -
 def completion(service: Service, request: dict[str, Any]) -> dict[str, Any]:
     """What a completions endpoint answers: the most probable next tokens with their log-probabilities."""
     model, prompts = service.model, request["prompt"]
-    prompts = [prompts] if isinstance(prompts, str) else prompts
+    prompts = [prompts] if isinstance(prompts, str) or isinstance(prompts[0], int) else prompts
     choices: list[dict[str, Any]] = []
     for index, text in enumerate(prompts):
-        scores = next_token(model, text)
+        scores = next_token(model, text) if isinstance(text, str) else after_ids(service, None, text)
         k = min(request["logprobs"], service.top or len(scores))
         best = np.argsort(-scores, kind="stable")[:k]
         entries = [(model.tokenizer.id_to_token(int(i)) or "", float(scores[i])) for i in best]

@@ -27,6 +27,7 @@ class ServedOptions:
         pooling: "mean" or "cls" of a sentence-embedding model; default: what the folder says (kserve)
         temperature: the factor of a sentence-embedding model's cosines; default 20 (kserve)
         top: how many log-probabilities to ask for; default 5 (completions), 20 (chat)
+        send: "text" or "ids" (completions)
         talk: how a conversation is led (chat, responses, anthropic)
         notify: gets a line where somebody waits for long
         should_stop: looked at while a request waits; when it is true, the wait ends with Stopped
@@ -39,6 +40,7 @@ class ServedOptions:
     pooling: str | None = None
     temperature: float = TEMPERATURE
     top: int | None = None
+    send: str = "text"
     talk: Talk = Talk()  # noqa: RUF009  frozen
     notify: Callable[[str], None] = lambda message: None
     should_stop: Callable[[], bool] = lambda: False
@@ -57,7 +59,7 @@ def _open_kserve(url: str, tokenizer: str | Path, o: ServedOptions) -> FrozenMod
 
 def _open_completions(url: str, tokenizer: str | Path, o: ServedOptions) -> FrozenModel:
     return completions.open_completions(
-        url, tokenizer, wire=o.wire, rows=1 if o.rows is None else o.rows, top=o.top or completions.TOP,
+        url, tokenizer, wire=o.wire, rows=1 if o.rows is None else o.rows, top=o.top or completions.TOP, send=o.send,
         notify=o.notify, should_stop=o.should_stop,
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ token. What becomes of them says `text_runner`.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +23,10 @@ from zopog_models.served.requests import Requests
 from zopog_models.served.text_runner import TextRunner
 from zopog_models.served.wire import Wire, split_address
 
-__all__ = ["LARGEST_TOP", "TOP", "CompletionsRunner", "described", "open_completions"]
+__all__ = ["LARGEST_TOP", "SENT", "TOP", "CompletionsRunner", "described", "open_completions"]
 
 LARGEST_TOP = 1000
+SENT = ("text", "ids")
 TOP = 5  # endpoints allow 5 to 20, some more
 
 
@@ -35,6 +37,7 @@ def open_completions(
     wire: Wire = Wire(),  # noqa: B008  frozen
     rows: int = 1,
     top: int = TOP,
+    send: str = "text",
     notify: Callable[[str], None] = lambda message: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> FrozenModel:
@@ -46,13 +49,17 @@ def open_completions(
         wire: how to talk to the server
         rows: texts of one request; default 1, for many endpoints take no more
         top: k, how many log-probabilities to ask for, 1 to 1000; default 5
+        send: "text", or "ids", the tokens themselves where the endpoint takes them (vLLM, SGLang, llama.cpp): what is
+            learned is what is read then, and no text holds a special token by its spelling
         notify: gets a line where somebody waits for long
         should_stop: looked at while a request waits; when it is true, the wait ends with Stopped
     """
     if rows < 1:
         raise SetupError(f"rows of a request are {rows}; there must be at least 1")
+    if send not in SENT:
+        raise SetupError(f"send is {send!r}; choose one of {', '.join(SENT)}")
     about, requests = described("completions", url, tokenizer, wire, top, notify, should_stop)
-    return FrozenModel(about, CompletionsRunner(about, requests, rows=rows, top=top))
+    return FrozenModel(about, CompletionsRunner(about, requests, rows=rows, top=top, send=send))
 
 
 def described(
@@ -80,21 +87,30 @@ def described(
 
 
 class CompletionsRunner(TextRunner):
-    """Label words scored by the log-probability of what follows a text."""
+    """Label words scored by the log-probability of what follows a text. send: "text" or "ids"."""
 
     providers = ("completions endpoint",)
     path = "/completions"
 
-    def text(self, row: np.ndarray, prompt: np.ndarray, offset: np.ndarray | None = None) -> str:
+    def __init__(self, about: Description, requests: Requests, *, rows: int, top: int, send: str = "text") -> None:
+        super().__init__(about, requests, rows=rows, top=top)
+        self._send = send
+
+    def question(self, row: np.ndarray, prompt: np.ndarray, offset: np.ndarray | None = None) -> str:
+        if self._send == "text":
+            return self.text(row, prompt)
+        first = self._about.first
+        return json.dumps([*map(int, row[:first]), *map(int, prompt), *map(int, row[first:])])
+
+    def text(self, row: np.ndarray, prompt: np.ndarray) -> str:
         """What the endpoint reads: the prompt's tokens, then the row's."""
         own = row[self._about.first :]  # a BOS token is the server's to add
         return self._about.tokenizer.decode([*map(int, prompt), *map(int, own)], skip_special_tokens=False)
 
-    question = text
-
     def body(self, questions: list[str], words: Sequence[str], seed: int | None) -> dict[str, Any]:
         drawing = {"temperature": 0} if seed is None else {"temperature": 1, "seed": seed}
+        asked = questions if self._send == "text" else [json.loads(question) for question in questions]
         return {
-            "model": self._about.name, "prompt": questions[0] if len(questions) == 1 else questions, "max_tokens": 1,
-            **drawing, "logprobs": self.top,
+            "model": self._about.name, "prompt": asked[0] if len(asked) == 1 else asked, "max_tokens": 1, **drawing,
+            "logprobs": self.top,
         }  # fmt: skip

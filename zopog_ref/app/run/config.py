@@ -70,6 +70,7 @@ class Served:
     prompt_in: str = "user"  # of a conversation: where the prompt's tokens stand
     system: str = ""  # what the system says in every conversation
     answers: str = "scores"  # of a conversation; or the labels that are answered
+    send: str = "text"  # of completions; or the ids of the tokens
     answer_tokens: Whole = 8  # of an answer that is read for its label
 
 
@@ -197,6 +198,9 @@ class RunConfig:
             **{name: getattr(self, name) for name in ("method", "model", "seed", "shots", "settings")},
             "template": self.task.template,
             "labels": dict(self.task.labels),
+            "readout": self.readout or "none",
+            "readout_tokens": self.readout_tokens,
+            "templates": self.templates,
             "precision": fewer.precision if fewer else "fp32",
             "precision_scope": fewer.scope if fewer else None,
             **vars(self.preset.method),

@@ -47,7 +47,7 @@ def open_model(
             raise InputError(f"--{error}") from error
         options = ServedOptions(
             wire=wire, rows=remote.rows_per_request, encoding=remote.encoding, notify=say, pooling=pooling,
-            embedding_std=remote.embedding_std, temperature=factor, top=remote.top_logprobs,
+            embedding_std=remote.embedding_std, temperature=factor, top=remote.top_logprobs, send=remote.send,
             talk=Talk(remote.prompt_in, remote.system, remote.answers, remote.answer_tokens),
             should_stop=should_stop,
         )  # fmt: skip

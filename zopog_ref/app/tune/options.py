@@ -7,7 +7,7 @@ from typing import Any
 
 from zopog_models.families.sentence import POOLINGS
 from zopog_models.frozen.model import TEMPERATURE
-from zopog_models.served.completions import LARGEST_TOP
+from zopog_models.served.completions import LARGEST_TOP, SENT
 from zopog_models.served.conversation import ANSWERS, PROMPT_PLACES
 from zopog_models.served.kserve import ENCODINGS
 from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, TEMPLATE_ALONE
@@ -35,15 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=(*METHODS, TEMPLATE_ALONE),
         help="default: zo-pog; zopog methods says what there is; none: the template alone, with a readout",
     )
-    parser.add_argument(
-        "--readout",
-        choices=ASKED,
-        help="how the scores are read (docs/readout.md): none, centred, labels, vocabulary, or the best of them by "
-        "leave-one-out (default: auto)",
-    )
-    parser.add_argument(
-        "--readout-tokens", type=int, metavar="N", help=f"that a vocabulary readout reads (default {TOKENS})"
-    )
+    add_readout_arguments(parser)
     parser.add_argument(
         "--deploy-tuned",
         action="store_const",
@@ -125,6 +117,19 @@ def setting_of(name: str, text: str) -> Any:
         raise ValueError(str(error)) from None
 
 
+def add_readout_arguments(parser: argparse.ArgumentParser) -> None:
+    """--readout, --readout-tokens."""
+    parser.add_argument(
+        "--readout",
+        choices=ASKED,
+        help="how the scores are read (docs/readout.md): none, centred, labels, vocabulary, or the best of them by "
+        "leave-one-out (default: auto)",
+    )
+    parser.add_argument(
+        "--readout-tokens", type=int, metavar="N", help=f"that a vocabulary readout reads (default {TOKENS})"
+    )
+
+
 def add_precision_arguments(parser: argparse.ArgumentParser) -> None:
     """--precision, --precision-scope, --precision-anyway."""
     parser.add_argument(
@@ -150,6 +155,7 @@ def _add_served_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--top-logprobs", type=int, help=f"asked for, 1 to {LARGEST_TOP} (default: 5 of completions, 20 of chat)"
     )
+    group.add_argument("--send", choices=SENT, help="to completions; ids: the tokens themselves (default: text)")
     group.add_argument("--prompt-in", choices=PROMPT_PLACES, help="of a conversation (default: user)")
     group.add_argument("--system", metavar="TEXT", help="what the system says in every conversation")
     group.add_argument("--answers", choices=ANSWERS, help="labels: learn from what is answered, without scores")
