@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from zopog_models.errors import Refused, ServiceError, Stopped
-from zopog_models.served.exchange import Unwanted, wait
+from zopog_models.runners.waiting import Unwanted, wait
 from zopog_models.served.request_log import RequestLog
 from zopog_models.served.transport import Transport
 from zopog_models.served.wire import Wire

@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from zopog_models.errors import ProviderError, Refused, ServiceError, Stopped
-from zopog_models.served.exchange import Late, Unwanted, exchange, open_pool, wait
+from zopog_models.runners.waiting import Late, Unwanted, exchange, wait
+from zopog_models.served.exchange import open_pool
 from zopog_models.served.request_log import RequestLog
 from zopog_models.served.secrets import Secrets
 from zopog_models.served.wire import Wire, key_of, split_address

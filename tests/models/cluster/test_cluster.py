@@ -195,9 +195,9 @@ def test_a_cluster_that_starts_late(monkeypatch: pytest.MonkeyPatch) -> None:
     late.asked.clear()
     with pytest.raises(ClusterError, match=r"Ray \(local\) did not start: timed out during startup"):
         RayConnection(cpus=2)
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
     late.asked.clear()
-    with pytest.raises(ClusterError, match=r"Ray \(10\.0\.0\.1:6379\) did not start"):
+    with pytest.raises(ClusterError, match=r"Ray \(auto\) did not start"):
         RayConnection(cpus=2)
     assert late.asked == ["init", "shutdown"]
 
