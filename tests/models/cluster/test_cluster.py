@@ -184,10 +184,11 @@ class Late:
         return {"CPU": 2.0}
 
 
-def test_a_cluster_that_starts_late(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_starts_late(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Another's cluster is asked once."""
     late = Late()
     monkeypatch.setattr(ray_connection, "require_ray", lambda: late)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert RayConnection(cpus=2).started
     assert late.asked == ["init", "shutdown", "init", "shutdown", "init"]

@@ -57,11 +57,12 @@ class Double:
 
 
 @pytest.fixture
-def ray(monkeypatch: pytest.MonkeyPatch) -> Double:
+def ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Double:
     double = Double()
     monkeypatch.setattr(ray_connection, "require_ray", lambda: double)
     monkeypatch.setattr(ray_connection, "_listen_to_this_machine_alone", lambda: None)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     return double
 
 
