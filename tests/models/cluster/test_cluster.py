@@ -219,6 +219,37 @@ with open_cluster(sys.argv[1], workers=1) as model:
 """
 
 
+DEAD_CLUSTER = """
+import os, signal, sys
+import ray._private.worker
+from zopog_models.cluster.runner import ClusterError, open_cluster
+model = open_cluster(sys.argv[1], workers=1)
+connection, replicas = model.runner.connection, model.runner.replicas
+folder = connection._folder
+for process in ray._private.worker._global_node.all_processes["raylet"]:
+    os.kill(process.process.pid, signal.SIGKILL)
+os.kill(replicas.pids[0], signal.SIGKILL)
+try:
+    replicas.run("rows", "logits", [])
+except ClusterError as error:
+    print(error)
+model.close()
+print(os.path.exists(folder))
+"""
+
+
+def test_a_cluster_that_dies_is_named_and_leaves_no_folder(encoder: Path) -> None:
+    """Scheduler and worker both: no other worker can be put in the place, and nobody waits ten minutes for one."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-c", DEAD_CLUSTER, str(encoder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "no replica is left" in done.stdout or "no node of the Ray cluster" in done.stdout or "head node" in done.stdout
+    )
+    assert done.stdout.split()[-1] == "False"  # Ray itself says a word or two
+
+
 def test_a_cluster_of_its_own(encoder: Path) -> None:
     """In a process of its own: it listens to this machine alone, says nothing on stdout, and leaves no process behind."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
