@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from zopog_models.errors import Refused, ServiceError, SetupError, Stopped
+from zopog_models.runners.waiting import Unwanted, wait
 from zopog_models.served.answer_cache import AnswerCache
-from zopog_models.served.exchange import Unwanted, wait
 from zopog_models.served.request_log import RequestLog
 from zopog_models.served.spending import Prices, Spending, Usage, usage_of
 from zopog_models.served.transport import Answer, Transport

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from zopog_models.errors import Refused, ServiceError, SetupError, Stopped
-from zopog_models.served.exchange import Late, Unwanted, exchange, wait
+from zopog_models.runners.waiting import Late, Unwanted, exchange, wait
 from zopog_models.served.pace import Pace, pause_until_reset, seconds_of
 from zopog_models.served.reach import Reach
 from zopog_models.served.request_log import RequestLog

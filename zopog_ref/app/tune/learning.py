@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zopog_models.errors import ServiceError, Stopped
+from zopog_models.errors import ClusterError, ServiceError, Stopped
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.prompts.bundle import save_prompt
 from zopog_models.runners.runner import Scores
@@ -59,8 +59,9 @@ def learn(
             raise Interrupted(
                 f"{error}. All that was answered is kept: go on with {go_on(folder.path, config)}"
             ) from None
-        except ServiceError as error:
-            raise ServiceError(f"{error}. Nothing paid for is lost: {go_on(folder.path, config)}") from error
+        except (ServiceError, ClusterError) as error:
+            kind = ServiceError if isinstance(error, ServiceError) else ClusterError
+            raise kind(f"{error}. Nothing paid for is lost: {go_on(folder.path, config)}") from error
         except OSError as error:
             if error.errno not in FULL or isinstance(error, DiskFull):
                 raise

@@ -57,7 +57,7 @@ def open_model(
 
         return open_cluster(
             source, workers=machine.workers, threads=machine.threads or 1, device=machine.device, pooling=pooling,
-            temperature=factor, notify=say,
+            temperature=factor, notify=say, should_stop=should_stop,
         )  # fmt: skip
     if source != "embedded" and "/" not in source and not Path(source).exists():
         raise InputError(
