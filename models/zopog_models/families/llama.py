@@ -9,6 +9,8 @@ from zopog_models.families.decoder import DecoderArchitecture, DecoderFamily, Ro
 from zopog_models.families.family import Config
 from zopog_models.files.quoting import quoted
 
+_MOST_POSITIONS = 2**24  # 16 million; the longest published context is 10 million
+
 
 class LlamaFamily(DecoderFamily):
     """Names as save_pretrained writes them."""
@@ -47,7 +49,7 @@ class LlamaFamily(DecoderFamily):
             heads=heads,
             intermediate_size=config.size("intermediate_size"),
             tied=_switch(config, "tie_word_embeddings"),
-            position_rows=config.size("max_position_embeddings"),
+            position_rows=_positions(config),
             key_heads=key_heads,
             head_width=head_width,
             norm_eps=config.fraction("rms_norm_eps", 1e-6),
@@ -103,6 +105,16 @@ class Qwen2Family(LlamaFamily):
     def read(self, config: Config) -> DecoderArchitecture:
         config.choice("use_sliding_window", (False,), False)
         return self._read(config, query_bias=True, output_bias=False)
+
+
+def _positions(config: Config) -> int:
+    """No tensor's shape bears the number out, and cos and sin are made for so many: no memory on its word alone."""
+    found = config.size("max_position_embeddings")
+    if found > _MOST_POSITIONS:
+        raise CheckpointError(
+            f"{config.path}: max_position_embeddings is {quoted(found)}; at most {_MOST_POSITIONS} are supported"
+        )
+    return found
 
 
 def _switch(config: Config, name: str) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from tests.models import numpy_gpt2, numpy_llama
 from tests.models.numpy_gpt2 import SOUND, Flaws
 from tests.models.tiny_decoders import FAMILY_NAMES, LLAMA3_SCALING, write_decoder
-from zopog_models import FrozenModel, load_checkpoint, load_model, read_tensors, write_tensors
+from zopog_models import CheckpointError, FrozenModel, load_checkpoint, load_model, read_tensors, write_tensors
 from zopog_models.families.decoder import Rotary
 from zopog_models.graph import build, build_prefix
 from zopog_models.graph.llama import frequencies
@@ -312,3 +312,12 @@ def test_injection(decoder: FrozenModel, decoder_folder: Path) -> None:
     assert decoder.injection == "word_embedding"
     with pytest.raises(ValueError, match="added to its word embeddings: injection must be 'word_embedding', got 'post"):
         load_model(decoder_folder, injection="post_layernorm")
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_positions_that_no_tensor_bears_out_take_no_memory(tmp_path: Path, family: str) -> None:
+    folder = write_decoder(tmp_path / family, family)
+    config = json.loads((folder / "config.json").read_text()) | {"max_position_embeddings": 2**64}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"max_position_embeddings is 18446744073709551616; at most 16777216 are"):
+        load_checkpoint(folder)

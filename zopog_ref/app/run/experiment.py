@@ -13,6 +13,7 @@ from zopog_models.frozen.oracle import FrozenModelOracle
 from zopog_models.prompts.bundle import Prompt, shared_source
 from zopog_models.prompts.readout import PromptReadout
 from zopog_models.runners.bound import DeviceMemory
+from zopog_models.runners.rows import ModelRows
 from zopog_models.tasks.encoding import Encoded, encode, label_targets
 from zopog_models.tasks.template import Task
 from zopog_models.tasks.vocabulary import pmi_candidates
@@ -110,6 +111,12 @@ class Experiment(Drawn):
         centred = np.eye(classes) - 1 / classes
         about = {"rows": len(self.train.labels), "inside": "objective"}
         return PromptReadout("labels", (centred @ theta[:-1],), theta[-1], (words,), about=about)
+
+    def first_rows(self, count: int) -> ModelRows:
+        """The first training rows with no prompt before them, which is what a probe asks about."""
+        encoded, nothing = self._encoded["train"], np.zeros((1, 0), np.int64)
+        ids, place = encoded.ids[:count], encoded.answer_position[:count]
+        return ModelRows(self.model.description, ids, place, nothing, None, np.zeros(len(ids), np.int64), self.labels)
 
     def manual(self) -> Prompt:
         """The manual prompt: the template alone, no prompt tokens. The zero point of every comparison."""
