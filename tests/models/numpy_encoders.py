@@ -113,9 +113,16 @@ def _bert_embeddings(
     return x + soft if injection == "post_layernorm" else x
 
 
+def as_roberta(config: Mapping[str, Any], *args: Any) -> np.ndarray:
+    """XLM-R and CamemBERT: RoBERTa, whose names they kept."""
+    return full_logits({**config, "model_type": "roberta"}, *args)
+
+
 FORWARD: dict[str, Callable[..., np.ndarray]] = {
     "bert": full_logits,
     "roberta": full_logits,
+    "xlm-roberta": as_roberta,
+    "camembert": as_roberta,
     "distilbert": distilbert,
     "electra": electra,
     "albert": albert,

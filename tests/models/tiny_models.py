@@ -22,6 +22,8 @@ SENTENCES = [
     "an object made of wood , used to cut food",
 ]
 
+ROBERTAS = ("roberta", "xlm-roberta", "camembert")  # their tokens, and positions from pad_token_id + 1
+
 
 def tokenizer_for(family: str) -> Tokenizer:
     if family == "albert":
@@ -36,7 +38,7 @@ def tokenizer_for(family: str) -> Tokenizer:
         tokenizer.decoder = decoders.Metaspace()
         tokenizer.add_special_tokens(specials)
         return tokenizer
-    if family != "roberta":
+    if family not in ROBERTAS:
         tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -65,11 +67,11 @@ def config_for(family: str, vocab_size: int, **changes: Any) -> dict[str, Any]:
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
         "intermediate_size": 48,
-        "max_position_embeddings": 66 if family == "roberta" else 64,
-        "type_vocab_size": 1 if family == "roberta" else 2,
-        "layer_norm_eps": 1e-5 if family == "roberta" else 1e-12,
+        "max_position_embeddings": 66 if family in ROBERTAS else 64,
+        "type_vocab_size": 1 if family in ROBERTAS else 2,
+        "layer_norm_eps": 1e-5 if family in ROBERTAS else 1e-12,
         "hidden_act": "gelu",
-        "pad_token_id": 1 if family == "roberta" else 0,
+        "pad_token_id": 1 if family in ROBERTAS else 0,
     }
     if family == "distilbert":
         names = {"dim": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}

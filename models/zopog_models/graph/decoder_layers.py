@@ -61,6 +61,8 @@ class DecoderLayers(ABC):
     def layer(self, i: int, x: str, q: str, k: str, v: str, mask: str) -> str:
         """x + attention, + feed-forward: (R, Q, D), with queries q that look at k and v (R, T, ·) where mask says."""
         g, a = self.graph, self.architecture
-        attended = g.op("Attention", q, k, v, mask, q_num_heads=a.heads, kv_num_heads=a.key_heads)  # (R, Q, heads · w)
+        scale = {} if a.attention_scale is None else {"scale": a.attention_scale}
+        # (R, Q, heads · w)
+        attended = g.op("Attention", q, k, v, mask, q_num_heads=a.heads, kv_num_heads=a.key_heads, **scale)
         x = g.op("Add", x, self.attended(attended, i))
         return g.op("Add", x, self.feed_forward(x, i))

@@ -153,7 +153,7 @@ def test_an_index_that_does_not_fit_its_shards(fresh: Path) -> None:
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_missing_surplus_and_wrong_tensors(tmp_path: Path, family: str) -> None:
-    folder = write_decoder(tmp_path / "model", family)
+    folder = write_decoder(tmp_path / "model", family, tie_word_embeddings=family == "gpt2")
     tensors = {name: np.array(array) for name, array in read_tensors(folder / WEIGHTS).items()}
     norm = "transformer.ln_f.weight" if family == "gpt2" else "model.norm.weight"
 
@@ -208,15 +208,31 @@ CONFIGS = [
     ("llama", {"head_dim": 7}, "an even head width, got 7"),
     ("llama", {"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
     ("llama", {"rope_scaling": 3}, "rope_scaling must be an object"),
-    ("llama", {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "of type 'yarn' are not supported"),
-    ("llama", {"rope_scaling": {"type": "dynamic"}}, "of type 'dynamic' are not supported"),
+    ("llama", {"rope_scaling": {"rope_type": "yarn"}}, "factor of the rotary positions must be positive, got None"),
+    ("llama", {"rope_scaling": {"type": "longrope"}}, "type 'longrope' are not supported; supported: default, linear"),
+    ("llama", {"rope_parameters": {"full_attention": {}}}, "rope_parameters with full_attention .* is not supported"),
+    ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor other than 1 is not supported"),
     ("llama", {"rope_scaling": {"rope_type": "linear"}}, "factor of the rotary positions must be positive, got None"),
     ("llama", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor of the rotary"),
     ("llama", {"rope_theta": -1}, "rope_theta of the rotary positions must be positive, got -1"),
     ("llama", {"attention_bias": 7}, "attention_bias 7 is not supported"),
-    ("qwen2", {"use_sliding_window": True}, "use_sliding_window True is not supported"),
+    ("qwen2", {"use_sliding_window": True, "sliding_window": 0}, "sliding_window must be a positive whole number"),
+    ("qwen2", {"max_window_layers": "28"}, "max_window_layers must be a whole number, got '28'"),
+    ("qwen3", {"layer_types": ["full_attention"]}, "layer_types must name .* for each of 3 layers, got .'full_att"),
+    ("qwen3", {"layer_types": ["chunked_attention"] * 3}, "layer_types must name full_attention or sliding_attention"),
+    ("mistral", {"sliding_window": 4.5}, "sliding_window must be a positive whole number, got 4.5"),
+    ("mistral", {"layer_types": ["full_attention"] * 3}, r"layer_types \['full_attention', .* is not supported"),
+    (
+        "smollm3",
+        {"no_rope_layers": [1, 2, 1, 1, 1]},
+        r"no_rope_layers must hold 1 \(positions\) or 0 \(none\) for each",
+    ),
+    ("gemma3_text", {"use_bidirectional_attention": True}, "use_bidirectional_attention True is not supported"),
+    ("gemma3_text", {"final_logit_softcapping": 30.0}, "final_logit_softcapping 30.0 is not supported"),
+    ("gemma3_text", {"hidden_activation": "gelu"}, "hidden_activation 'gelu' is not supported"),
+    ("gemma3_text", {"rope_parameters": {"sliding_attention": 3}}, "rope_scaling must be an object"),
     ("llama", {"model_type": ["llama"]}, "model_type"),
-    ("llama", {"model_type": "mamba"}, "model_type 'mamba' is not supported; supported: .*gpt2, llama, qwen2"),
+    ("llama", {"model_type": "mamba"}, "model_type 'mamba' is not supported; supported: .*gpt2, llama, mistral, qwen2"),
 ]
 
 

@@ -30,6 +30,10 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("albert", {"num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2}),
     ("albert", {"embedding_size": 32, "hidden_act": "relu", "num_hidden_layers": 1}),
     ("roberta", {"num_hidden_layers": 6}),  # DistilRoBERTa
+    ("xlm-roberta", {}),
+    ("xlm-roberta", {"layer_norm_eps": 3.7e-4, "type_vocab_size": 2}),
+    ("camembert", {"tie_word_embeddings": False}),
+    ("bert", {"type_vocab_size": 1, "layer_norm_eps": 1e-5}),
 ]
 
 

@@ -1,0 +1,118 @@
+"""Rotary positions (Su et al. 2021, arXiv:2104.09864) in config.json: θ, and a rescaling of the waves."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zopog_models.errors import CheckpointError
+from zopog_models.families.family import Config
+from zopog_models.files.quoting import quoted
+
+KINDS = ("default", "linear", "dynamic", "llama3", "yarn")
+LAYER_KINDS = ("full_attention", "sliding_attention")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotary:
+    """Rotary positions: frequencies θ^(−2i/w), and how they are rescaled for long contexts (`graph.rotary`).
+
+    kind: "default"; "linear", all divided by factor; "llama3" and "yarn", the slow ones. "dynamic" rescales nothing
+    in rows of up to max_position_embeddings positions, and longer ones are not read.
+    """
+
+    theta: float
+    kind: str = "default"
+    factor: float = 1.0
+    low_freq_factor: float = 1.0  # llama3
+    high_freq_factor: float = 4.0
+    original_max_positions: int = 8192  # llama3, yarn: positions of the context the model was first trained on
+    beta_fast: float = 32.0  # yarn
+    beta_slow: float = 1.0
+    whole: bool = True  # yarn: the ramp begins and ends at whole numbers
+    attention_factor: float = 1.0  # yarn: of cosines and sines
+
+
+def read_rotary(config: Config, theta: str = "rope_theta", default: float = 10000.0, layers: str = "") -> Rotary:
+    """θ and the rescaling, from the entry `theta` and `rope_scaling`, or from `rope_parameters` (transformers 5).
+
+    layers: "full_attention" or "sliding_attention" where each kind of layers has its own. A rescaling in
+    `rope_scaling` is of the first. Raises CheckpointError.
+    """
+    values = _values(config, layers)
+    kind = values.get("rope_type", values.get("type", "default"))
+    if kind not in KINDS:
+        raise CheckpointError(
+            f"{config.path}: rotary positions of type {quoted(kind)} are not supported; supported: {', '.join(KINDS)}"
+        )
+    if values.get("partial_rotary_factor", config.values.get("partial_rotary_factor", 1)) not in (1, None):
+        raise CheckpointError(f"{config.path}: partial_rotary_factor other than 1 is not supported")
+
+    def number(name: str, default: Any = None) -> float:
+        value = values.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e12:
+            shown = quoted(value)
+            raise CheckpointError(f"{config.path}: {name} of the rotary positions must be positive, got {shown}")
+        return float(value)
+
+    base = number("rope_theta", config.values.get(theta, default))
+    if kind == "default":
+        return Rotary(theta=base)
+    factor = number("factor")
+    if kind in ("linear", "dynamic"):
+        return Rotary(theta=base, kind=kind, factor=factor)
+    stated = config.values.get("original_max_position_embeddings", config.values.get("max_position_embeddings"))
+    positions = int(number("original_max_position_embeddings", stated))
+    if kind == "yarn":
+        return Rotary(theta=base, kind=kind, factor=factor, original_max_positions=positions, **_yarn(values, number))
+    low, high = number("low_freq_factor"), number("high_freq_factor")
+    if low >= high:
+        raise CheckpointError(f"{config.path}: low_freq_factor {low} must be below high_freq_factor {high}")
+    return Rotary(
+        theta=base,
+        kind=kind,
+        factor=factor,
+        low_freq_factor=low,
+        high_freq_factor=high,
+        original_max_positions=positions,
+    )
+
+
+def _values(config: Config, layers: str) -> Mapping[str, Any]:
+    """The entry that describes the rotary positions, of one kind of layers where there are several."""
+    newer = config.values.get("rope_parameters")
+    if layers and isinstance(newer, Mapping) and newer:
+        values = newer.get(layers)
+    elif newer is None:
+        values = config.values.get("rope_scaling") if layers != "sliding_attention" else None
+    else:
+        values = newer
+    values = {} if values is None else values
+    if not isinstance(values, Mapping):
+        raise CheckpointError(f"{config.path}: rope_scaling must be an object, got {quoted(values)}")
+    if several := [name for name in LAYER_KINDS if name in values]:
+        raise CheckpointError(
+            f"{config.path}: rope_parameters with {several[0]} (one for each kind of layers) is not supported here"
+        )
+    return values
+
+
+def _yarn(values: Mapping[str, Any], number: Any) -> dict[str, Any]:
+    """YaRN's own numbers (Peng et al. 2023, arXiv:2309.00071), with the defaults of its code."""
+    factor = number("factor")
+    fast, slow = (number(name) if values.get(name) else default for name, default in _BETAS.items())
+
+    def grown(times: float) -> float:
+        return 1.0 if factor <= 1 else 0.1 * times * math.log(factor) + 1.0
+
+    if values.get("attention_factor") is not None:
+        attention_factor = number("attention_factor")
+    elif values.get("mscale") and values.get("mscale_all_dim"):
+        attention_factor = grown(number("mscale")) / grown(number("mscale_all_dim"))
+    else:
+        attention_factor = grown(1.0)
+    whole = bool(values.get("truncate", True))
+    return {"beta_fast": fast, "beta_slow": slow, "attention_factor": attention_factor, "whole": whole}
+
+
+_BETAS = {"beta_fast": 32.0, "beta_slow": 1.0}
