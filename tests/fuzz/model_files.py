@@ -56,9 +56,10 @@ LLAMA = {"model_type": "llama", "vocab_size": 30, "hidden_size": 8, "num_hidden_
           "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                            "original_max_position_embeddings": 16}}  # fmt: skip
 CONFIGS: dict[str, dict[str, Any]] = {
-    **{name: BERT | {"model_type": name} for name in ("bert", "roberta", "xlm-roberta", "camembert", "electra", "albert")},
+    **{name: BERT | {"model_type": name} for name in ("bert", "roberta", "xlm-roberta", "camembert", "electra", "albert", "mpnet")},
     "distilbert": {"model_type": "distilbert", "vocab_size": 30, "dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 16,
                    "max_position_embeddings": 32, "activation": "gelu"},
+    "modernbert": BERT | {"model_type": "modernbert", "local_attention": 8, "global_attn_every_n_layers": 2},
     "gpt2": {"model_type": "gpt2", "vocab_size": 30, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 32,
              "n_inner": None, "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new"},
     "llama": LLAMA,

@@ -22,7 +22,7 @@ SENTENCES = [
     "an object made of wood , used to cut food",
 ]
 
-ROBERTAS = ("roberta", "xlm-roberta", "camembert")  # their tokens, and positions from pad_token_id + 1
+ROBERTAS = ("roberta", "xlm-roberta", "camembert", "mpnet")  # their tokens, and positions from pad_token_id + 1
 
 
 def tokenizer_for(family: str) -> Tokenizer:
@@ -82,6 +82,13 @@ def config_for(family: str, vocab_size: int, **changes: Any) -> dict[str, Any]:
         config |= {"embedding_size": 16, "summary_type": "first"}
     elif family == "albert":
         config |= {"embedding_size": 16, "hidden_act": "gelu_new", "num_hidden_groups": 1, "inner_group_num": 1}
+    elif family == "mpnet":
+        del config["type_vocab_size"]
+    elif family == "modernbert":
+        config |= {"hidden_activation": config.pop("hidden_act"), "norm_eps": config.pop("layer_norm_eps")}
+        # A window smaller than the tests' rows, and two bases.
+        config |= {"local_attention": 8, "global_rope_theta": 160000.0, "local_rope_theta": 100.0}
+        del config["type_vocab_size"]
     return config | changes
 
 
@@ -104,7 +111,7 @@ def random_tensors(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
     tensors = {}
     for name, shape in family.shapes(family.read(read)).items():
         values = rng.normal(0, 0.2, shape)
-        if name.endswith(("LayerNorm.weight", "layer_norm.weight")):
+        if name.lower().endswith("norm.weight"):
             values += 1
         tensors[name] = values.astype(np.float32)
     return tensors

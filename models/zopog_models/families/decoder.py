@@ -5,8 +5,7 @@ from types import MappingProxyType
 
 from zopog_models.errors import CheckpointError
 from zopog_models.families.family import Architecture, Config, Family
-from zopog_models.families.rotary import LAYER_KINDS, Rotary
-from zopog_models.files.quoting import quoted
+from zopog_models.families.rotary import Rotary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,19 +65,3 @@ def layers_of(config: Config, name: str) -> int:
     if layers > 4096:
         raise CheckpointError(f"{config.path}: {name} is {layers}; more than 4096 layers are not supported")
     return layers
-
-
-def windows_of(config: Config, layers: int, size: int | None, kinds: list[str]) -> tuple[int, ...]:
-    """The window of each layer, from `layer_types` in config.json or, where it has none, from `kinds`.
-
-    size: of the layers called sliding_attention; None: none has a window. Raises CheckpointError.
-    """
-    given = config.values.get("layer_types")
-    kinds = kinds if given is None else given
-    if not isinstance(kinds, list) or len(kinds) < layers or not all(kind in LAYER_KINDS for kind in kinds):
-        raise CheckpointError(
-            f"{config.path}: layer_types must name {' or '.join(LAYER_KINDS)} for each of {layers} layers, got "
-            f"{quoted(given)}"
-        )
-    windows = tuple(0 if size is None or kind == "full_attention" else size for kind in kinds[:layers])
-    return windows if any(windows) else ()

@@ -10,10 +10,11 @@ import math
 from types import MappingProxyType
 from typing import Any
 
-from zopog_models.families.decoder import layers_of, windows_of
+from zopog_models.families.decoder import layers_of
 from zopog_models.families.family import Config
 from zopog_models.families.llama import LlamaFamily
 from zopog_models.families.rotary import Rotary, read_rotary
+from zopog_models.families.windows import windows_of
 
 
 class Gemma3Family(LlamaFamily):

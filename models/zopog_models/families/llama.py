@@ -7,9 +7,10 @@ from types import MappingProxyType
 from typing import Any
 
 from zopog_models.errors import CheckpointError
-from zopog_models.families.decoder import DecoderArchitecture, DecoderFamily, layers_of, windows_of
+from zopog_models.families.decoder import DecoderArchitecture, DecoderFamily, layers_of
 from zopog_models.families.family import Config
 from zopog_models.families.rotary import Rotary, read_rotary
+from zopog_models.families.windows import windows_of
 from zopog_models.files.quoting import quoted
 
 
@@ -45,8 +46,7 @@ class LlamaFamily(DecoderFamily):
             )
         else:
             head_width = hidden_size // heads
-        if head_width % 2:
-            raise CheckpointError(f"{config.path}: rotary positions need an even head width, got {head_width}")
+        config.even("head_dim", head_width)
         return DecoderArchitecture(
             family=self.name,
             vocab_size=config.size("vocab_size"),
@@ -55,15 +55,15 @@ class LlamaFamily(DecoderFamily):
             layers=layers_of(config, "num_hidden_layers"),
             heads=heads,
             intermediate_size=config.size("intermediate_size"),
-            tied=switch(config, "tie_word_embeddings"),
+            tied=config.switch("tie_word_embeddings"),
             position_rows=config.size("max_position_embeddings"),
             key_heads=key_heads,
             head_width=head_width,
             norm_eps=config.fraction("rms_norm_eps", 1e-6),
             activation=self.activation(config),
-            query_bias=switch(config, "attention_bias"),
-            output_bias=switch(config, "attention_bias"),
-            feed_forward_bias=switch(config, "mlp_bias"),
+            query_bias=config.switch("attention_bias"),
+            output_bias=config.switch("attention_bias"),
+            feed_forward_bias=config.switch("mlp_bias"),
             rotary=self.rotary(config),
         )
 
@@ -136,7 +136,7 @@ class Qwen2Family(LlamaFamily):
 
 def windows_of_last_layers(config: Config) -> tuple[int, ...]:
     """Windows as Qwen has them: where they are switched on, of layers from `max_window_layers` on."""
-    layers, sliding = layers_of(config, "num_hidden_layers"), switch(config, "use_sliding_window")
+    layers, sliding = layers_of(config, "num_hidden_layers"), config.switch("use_sliding_window")
     size = (
         config.size("sliding_window", 4096) if sliding and config.values.get("sliding_window", 0) is not None else None
     )
@@ -146,11 +146,6 @@ def windows_of_last_layers(config: Config) -> tuple[int, ...]:
     return windows_of(
         config, layers, size, ["full_attention" if i < start else "sliding_attention" for i in range(layers)]
     )
-
-
-def switch(config: Config, name: str) -> bool:
-    """Whether an entry is true; null and no entry mean that it is not."""
-    return bool(config.choice(name, (True, False, None), False))
 
 
 LLAMA = LlamaFamily()

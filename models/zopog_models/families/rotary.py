@@ -64,6 +64,8 @@ def read_rotary(config: Config, theta: str = "rope_theta", default: float = 1000
     stated = config.values.get("original_max_position_embeddings", config.values.get("max_position_embeddings"))
     positions = int(number("original_max_position_embeddings", stated))
     if kind == "yarn":
+        if base <= 1:
+            raise CheckpointError(f"{config.path}: rotary positions of type yarn need a rope_theta above 1, got {base}")
         return Rotary(theta=base, kind=kind, factor=factor, original_max_positions=positions, **_yarn(values, number))
     low, high = number("low_freq_factor"), number("high_freq_factor")
     if low >= high:

@@ -7,9 +7,10 @@ from types import MappingProxyType
 from typing import Any
 
 from zopog_models.errors import CheckpointError
-from zopog_models.families.decoder import layers_of, windows_of
+from zopog_models.families.decoder import layers_of
 from zopog_models.families.family import Config
-from zopog_models.families.llama import LlamaFamily, switch
+from zopog_models.families.llama import LlamaFamily
+from zopog_models.families.windows import windows_of
 from zopog_models.files.quoting import quoted
 
 
@@ -38,7 +39,7 @@ class SmolLM3Family(LlamaFamily):
                 f"{quoted(listed)}"
             )
         unturned = tuple(i for i in range(layers) if not listed[i])
-        windowed = switch(config, "use_sliding_window") and config.values.get("sliding_window") is not None
+        windowed = config.switch("use_sliding_window") and config.values.get("sliding_window") is not None
         kinds = ["sliding_attention" if i in unturned else "full_attention" for i in range(layers)]
         size = config.size("sliding_window") if windowed else None
         return {"unturned": unturned, "windows": windows_of(config, layers, size, kinds)}

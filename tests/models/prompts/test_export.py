@@ -17,7 +17,19 @@ from zopog_models import CheckpointError, load_model, read_tensors, write_tensor
 from zopog_models.prompts.export import Exported, export
 from zopog_models.runners.rows import ModelRows
 
-FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert", "sentence", *FAMILY_NAMES)
+FAMILIES = (
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "distilbert",
+    "electra",
+    "albert",
+    "mpnet",
+    "modernbert",
+    "sentence",
+    *FAMILY_NAMES,
+)
 
 
 def write(folder: Path, family: str) -> Path:
