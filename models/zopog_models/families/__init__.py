@@ -15,6 +15,7 @@ from zopog_models.families.mpnet import MPNET
 from zopog_models.families.qwen3 import QWEN3
 from zopog_models.families.roberta import ROBERTA
 from zopog_models.families.smollm3 import SMOLLM3
+from zopog_models.families.unsupported import why_not
 from zopog_models.families.xlm_roberta import CAMEMBERT, XLM_ROBERTA
 from zopog_models.files.quoting import quoted
 
@@ -31,5 +32,6 @@ def family_of(config: Config) -> Family:
     if not isinstance(name, str) or name not in FAMILIES:
         raise CheckpointError(
             f"{config.path}: model_type {quoted(name)} is not supported; supported: {', '.join(FAMILIES)}"
+            f"{why_not(name)}"
         )
     return FAMILIES[name]

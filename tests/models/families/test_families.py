@@ -238,5 +238,12 @@ def test_an_unknown_architecture_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(CheckpointError, match=r"model_type 'mamba' is not supported; supported: .*albert"):
         family_of(Config(tmp_path / "config.json", {"model_type": "mamba"}))
+    for name, reason in {
+        "t5": "It has two stacks, .* take an encoder .*; or a server that has it can be asked instead: --model compl",
+        "gemma3": "gemma-3-1b are gemma3_text; or a server",
+        "mamba": r"; a server that has it can be asked instead: --model completions\+http",
+    }.items():
+        with pytest.raises(CheckpointError, match=reason):
+            family_of(Config(tmp_path / "config.json", {"model_type": name}))
     with pytest.raises(CheckpointError, match="model_type None is not supported"):
         family_of(Config(tmp_path / "config.json", json.loads("{}")))
