@@ -39,6 +39,8 @@ class Flaws:
     norm_as_stored: bool = False  # Gemma 3: RMSNorm's weights without the 1
     no_embedding_factor: bool = False  # Gemma 3
     no_branch_norms: bool = False  # Gemma 3
+    whole_rotary: bool = False  # GPT-NeoX: all of a head turned
+    one_after_the_other: bool = False  # GPT-NeoX: feed-forward reads what attention gives
 
 
 SOUND = Flaws()

@@ -19,6 +19,7 @@ from tests.models.numpy_gpt2 import SOUND, Flaws, attention, positions
 def frequencies(config: Mapping[str, Any], flaws: Flaws = SOUND) -> np.ndarray:
     """θ^(−2i/w), and Llama 3's rescaling: long waves slowed by `factor`, short ones kept, a ramp between."""
     width = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    width = int(width * config.get("partial_rotary_factor", 1))
     theta = config["rope_theta"] or config["rope_parameters"]["rope_theta"]
     result = [theta ** (-2 * i / width) for i in range(width // 2)]
     scaling = config.get("rope_scaling")
@@ -26,6 +27,8 @@ def frequencies(config: Mapping[str, Any], flaws: Flaws = SOUND) -> np.ndarray:
         return np.array(result)
     if scaling["rope_type"] == "dynamic":  # of rows that are not longer than the context
         return np.array(result)
+    if scaling["rope_type"] == "longrope":
+        return np.array(result) / np.array(scaling["short_factor"])
     if scaling["rope_type"] == "linear":
         return np.array(result) / scaling["factor"]
     if scaling["rope_type"] == "yarn":
@@ -56,14 +59,17 @@ def yarn(waves: np.ndarray, theta: float, scaling: Mapping[str, Any]) -> np.ndar
 
 
 def strength(config: Mapping[str, Any], flaws: Flaws = SOUND) -> float:
-    """By which YaRN multiplies cosines and sines."""
+    """By which YaRN and LongRoPE multiply cosines and sines."""
     scaling = config.get("rope_scaling") or {"rope_type": "default"}
+    if scaling["rope_type"] == "longrope" and not flaws.no_rope_scaling:
+        context = config["original_max_position_embeddings"]
+        return math.sqrt(1 + math.log(config["max_position_embeddings"] / context) / math.log(context))
     return 0.1 * math.log(scaling["factor"]) + 1 if scaling["rope_type"] == "yarn" and not flaws.no_rope_scaling else 1
 
 
 def window_of(config: Mapping[str, Any], i: int) -> int | None:
     """How many positions layer i sees."""
-    if config["model_type"] == "mistral":
+    if config["model_type"] in ("mistral", "phi3"):
         return config["sliding_window"]
     if not config.get("use_sliding_window"):
         return None
@@ -82,14 +88,29 @@ def is_turned(config: Mapping[str, Any], i: int) -> bool:
 
 
 def rotated(x: np.ndarray, at: np.ndarray, waves: np.ndarray, flaws: Flaws) -> np.ndarray:
-    """x (S, w): the pair (x_i, x_{i + w/2}) turned by the angle position · frequency_i."""
-    half = x.shape[1] // 2
-    result = np.empty_like(x)
+    """x (S, w): the pair (x_i, x_{i + v/2}) turned by position · frequency_i, for v/2 frequencies; the rest as it is."""
+    half = len(waves)
+    result = x.copy()
     for i in range(half):
         a, b = (2 * i, 2 * i + 1) if flaws.interleaved_rotary else (i, i + half)
         cosine, sine = np.cos(at * waves[i]), np.sin(at * waves[i])  # (S,)
         result[:, a] = x[:, a] * cosine - x[:, b] * sine
         result[:, b] = x[:, b] * cosine + x[:, a] * sine
+    return result
+
+
+def taken_apart(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Phi-3's matrices under Llama's names."""
+    heads, groups = config["num_attention_heads"], config["num_key_value_heads"]
+    width = config["hidden_size"] // heads
+    result = dict(tensors)
+    for name, array in tensors.items():
+        if name.endswith("qkv_proj.weight"):
+            parts = np.split(array, [heads * width, (heads + groups) * width])
+            result |= {name.replace("qkv", part): rows for part, rows in zip("qkv", parts, strict=True)}
+        elif name.endswith("gate_up_proj.weight"):
+            gate, up = np.split(array, 2)
+            result |= {name.replace("gate_up", "gate"): gate, name.replace("gate_up", "up"): up}
     return result
 
 
@@ -102,6 +123,7 @@ def full_logits(
     flaws: Flaws = SOUND,
 ) -> np.ndarray:
     """One row: ids (S,), visible (S,), soft (S, D) added to the word embeddings; scores (S, V) at every position."""
+    tensors = taken_apart(config, tensors) if config["model_type"] == "phi3" else tensors
     epsilon = flaws.epsilon or config["rms_norm_eps"]
 
     def get(name: str) -> np.ndarray:
@@ -135,7 +157,8 @@ def full_logits(
             if by_head and not flaws.late_head_norm:
                 x = norm(x, f"{name}.self_attn.{part}_norm")
             if is_turned(config, i) or flaws.turned_everywhere:
-                x = strength(config, flaws) * rotated(x, at, waves, flaws)
+                x = rotated(x, at, waves, flaws)
+                x[:, : 2 * len(waves)] *= strength(config, flaws)
             return norm(x, f"{name}.self_attn.{part}_norm") if by_head and flaws.late_head_norm else x
 
         context = []

@@ -7,6 +7,8 @@ from zopog_models.errors import CheckpointError
 from zopog_models.families.family import Architecture, Config, Family
 from zopog_models.families.rotary import Rotary
 
+GELUS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderArchitecture(Architecture):
@@ -29,6 +31,7 @@ class DecoderArchitecture(Architecture):
     branch_norms: bool = False  # what attention and feed-forward give is normalised before it is added
     embedding_factor: float = 1.0  # of what enters the first layer
     attention_scale: float | None = None  # of queries with keys; None: 1/√w
+    parallel: bool = False  # feed-forward reads what attention reads, not what it gives
 
     @property
     def max_positions(self) -> int:

@@ -38,15 +38,6 @@ class LlamaFamily(DecoderFamily):
             raise CheckpointError(
                 f"{config.path}: num_attention_heads {heads} is not a multiple of num_key_value_heads {key_heads}"
             )
-        if config.values.get("head_dim") is not None:
-            head_width = config.size("head_dim")
-        elif hidden_size % heads:
-            raise CheckpointError(
-                f"{config.path}: hidden_size {hidden_size} is not a multiple of num_attention_heads {heads}"
-            )
-        else:
-            head_width = hidden_size // heads
-        config.even("head_dim", head_width)
         return DecoderArchitecture(
             family=self.name,
             vocab_size=config.size("vocab_size"),
@@ -58,7 +49,7 @@ class LlamaFamily(DecoderFamily):
             tied=config.switch("tie_word_embeddings"),
             position_rows=config.size("max_position_embeddings"),
             key_heads=key_heads,
-            head_width=head_width,
+            head_width=self.head_width(config),
             norm_eps=config.fraction("rms_norm_eps", 1e-6),
             activation=self.activation(config),
             query_bias=config.switch("attention_bias"),
@@ -66,6 +57,17 @@ class LlamaFamily(DecoderFamily):
             feed_forward_bias=config.switch("mlp_bias"),
             rotary=self.rotary(config),
         )
+
+    def head_width(self, config: Config) -> int:
+        """w: of its own, or D / heads."""
+        hidden_size, heads = config.size("hidden_size"), config.size("num_attention_heads")
+        if config.values.get("head_dim") is None and hidden_size % heads:
+            raise CheckpointError(
+                f"{config.path}: hidden_size {hidden_size} is not a multiple of num_attention_heads {heads}"
+            )
+        width = hidden_size // heads if config.values.get("head_dim") is None else config.size("head_dim")
+        config.even("head_dim", width)
+        return width
 
     def rotary(self, config: Config) -> Rotary:
         """Positions."""

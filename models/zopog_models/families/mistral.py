@@ -9,6 +9,7 @@ from typing import Any
 from zopog_models.families.decoder import layers_of
 from zopog_models.families.family import Config
 from zopog_models.families.llama import LlamaFamily
+from zopog_models.families.windows import same_window
 
 
 class MistralFamily(LlamaFamily):
@@ -16,18 +17,15 @@ class MistralFamily(LlamaFamily):
 
     name = "mistral"
     title = "Mistral"
-    defaults = MappingProxyType(
-        {"max_position_embeddings": 131072, "num_key_value_heads": 8, "sliding_window": 4096}
-    )  # fmt: skip
+    defaults = MappingProxyType({"max_position_embeddings": 131072, "num_key_value_heads": 8})
 
     def own(self, config: Config) -> dict[str, Any]:
         config.choice("layer_types", (None,), None)
-        layers, windowed = layers_of(config, "num_hidden_layers"), config.values["sliding_window"] is not None
         return {
             "query_bias": False,
             "output_bias": False,
             "feed_forward_bias": False,
-            "windows": (config.size("sliding_window"),) * layers if windowed else (),
+            "windows": same_window(config, layers_of(config, "num_hidden_layers"), 4096),
         }
 
 

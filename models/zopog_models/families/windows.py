@@ -21,3 +21,9 @@ def windows_of(config: Config, layers: int, size: int | None, kinds: list[str]) 
         )
     windows = tuple(0 if size is None or kind == "full_attention" else size for kind in kinds[:layers])
     return windows if any(windows) else ()
+
+
+def same_window(config: Config, layers: int, default: int | None) -> tuple[int, ...]:
+    """The window that `sliding_window` gives to every layer; null: none."""
+    size = config.values.get("sliding_window", default)
+    return () if size is None else (config.size("sliding_window", default),) * layers

@@ -19,10 +19,16 @@ from zopog_models.checkpoints.checkpoint import Checkpoint
 from zopog_models.graph.builder import GraphBuilder
 from zopog_models.graph.decoder_layers import DecoderLayers
 from zopog_models.graph.gpt2 import GPT2Layers
+from zopog_models.graph.gpt_neox import GPTNeoXLayers
 from zopog_models.graph.llama import LlamaLayers
+from zopog_models.graph.phi3 import Phi3Layers
 
 # family -> its layers
-LAYERS: dict[str, type[DecoderLayers]] = {"gpt2": GPT2Layers}  # the others are relatives of Llama
+LAYERS: dict[str, type[DecoderLayers]] = {
+    "gpt2": GPT2Layers,
+    "gpt_neox": GPTNeoXLayers,
+    "phi3": Phi3Layers,
+}  # the others are relatives of Llama
 
 
 def layers_of(graph: GraphBuilder, checkpoint: Checkpoint) -> DecoderLayers:

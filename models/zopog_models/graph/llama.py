@@ -28,9 +28,6 @@ class LlamaLayers(DecoderLayers):
     def words(self) -> str:
         return self.table("model.embed_tokens.weight")
 
-    def outputs(self) -> str:
-        return self.words() if self.architecture.tied else self.table("lm_head.weight")
-
     def start(self, x: str, positions: str, total: str) -> str:
         g, a = self.graph, self.architecture
         for i in range(a.layers):
@@ -50,22 +47,22 @@ class LlamaLayers(DecoderLayers):
 
     def keys_values(self, x: str, positions: str, i: int) -> tuple[str, str]:
         k = self._turned(x, f"model.layers.{i}.self_attn.k", positions, self.architecture.key_heads, i)
-        return k, self._linear(x, f"model.layers.{i}.self_attn.v_proj")
+        return k, self.linear(x, f"model.layers.{i}.self_attn.v_proj")
 
     def attended(self, x: str, i: int) -> str:
         layer = f"model.layers.{i}"
-        y = self._linear(x, f"{layer}.self_attn.o_proj")
+        y = self.linear(x, f"{layer}.self_attn.o_proj")
         return self._rms_norm(y, f"{layer}.post_attention_layernorm") if self.architecture.branch_norms else y
 
     def feed_forward(self, x: str, i: int) -> str:
         g, layer, branch = self.graph, f"model.layers.{i}", self.architecture.branch_norms
         y = self._rms_norm(x, f"{layer}.{'pre_feedforward' if branch else 'post_attention'}_layernorm")
-        gate, up = self._linear(y, f"{layer}.mlp.gate_proj"), self._linear(y, f"{layer}.mlp.up_proj")  # (R, Q, F)
+        gate, up = self.linear(y, f"{layer}.mlp.gate_proj"), self.linear(y, f"{layer}.mlp.up_proj")  # (R, Q, F)
         if self.architecture.activation == "silu":
             gate = g.op("Mul", gate, g.op("Sigmoid", gate))
         else:
             gate = g.op("Gelu", gate, approximate="tanh")
-        y = self._linear(g.op("Mul", gate, up), f"{layer}.mlp.down_proj")
+        y = self.linear(g.op("Mul", gate, up), f"{layer}.mlp.down_proj")
         return self._rms_norm(y, f"{layer}.post_feedforward_layernorm") if branch else y
 
     def end(self, x: str) -> str:
@@ -79,17 +76,10 @@ class LlamaLayers(DecoderLayers):
         gamma = self.graph.weight(name, weight.astype(np.float32) + a.norm_offset if a.norm_offset else weight)
         return self.graph.op("RMSNormalization", x, gamma, axis=-1, epsilon=a.norm_eps)
 
-    def _linear(self, x: str, name: str) -> str:
-        """x Wᵀ (+ b), with W published as (out, in)."""
-        g = self.graph
-        product = g.product(x, f"{name}.weight", self.tensors[f"{name}.weight"], transposed=True)
-        bias = f"{name}.bias"
-        return g.op("Add", product, self.table(bias)) if bias in self.tensors else product
-
     def _turned(self, x: str, name: str, positions: str, heads: int, i: int) -> str:
         """Queries or keys of layer i: a linear map, a normalisation of each head where there is one, the positions."""
         g, a, rotary = self.graph, self.architecture, self.architecture.rotary_of(i)
-        y = self._linear(x, f"{name}_proj")
+        y = self.linear(x, f"{name}_proj")
         if a.query_norm:
             y = g.op("Reshape", y, g.integers(0, 0, heads, a.head_width))  # (R, S, heads, w)
             y = self._rms_norm(y, f"{name}_norm")

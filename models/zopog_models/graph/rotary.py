@@ -17,6 +17,7 @@ class Waves(NamedTuple):
 
     cosines: str
     sines: str
+    width: int | None  # of a head that is turned; None: all of it
 
 
 def frequencies(rotary: Rotary, head_width: int) -> np.ndarray:
@@ -25,7 +26,7 @@ def frequencies(rotary: Rotary, head_width: int) -> np.ndarray:
     "linear": f_i / factor. "llama3": waves of more than context / low_freq_factor positions are slowed down by
     factor, those of fewer than context / high_freq_factor stay, between them the two are mixed linearly in
     context / wavelength. "yarn": those that turn fewer than beta_slow times in the context are slowed down, those that
-    turn more than beta_fast times stay, between them the two are mixed linearly in i.
+    turn more than beta_fast times stay, between them the two are mixed linearly in i. "longrope": f_i / divisor_i.
     """
     f = rotary.theta ** (-np.arange(0, head_width, 2) / head_width)  # (w/2,)
     if rotary.kind == "linear":
@@ -39,6 +40,8 @@ def frequencies(rotary: Rotary, head_width: int) -> np.ndarray:
         first, last = _ramp(rotary, head_width)
         slowed = np.clip((np.arange(len(f)) - first) / (last - first), 0, 1)
         return (1 - slowed) * f + slowed * f / rotary.factor
+    if rotary.kind == "longrope":
+        return f / np.array(rotary.divisors)
     return f
 
 
@@ -71,7 +74,7 @@ def add_waves(g: GraphBuilder, rotary: Rotary, width: int, positions: int, total
     """The waves of positions 0 ... total − 1, for a model of `positions` positions. name: of the tables."""
     # In float64: at position 100,000 an angle in float32 is off by 0.004 of a radian. From tables of two scales,
     # p = STRIDE · far + near, since not every ONNX Runtime has a cosine of float64.
-    tables = wave_tables(frequencies(rotary, width), positions)
+    tables = wave_tables(frequencies(rotary, rotary.width or width), positions)
     scaled = {key: table * (rotary.attention_factor if "far" in key else 1) for key, table in tables.items()}
     cos_far, sin_far, cos_near, sin_near = (g.doubles(f"{name}_{key}", table) for key, table in scaled.items())
     places = g.op("Range", g.scalar(0), g.op("Squeeze", total), g.scalar(1))  # (T,)
@@ -81,9 +84,11 @@ def add_waves(g: GraphBuilder, rotary: Rotary, width: int, positions: int, total
     d, t = (g.op("Gather", table, near) for table in (cos_near, sin_near))
     cosines = g.op("Sub", g.op("Mul", c, d), g.op("Mul", s, t))
     sines = g.op("Add", g.op("Mul", s, d), g.op("Mul", c, t))
-    return Waves(*(g.from_float32(g.op("Cast", wave, to=onnx_format.FLOAT)) for wave in (cosines, sines)))
+    cosines, sines = (g.from_float32(g.op("Cast", wave, to=onnx_format.FLOAT)) for wave in (cosines, sines))
+    return Waves(cosines, sines, rotary.width)
 
 
 def turned(g: GraphBuilder, x: str, waves: Waves, positions: str, heads: int) -> str:
     """x (R, S, heads · w), each head turned by its positions (R, S)."""
-    return g.op("RotaryEmbedding", x, waves.cosines, waves.sines, positions, num_heads=heads)
+    part = {} if waves.width is None else {"rotary_embedding_dim": waves.width}
+    return g.op("RotaryEmbedding", x, waves.cosines, waves.sines, positions, num_heads=heads, **part)

@@ -155,7 +155,8 @@ def test_an_index_that_does_not_fit_its_shards(fresh: Path) -> None:
 def test_missing_surplus_and_wrong_tensors(tmp_path: Path, family: str) -> None:
     folder = write_decoder(tmp_path / "model", family, tie_word_embeddings=family == "gpt2")
     tensors = {name: np.array(array) for name, array in read_tensors(folder / WEIGHTS).items()}
-    norm = "transformer.ln_f.weight" if family == "gpt2" else "model.norm.weight"
+    last = {"gpt2": "transformer.ln_f.weight", "gpt_neox": "gpt_neox.final_layer_norm.weight"}
+    norm = last.get(family, "model.norm.weight")
 
     def refused(change: Callable[[dict[str, np.ndarray]], Any], message: str) -> None:
         changed = dict(tensors)
@@ -209,9 +210,9 @@ CONFIGS = [
     ("llama", {"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
     ("llama", {"rope_scaling": 3}, "rope_scaling must be an object"),
     ("llama", {"rope_scaling": {"rope_type": "yarn"}}, "factor of the rotary positions must be positive, got None"),
-    ("llama", {"rope_scaling": {"type": "longrope"}}, "type 'longrope' are not supported; supported: default, linear"),
+    ("llama", {"rope_scaling": {"type": "longrope"}}, "type longrope are supported for phi3 only"),
     ("llama", {"rope_parameters": {"full_attention": {}}}, "rope_parameters with full_attention .* is not supported"),
-    ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor other than 1 is not supported"),
+    ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5 is not supported here; supported: 1"),
     ("llama", {"rope_scaling": {"rope_type": "linear"}}, "factor of the rotary positions must be positive, got None"),
     ("llama", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor of the rotary"),
     ("llama", {"rope_theta": -1}, "rope_theta of the rotary positions must be positive, got -1"),
@@ -227,12 +228,26 @@ CONFIGS = [
         {"no_rope_layers": [1, 2, 1, 1, 1]},
         r"no_rope_layers must hold 1 \(positions\) or 0 \(none\) for each",
     ),
+    ("gpt_neox", {"rotary_pct": 1.5}, "rotary_pct must lie between 0 and 1, got 1.5"),
+    ("gpt_neox", {"rotary_pct": 0.4}, "rotary positions need an even head width, got 3 "),
+    ("gpt_neox", {"hidden_act": "silu"}, "hidden_act 'silu' is not supported"),
+    (
+        "phi3",
+        {"rope_scaling": {"type": "longrope", "short_factor": [1, 2, 3]}},
+        "short_factor has 3 numbers, 2 are needed",
+    ),
+    ("phi3", {"rope_scaling": {"type": "linear", "factor": 2}}, "type linear are not supported for phi3; supported:"),
+    ("phi3", {"rope_scaling": {"type": "longrope", "short_factor": 3}}, "short_factor must be a list of positive numb"),
     ("gemma3_text", {"use_bidirectional_attention": True}, "use_bidirectional_attention True is not supported"),
     ("gemma3_text", {"final_logit_softcapping": 30.0}, "final_logit_softcapping 30.0 is not supported"),
     ("gemma3_text", {"hidden_activation": "gelu"}, "hidden_activation 'gelu' is not supported"),
     ("gemma3_text", {"rope_parameters": {"sliding_attention": 3}}, "rope_scaling must be an object"),
     ("llama", {"model_type": ["llama"]}, "model_type"),
-    ("llama", {"model_type": "mamba"}, "model_type 'mamba' is not supported; supported: .*gpt2, llama, mistral, qwen2"),
+    (
+        "llama",
+        {"model_type": "mamba"},
+        "model_type 'mamba' is not supported; supported: .*gpt2, gpt_neox, llama, mistral, qwen2",
+    ),
 ]
 
 

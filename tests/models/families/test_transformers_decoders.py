@@ -21,6 +21,7 @@ SIZE = {"hidden_size": 256, "intermediate_size": 700, "num_hidden_layers": 4, "n
 # As deep as real ones, and narrow.
 DEEP = {"hidden_size": 192, "intermediate_size": 400, "num_hidden_layers": 24, "num_attention_heads": 12}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+LONG = {"rope_type": "longrope", "short_factor": [1.0, 1.1, 1.3, 2.0, 3.5, 4.0], "long_factor": [9.0] * 6}
 THETA = {"rope_type": "default", "rope_theta": 1e6}
 MODELS: list[tuple[str, dict[str, Any]]] = [
     ("gpt2", {"n_embd": 256, "n_layer": 4, "n_head": 8, "n_positions": 128}),
@@ -77,6 +78,20 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
                 "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
                 "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
             },
+        },
+    ),
+    ("gpt_neox", {**DEEP}),
+    ("gpt_neox", {**DEEP, "num_hidden_layers": 12, "use_parallel_residual": False, "attention_bias": False}),
+    ("phi3", {**DEEP, "num_key_value_heads": 3, "sliding_window": 9}),
+    (
+        "phi3",
+        {
+            **DEEP,
+            "num_key_value_heads": 4,
+            "partial_rotary_factor": 0.75,
+            "max_position_embeddings": 512,
+            "original_max_position_embeddings": 64,
+            "rope_scaling": LONG,
         },
     ),
 ]

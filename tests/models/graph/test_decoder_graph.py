@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.models import numpy_gemma3, numpy_gpt2, numpy_llama
+from tests.models import numpy_gemma3, numpy_gpt2, numpy_gpt_neox, numpy_llama
 from tests.models.numpy_gpt2 import SOUND, Flaws
 from tests.models.tiny_decoders import BEGUN, FAMILY_NAMES, LLAMA3_SCALING, write_decoder
 from zopog_models import FrozenModel, load_checkpoint, load_model, read_tensors, write_tensors
@@ -18,12 +18,17 @@ from zopog_models.runners.prefix import PrefixReuse
 from zopog_models.runners.session import Session
 
 TOLERANCE = 1e-5
+LONG = {
+    "rope_scaling": {"rope_type": "longrope", "short_factor": [1.1, 2.5], "long_factor": [9, 9]},
+    "original_max_position_embeddings": 48,
+}
 D = 32
 
 
 @pytest.fixture(scope="module", params=FAMILY_NAMES)
 def decoder_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    scaling = {} if request.param == "gpt2" else {"rope_scaling": LLAMA3_SCALING}
+    scaling: dict[str, Any] = {} if request.param == "gpt2" else {"rope_scaling": LLAMA3_SCALING}
+    scaling = LONG if request.param == "phi3" else scaling
     return write_decoder(tmp_path_factory.mktemp("models") / f"tiny-{request.param}", request.param, **scaling)
 
 
@@ -50,7 +55,7 @@ def case(n: int, prompts: int, seed: int = 1) -> dict[str, Any]:
 def reference(folder: Path, inputs: dict[str, Any], flaws: Flaws = SOUND, left: bool = False) -> np.ndarray:
     checkpoint = load_checkpoint(folder)
     family = checkpoint.config["model_type"]
-    network = {"gpt2": numpy_gpt2, "gemma3_text": numpy_gemma3}.get(family, numpy_llama)
+    network = {"gpt2": numpy_gpt2, "gpt_neox": numpy_gpt_neox, "gemma3_text": numpy_gemma3}.get(family, numpy_llama)
     first = 1 if family in BEGUN else 0
     return network.label_logits(
         checkpoint.config, checkpoint.tensors, **inputs, first=first, flaws=flaws, left=left
@@ -104,14 +109,19 @@ FLAWS = [
     Flaws(norm_as_stored=True),
     Flaws(no_embedding_factor=True),
     Flaws(no_branch_norms=True),
+    Flaws(whole_rotary=True),
+    Flaws(one_after_the_other=True),
 ]
-WINDOWED = {"mistral", "gemma3_text"}
+WINDOWED = {"mistral", "gemma3_text", "phi3"}
 BY_HEAD = {"qwen3", "gemma3_text"}
 GEMMA = {"gemma3_text"}
+NEOX = {"gpt_neox"}
 # flaw -> the families that have what it spoils; no entry: all
 OF: dict[str, set[str]] = {
     "position_shift": {"gpt2"},
-    **dict.fromkeys(("interleaved_rotary", "wrong_groups", "no_rope_scaling"), set(FAMILY_NAMES) - {"gpt2"}),
+    **dict.fromkeys(("interleaved_rotary", "no_rope_scaling"), set(FAMILY_NAMES) - {"gpt2"}),
+    "wrong_groups": set(FAMILY_NAMES) - {"gpt2", "gpt_neox"},
+    **dict.fromkeys(("whole_rotary", "one_after_the_other"), NEOX),
     **dict.fromkeys(("window_shift", "no_window"), WINDOWED),
     **dict.fromkeys(("no_head_norm", "late_head_norm"), BY_HEAD),
     "turned_everywhere": {"smollm3"},
@@ -256,6 +266,13 @@ CHANGES = [
     ("qwen3", {"num_attention_heads": 12, "num_key_value_heads": 3, "head_dim": 6, "attention_bias": True}),
     ("smollm3", {"no_rope_layers": [0, 1, 0, 1, 1], "attention_bias": True, "mlp_bias": True}),
     ("smollm3", {"use_sliding_window": True, "sliding_window": 5}),
+    (
+        "gpt_neox",
+        {"use_parallel_residual": False, "rotary_pct": 1.0, "hidden_act": "gelu_new", "attention_bias": False},
+    ),
+    ("gpt_neox", {"tie_word_embeddings": True, "num_hidden_layers": 1, "rotary_pct": 0.25}),
+    ("phi3", {"sliding_window": None, "partial_rotary_factor": 1.0, "tie_word_embeddings": True}),
+    ("phi3", {"sliding_window": None, **LONG}),
     ("gemma3_text", {"layer_types": KINDS, "attention_bias": True, "tie_word_embeddings": False}),
     ("gemma3_text", {"layer_types": ["full_attention"] * 3, "num_key_value_heads": 1}),
     ("qwen2", {"tie_word_embeddings": True, "rope_theta": 1e6}),
