@@ -68,6 +68,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "phi3": LLAMA | {"model_type": "phi3", "sliding_window": 4, "head_dim": None, "partial_rotary_factor": 0.5,
                      "original_max_position_embeddings": 16, "rope_scaling": {"type": "longrope", "short_factor": [1.5]}},
     "gpt_neox": LLAMA | {"model_type": "gpt_neox", "hidden_act": "gelu", "rotary_pct": 0.5, "rope_scaling": None},
+    "opt": LLAMA | {"model_type": "opt", "ffn_dim": 16, "activation_function": "relu"},
     "mistral": LLAMA | {"model_type": "mistral", "sliding_window": 4},
     "smollm3": LLAMA | {"model_type": "smollm3", "no_rope_layers": [1, 0], "rope_scaling": None},
     "gemma3_text": LLAMA | {"model_type": "gemma3_text", "hidden_activation": "gelu_pytorch_tanh", "sliding_window": 4,

@@ -11,8 +11,8 @@ from tests.models.tiny_models import SENTENCES
 from zopog_models.families import FAMILIES, Config
 from zopog_models.files.tensor_file import write_tensors
 
-FAMILY_NAMES = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma3_text", "phi3")
-BEGUN = ("llama", "mistral", "gemma3_text", "phi3")  # a text begins with a BOS token
+FAMILY_NAMES = ("gpt2", "gpt_neox", "opt", "llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma3_text", "phi3")
+BEGUN = ("opt", "llama", "mistral", "gemma3_text", "phi3")  # a text begins with a BOS token
 LLAMA3_SCALING = {
     "rope_type": "llama3",
     "factor": 8.0,
@@ -25,6 +25,7 @@ LLAMA3_SCALING = {
 OWN: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_window": 5},
     "qwen3": {"head_dim": 12},
+    "opt": {"ffn_dim": 48, "activation_function": "relu", "tie_word_embeddings": True},
     "phi3": {"sliding_window": 6, "hidden_size": 32, "partial_rotary_factor": 0.5},
     "gpt_neox": {"hidden_act": "gelu", "layer_norm_eps": 1e-5, "rotary_pct": 0.5, "rotary_emb_base": 10000.0},
     "smollm3": {"num_hidden_layers": 5},

@@ -13,6 +13,7 @@ from zopog_models.families.llama import LLAMA, QWEN2
 from zopog_models.families.mistral import MISTRAL
 from zopog_models.families.modernbert import MODERNBERT
 from zopog_models.families.mpnet import MPNET
+from zopog_models.families.opt import OPT
 from zopog_models.families.phi3 import PHI3
 from zopog_models.families.qwen3 import QWEN3
 from zopog_models.families.roberta import ROBERTA
@@ -24,7 +25,7 @@ from zopog_models.files.quoting import quoted
 __all__ = ["FAMILIES", "Architecture", "CheckpointError", "Config", "Family", "family_of"]
 
 _ENCODERS: tuple[Family, ...] = (BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, DISTILBERT, ELECTRA, ALBERT, MPNET, MODERNBERT)
-_DECODERS: tuple[Family, ...] = (GPT2, GPT_NEOX, LLAMA, MISTRAL, QWEN2, QWEN3, SMOLLM3, GEMMA3, PHI3)
+_DECODERS: tuple[Family, ...] = (GPT2, GPT_NEOX, OPT, LLAMA, MISTRAL, QWEN2, QWEN3, SMOLLM3, GEMMA3, PHI3)
 FAMILIES: dict[str, Family] = {family.name: family for family in _ENCODERS + _DECODERS}
 
 

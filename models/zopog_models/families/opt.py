@@ -1,4 +1,4 @@
-"""OPT (Zhang et al., 2022, arXiv:2205.01068): GPT-2's plan with relu, matrices of its own, and a `</s>` before each text.
+"""OPT (Zhang et al., 2022, arXiv:2205.01068): GPT-2's plan with relu, and a `</s>` before each text.
 
 The position table has two rows that stand for no position; the first token has row 2.
 """

@@ -21,12 +21,14 @@ from zopog_models.graph.decoder_layers import DecoderLayers
 from zopog_models.graph.gpt2 import GPT2Layers
 from zopog_models.graph.gpt_neox import GPTNeoXLayers
 from zopog_models.graph.llama import LlamaLayers
+from zopog_models.graph.opt import OPTLayers
 from zopog_models.graph.phi3 import Phi3Layers
 
 # family -> its layers
 LAYERS: dict[str, type[DecoderLayers]] = {
     "gpt2": GPT2Layers,
     "gpt_neox": GPTNeoXLayers,
+    "opt": OPTLayers,
     "phi3": Phi3Layers,
 }  # the others are relatives of Llama
 

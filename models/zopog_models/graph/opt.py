@@ -1,9 +1,9 @@
 """OPT's layers (Zhang et al. 2022).
 
-    x = word + offset + position
-    x = x + W_o attention(LayerNorm(x))
-    x = x + W_2 relu(W_1 LayerNorm(x))           both times `layers` times
-    scores = LayerNorm(x) Eᵀ
+x = word + offset + position
+x = x + W_o attention(LayerNorm(x))
+x = x + W_2 relu(W_1 LayerNorm(x))           both times `layers` times
+scores = LayerNorm(x) Eᵀ
 """
 
 from zopog_models.families.opt import FIRST_POSITION
@@ -36,7 +36,9 @@ class OPTLayers(DecoderLayers):
 
     def feed_forward(self, x: str, i: int) -> str:
         layer = f"model.decoder.layers.{i}"
-        return self.linear(self.gelu(self.linear(self.layer_norm(x, f"{layer}.final_layer_norm"), f"{layer}.fc1")), f"{layer}.fc2")
+        return self.linear(
+            self.gelu(self.linear(self.layer_norm(x, f"{layer}.final_layer_norm"), f"{layer}.fc1")), f"{layer}.fc2"
+        )
 
     def end(self, x: str) -> str:
         return self.layer_norm(x, "model.decoder.final_layer_norm")

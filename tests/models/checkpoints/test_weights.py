@@ -155,7 +155,11 @@ def test_an_index_that_does_not_fit_its_shards(fresh: Path) -> None:
 def test_missing_surplus_and_wrong_tensors(tmp_path: Path, family: str) -> None:
     folder = write_decoder(tmp_path / "model", family, tie_word_embeddings=family == "gpt2")
     tensors = {name: np.array(array) for name, array in read_tensors(folder / WEIGHTS).items()}
-    last = {"gpt2": "transformer.ln_f.weight", "gpt_neox": "gpt_neox.final_layer_norm.weight"}
+    last = {
+        "gpt2": "transformer.ln_f.weight",
+        "opt": "model.decoder.final_layer_norm.weight",
+        "gpt_neox": "gpt_neox.final_layer_norm.weight",
+    }
     norm = last.get(family, "model.norm.weight")
 
     def refused(change: Callable[[dict[str, np.ndarray]], Any], message: str) -> None:
@@ -190,6 +194,11 @@ def test_harmless_differences(tmp_path: Path) -> None:
     after = load_checkpoint(folder).tensors
     assert after.keys() == before.keys()
     assert all(np.array_equal(after[name], before[name]) for name in before)
+    neox = write_decoder(tmp_path / "neox", "gpt_neox")
+    before = load_checkpoint(neox).tensors
+    stored = {("embed_out.weight" if name == "lm_head.weight" else name): np.array(t) for name, t in before.items()}
+    write_tensors(neox / WEIGHTS, {**stored, "gpt_neox.layers.0.attention.masked_bias": np.array(-1e9, np.float32)})
+    assert load_checkpoint(neox).tensors.keys() == before.keys()
     llama = write_decoder(tmp_path / "llama", "llama", tie_word_embeddings=True)
     before = load_checkpoint(llama).tensors
     buffers = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": np.ones(4, np.float32) for i in range(3)}
@@ -228,6 +237,8 @@ CONFIGS = [
         {"no_rope_layers": [1, 2, 1, 1, 1]},
         r"no_rope_layers must hold 1 \(positions\) or 0 \(none\) for each",
     ),
+    ("opt", {"do_layer_norm_before": False}, "do_layer_norm_before False is not supported"),
+    ("opt", {"word_embed_proj_dim": 16}, r"word_embed_proj_dim 16 is not supported; supported: \(32,\)"),
     ("gpt_neox", {"rotary_pct": 1.5}, "rotary_pct must lie between 0 and 1, got 1.5"),
     ("gpt_neox", {"rotary_pct": 0.4}, "rotary positions need an even head width, got 3 "),
     ("gpt_neox", {"hidden_act": "silu"}, "hidden_act 'silu' is not supported"),
@@ -246,7 +257,7 @@ CONFIGS = [
     (
         "llama",
         {"model_type": "mamba"},
-        "model_type 'mamba' is not supported; supported: .*gpt2, gpt_neox, llama, mistral, qwen2",
+        "model_type 'mamba' is not supported; supported: .*gpt2, gpt_neox, opt, llama, mistral, qwen2",
     ),
 ]
 

@@ -3,6 +3,7 @@
 The folders are written by transformers itself, in shards, so that what it calls things today is what is read.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from tests.models.frozen.test_stories260k import FOLDER
 from tests.models.graph.test_decoder_graph import case
-from tests.models.tiny_decoders import LLAMA3_SCALING, tokenizer_for
+from tests.models.tiny_decoders import FAMILY_NAMES, LLAMA3_SCALING, tokenizer_for
 from zopog_models import load_model
 
 torch = pytest.importorskip("torch", reason="PyTorch is for development only")
@@ -82,6 +83,14 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
     ),
     ("gpt_neox", {**DEEP}),
     ("gpt_neox", {**DEEP, "num_hidden_layers": 12, "use_parallel_residual": False, "attention_bias": False}),
+    (
+        "opt",
+        {
+            **{name: size for name, size in DEEP.items() if "inter" not in name},
+            "ffn_dim": 500,
+            "word_embed_proj_dim": 192,
+        },
+    ),
     ("phi3", {**DEEP, "num_key_value_heads": 3, "sliding_window": 9}),
     (
         "phi3",
@@ -114,6 +123,15 @@ def write_peer(folder: Path, family: str, settings: dict[str, Any], dtype: str =
     network.save_pretrained(folder, max_shard_size="1MB")
     tokenizer.save(str(folder / "tokenizer.json"))
     return network
+
+
+def with_few_keys(folder: Path, family: str) -> None:
+    """config.json as it is without what transformers has as the family's default."""
+    defaults = json.loads(transformers.AutoConfig.for_model(family).to_json_string(use_diff=False))
+    written = json.loads((folder / "config.json").read_text())
+    few = {name: value for name, value in written.items() if value != defaults.get(name) or name == "model_type"}
+    assert len(few) < 16, few
+    (folder / "config.json").write_text(json.dumps(few))
 
 
 def peer_logits(network: Any, inputs: dict[str, Any], first: int) -> np.ndarray:
@@ -185,3 +203,24 @@ def test_a_real_model() -> None:
     largest = np.abs(model.logits(**inputs) - expected).max()
     print(f"largest difference {largest:.2e}, logits up to {np.abs(expected).max():.1f}")
     assert largest < 2e-5 * np.abs(expected).max()
+
+
+OWN_SIZES = {
+    "opt": {"ffn_dim": 120, "word_embed_proj_dim": 96},
+    "qwen3": {"head_dim": 128},
+    "gemma3_text": {"head_dim": 256},
+}
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILY_NAMES if name != "gpt2"])
+def test_a_config_of_few_keys(tmp_path: Path, family: str) -> None:
+    heads = 8 if family == "mistral" else 4 if family in ("smollm3", "gemma3_text") else 6
+    sizes = {"hidden_size": 96, "intermediate_size": 120, "num_hidden_layers": 7, "num_attention_heads": heads}
+    if family in ("llama", "qwen2", "qwen3"):
+        sizes["num_key_value_heads"] = 3
+    network = write_peer(tmp_path / "model", family, {**sizes, **OWN_SIZES.get(family, {})})
+    with_few_keys(tmp_path / "model", family)
+    model = load_model(tmp_path / "model", threads=1)
+    inputs = inputs_for(model.hidden_size)
+    expected = peer_logits(network, inputs, first=0 if model.cls_id is None else 1)
+    assert np.abs(model.logits(**inputs) - expected).max() < 2e-5 * max(1, np.abs(expected).max())

@@ -9,6 +9,7 @@ import pytest
 from tests.models.checkpoints.test_checkpoint import rewrite
 from tests.models.families.test_families import VARIANTS, family_case
 from tests.models.families.test_sentence import as_sentence_transformers
+from tests.models.families.test_transformers_decoders import with_few_keys
 from tests.models.graph.test_graph import case
 from tests.models.tiny_models import tokenizer_for, write_model
 from zopog_models import load_checkpoint, load_model, read_tensors
@@ -77,16 +78,18 @@ def test_the_same_label_logits_of_each_family(
 
 DEEP: dict[str, dict[str, Any]] = {
     "xlm-roberta": {"type_vocab_size": 1, "layer_norm_eps": 3e-4, "num_hidden_layers": 24},
-    "camembert": {"num_hidden_layers": 12},
+    "camembert": {"num_hidden_layers": 14},
     "mpnet": {"num_hidden_layers": 24},
     "modernbert": {"num_hidden_layers": 28, "local_attention": 32},
 }
 
+DTYPES = {"mpnet": "float16", "modernbert": "bfloat16"}
+
 
 @pytest.mark.parametrize("family", DEEP)
 def test_as_deep_as_real_ones(tmp_path: Path, family: str) -> None:
-    """From a folder that transformers wrote, in shards; rows longer than a window, and than MPNet's last bucket."""
-    size = {"hidden_size": 192, "num_attention_heads": 12, "intermediate_size": 500, "pad_token_id": 1}
+    """From a folder that transformers wrote, in shards, with few keys; rows longer than a window, and than MPNet's last bucket."""
+    size = {"hidden_size": 192, "num_attention_heads": 8, "intermediate_size": 500, "pad_token_id": 1}
     tokenizer = tokenizer_for(family)
     vocabulary = {"vocab_size": tokenizer.get_vocab_size(), "bos_token_id": None, "eos_token_id": None}
     config = transformers.AutoConfig.for_model(
@@ -100,7 +103,9 @@ def test_as_deep_as_real_ones(tmp_path: Path, family: str) -> None:
                 parameter += 0.1 * torch.randn_like(parameter)
             elif "embed" not in name:
                 parameter *= 3
-    network.save_pretrained(tmp_path / "model", max_shard_size="1MB")
+    network.to(getattr(torch, DTYPES.get(family, "float32"))).save_pretrained(tmp_path / "model", max_shard_size="1MB")
+    with_few_keys(tmp_path / "model", family)
+    network = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "model", dtype=torch.float32).eval()
     tokenizer.save(str(tmp_path / "model" / "tokenizer.json"))
     rng = np.random.default_rng(0)
     for n in (0, 20):

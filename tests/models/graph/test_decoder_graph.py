@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.models import numpy_gemma3, numpy_gpt2, numpy_gpt_neox, numpy_llama
+from tests.models import numpy_gemma3, numpy_gpt2, numpy_gpt_neox, numpy_llama, numpy_opt
 from tests.models.numpy_gpt2 import SOUND, Flaws
 from tests.models.tiny_decoders import BEGUN, FAMILY_NAMES, LLAMA3_SCALING, write_decoder
 from zopog_models import FrozenModel, load_checkpoint, load_model, read_tensors, write_tensors
@@ -27,7 +27,7 @@ D = 32
 
 @pytest.fixture(scope="module", params=FAMILY_NAMES)
 def decoder_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    scaling: dict[str, Any] = {} if request.param == "gpt2" else {"rope_scaling": LLAMA3_SCALING}
+    scaling: dict[str, Any] = {} if request.param in LEARNED else {"rope_scaling": LLAMA3_SCALING}
     scaling = LONG if request.param == "phi3" else scaling
     return write_decoder(tmp_path_factory.mktemp("models") / f"tiny-{request.param}", request.param, **scaling)
 
@@ -55,7 +55,9 @@ def case(n: int, prompts: int, seed: int = 1) -> dict[str, Any]:
 def reference(folder: Path, inputs: dict[str, Any], flaws: Flaws = SOUND, left: bool = False) -> np.ndarray:
     checkpoint = load_checkpoint(folder)
     family = checkpoint.config["model_type"]
-    network = {"gpt2": numpy_gpt2, "gpt_neox": numpy_gpt_neox, "gemma3_text": numpy_gemma3}.get(family, numpy_llama)
+    network = {"gpt2": numpy_gpt2, "gpt_neox": numpy_gpt_neox, "opt": numpy_opt, "gemma3_text": numpy_gemma3}.get(
+        family, numpy_llama
+    )
     first = 1 if family in BEGUN else 0
     return network.label_logits(
         checkpoint.config, checkpoint.tensors, **inputs, first=first, flaws=flaws, left=left
@@ -114,13 +116,14 @@ FLAWS = [
 ]
 WINDOWED = {"mistral", "gemma3_text", "phi3"}
 BY_HEAD = {"qwen3", "gemma3_text"}
+LEARNED = {"gpt2", "opt"}
 GEMMA = {"gemma3_text"}
 NEOX = {"gpt_neox"}
 # flaw -> the families that have what it spoils; no entry: all
 OF: dict[str, set[str]] = {
-    "position_shift": {"gpt2"},
-    **dict.fromkeys(("interleaved_rotary", "no_rope_scaling"), set(FAMILY_NAMES) - {"gpt2"}),
-    "wrong_groups": set(FAMILY_NAMES) - {"gpt2", "gpt_neox"},
+    "position_shift": LEARNED,
+    **dict.fromkeys(("interleaved_rotary", "no_rope_scaling"), set(FAMILY_NAMES) - LEARNED),
+    "wrong_groups": set(FAMILY_NAMES) - LEARNED - NEOX,
     **dict.fromkeys(("whole_rotary", "one_after_the_other"), NEOX),
     **dict.fromkeys(("window_shift", "no_window"), WINDOWED),
     **dict.fromkeys(("no_head_norm", "late_head_norm"), BY_HEAD),
@@ -270,6 +273,7 @@ CHANGES = [
         "gpt_neox",
         {"use_parallel_residual": False, "rotary_pct": 1.0, "hidden_act": "gelu_new", "attention_bias": False},
     ),
+    ("opt", {"enable_bias": False, "tie_word_embeddings": False, "activation_function": "gelu"}),
     ("gpt_neox", {"tie_word_embeddings": True, "num_hidden_layers": 1, "rotary_pct": 0.25}),
     ("phi3", {"sliding_window": None, "partial_rotary_factor": 1.0, "tie_word_embeddings": True}),
     ("phi3", {"sliding_window": None, **LONG}),
