@@ -10,6 +10,7 @@ from zopog_models.families.family import Config
 from zopog_models.files.quoting import quoted
 
 KINDS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
+MAX_POSITIONS = 2**24
 LAYER_KINDS = ("full_attention", "sliding_attention")
 
 
@@ -54,6 +55,9 @@ def read_rotary(
         width: of a head, in a family where part of it may be turned
         share: the entry that says how much of it, and what it is without one
     """
+    longest = config.values.get("max_position_embeddings")
+    if type(longest) is int and longest > MAX_POSITIONS:  # they have tables
+        raise CheckpointError(f"{config.path}: max_position_embeddings {longest} is more than {MAX_POSITIONS}")
     values = _values(config, layers)
     if values.get("rope_type", values.get("type")) == "longrope" and width is None:
         raise CheckpointError(f"{config.path}: rotary positions of type longrope are supported for phi3 only")

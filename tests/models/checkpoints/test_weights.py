@@ -225,6 +225,7 @@ CONFIGS = [
     ("llama", {"rope_scaling": {"rope_type": "linear"}}, "factor of the rotary positions must be positive, got None"),
     ("llama", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor of the rotary"),
     ("llama", {"rope_theta": -1}, "rope_theta of the rotary positions must be positive, got -1"),
+    ("llama", {"max_position_embeddings": 2**60}, f"max_position_embeddings {2**60} is more than {2**24}"),
     ("llama", {"attention_bias": 7}, "attention_bias 7 is not supported"),
     ("qwen2", {"use_sliding_window": True, "sliding_window": 0}, "sliding_window must be a positive whole number"),
     ("qwen2", {"max_window_layers": "28"}, "max_window_layers must be a whole number, got '28'"),
