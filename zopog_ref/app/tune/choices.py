@@ -36,7 +36,7 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
     check_readout(arguments)
     if arguments.deploy_tuned and arguments.method == TEMPLATE_ALONE:
         raise InputError("--deploy-tuned: --method none tunes nothing")
-    several, remote = arguments.template or task.templates, _served(arguments)
+    several, remote = arguments.template or task.templates, chosen_served(arguments)
     if remote is not None and remote.answers == "labels":
         if arguments.readout not in (None, "none"):
             raise InputError(f"--readout {arguments.readout} reads scores, and --answers labels gives none")
@@ -122,7 +122,7 @@ def _given(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, Any
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values if value is not None}
 
 
-def _served(arguments: argparse.Namespace) -> Served | None:
+def chosen_served(arguments: argparse.Namespace) -> Served | None:
     """How the served model is asked; None of one that is here."""
     given = _given(arguments, (*_SERVED, *UNSAVED))
     if not is_served(arguments.model):

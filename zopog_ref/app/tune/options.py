@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="spread the model's rows over N Ray actors of --threads cores (default 1) or one GPU each; the numbers "
         "stay the same (docs/scale.md)",
     )
-    _add_served_arguments(parser)
+    add_served_arguments(parser)
     numbers = parser.add_argument_group("settings, to change one at a time")
     defaults = PRESETS["zo-pog", "embedded"]
     for name in PRESET_FIELDS:
@@ -141,7 +141,7 @@ def add_precision_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision-anyway", action="store_true", help="use it even if it does not agree with fp32")
 
 
-def _add_served_arguments(parser: argparse.ArgumentParser) -> None:
+def add_served_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of a served model; all are None where they were not given."""
     group = parser.add_argument_group(
         "a model that somebody else serves (docs/remote.md)",
