@@ -11,11 +11,11 @@ ZERO, NAN, INF = np.zeros(DIM), float("nan"), float("inf")
 UNIFORM, NO_CELL = np.full((N, CANDIDATES), 0.25), np.zeros((N, CANDIDATES))
 TOLD = np.zeros((0, 20))
 START = {
-    "zo-pog": {"alpha": UNIFORM, "z": ZERO, "loss": NAN, "alpha_gradient_norm": 0.0, "z_gradient_norm": 0.0},
-    "bdpl": {"p": UNIFORM, "first_moment": NO_CELL, "second_moment": NO_CELL, "loss": NAN, "gradient_norm": 0.0},
+    "zo-pog": {"alpha": UNIFORM, "z": ZERO, "loss": NAN, "alpha_gradient_norm": 0.0, "z_gradient_norm": 0.0, "readout": None},
+    "bdpl": {"p": UNIFORM, "first_moment": NO_CELL, "second_moment": NO_CELL, "loss": NAN, "gradient_norm": 0.0, "readout": None},
     "bbt": {"told": TOLD, "z": ZERO, "best_loss": INF, "loss": NAN, "step_size": NAN},
     "catcma": {"told": TOLD, "tokens": np.zeros(N, int), "z": ZERO, "best_loss": INF, "loss": NAN},
-    "sspt": {"z": ZERO, "loss": NAN, "z_gradient_norm": 0.0},
+    "sspt": {"z": ZERO, "loss": NAN, "z_gradient_norm": 0.0, "readout": None},
     "ensembles": {"told": TOLD, "z": np.zeros((5, DIM)), "best_losses": np.full(5, INF), "loss": NAN},
     "cma-elbo": {"told": np.zeros((0, 10)), "mean": ZERO, "variance": np.ones(DIM), "best_elbo": INF, "loss": NAN, "kl": 0.0},
     "abc-smc": {
