@@ -7,7 +7,6 @@ from zopog_models.checkpoints.checkpoint import Checkpoint
 from zopog_models.checkpoints.special_tokens import find_special
 from zopog_models.errors import CheckpointError, ProviderError
 from zopog_models.families.decoder import DecoderArchitecture
-from zopog_models.files.json_file import read_object
 from zopog_models.files.quoting import quoted
 
 __all__ = ["SpecialIds", "beginning_id", "open_tokenizer", "special_ids", "word_space"]
@@ -25,9 +24,10 @@ def open_tokenizer(checkpoint: Checkpoint) -> CheckedTokenizer:
         raise ProviderError(
             f'the package tokenizers is missing ({error}); install it with: pip install "tokenizers>=0.20"'
         ) from error
-    description = check_description(checkpoint.tokenizer_path)
+    description = checkpoint.tokenizer_description()
+    check_description(description, checkpoint.tokenizer_path)
     special = find_special(
-        description, _settings(checkpoint), checkpoint.family.special_tokens.values(), _configured_ids(checkpoint)
+        description, checkpoint.tokenizer_settings(), checkpoint.family.special_tokens.values(), _configured_ids(checkpoint)
     )
     try:
         tokenizer = CheckedTokenizer(description, checkpoint.tokenizer_path, special)
@@ -44,11 +44,6 @@ def open_tokenizer(checkpoint: Checkpoint) -> CheckedTokenizer:
             f"vocab_size {checkpoint.architecture.vocab_size}"
         )
     return tokenizer
-
-
-def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
-    path = checkpoint.folder / "tokenizer_config.json"
-    return read_object(path) if path.is_file() else {}
 
 
 def _configured_ids(checkpoint: Checkpoint) -> list[Any]:
@@ -108,8 +103,7 @@ def beginning_id(checkpoint: Checkpoint, tokenizer: CheckedTokenizer) -> int | N
     what it puts before an empty text. Raises CheckpointError (a damaged tokenizer_config.json, a BOS token that is
     asked for and not there).
     """
-    path = checkpoint.folder / "tokenizer_config.json"
-    settings = _settings(checkpoint)
+    settings = checkpoint.tokenizer_settings()
     asked = settings.get("add_bos_token")
     if asked is None:
         encoding = tokenizer.encode("", add_special_tokens=True)
@@ -121,7 +115,7 @@ def beginning_id(checkpoint: Checkpoint, tokenizer: CheckedTokenizer) -> int | N
     found = tokenizer.token_to_id(token) if isinstance(token, str) else checkpoint.config.get("bos_token_id")
     if type(found) is not int or not 0 <= found < checkpoint.architecture.vocab_size:
         shown = quoted(token)
-        raise CheckpointError(f"{path} asks for a BOS token before every text, but there is none: bos_token {shown}")
+        raise CheckpointError(f"{checkpoint.folder} asks for a BOS token before every text, but there is none: bos_token {shown}")
     return found
 
 

@@ -12,11 +12,12 @@ class Rotary:
     """Rotary positions: frequencies θ^(−2i/w), and how they are rescaled for long contexts."""
 
     theta: float
-    kind: str = "default"  # "default", "linear" (all divided by factor) or "llama3" (the slow ones)
+    kind: str = "default"  # "default", "linear" (all divided by factor), "llama3" (the slow ones), "longrope" (each)
     factor: float = 1.0
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_positions: int = 8192
+    divisors: tuple[float, ...] = ()  # longrope: each frequency's own
 
 
 @dataclass(frozen=True, kw_only=True)

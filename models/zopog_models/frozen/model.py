@@ -37,8 +37,8 @@ def load_model(
     Raises CheckpointError, TensorFileError, ProviderError, ValueError.
 
     Parameters
-        source: "embedded"; a folder with config.json, *.safetensors and tokenizer.json; or org/name, or
-            org/name@revision, which is fetched from the Hugging Face Hub where there is no such folder (`hub.fetch`)
+        source: "embedded"; a folder with config.json, *.safetensors and tokenizer.json; FILE.gguf, or FILE.gguf#FOLDER
+            with the folder of its tokenizer (extra `gguf`); or org/name, or org/name@revision, which is fetched from the Hugging Face Hub where there is no such folder (`hub.fetch`)
         device: "cpu" or "cuda"
         threads: chunks of rows at once on a CPU; default: the cores that this process may use
         injection: where the soft prompt is added (`graph.build`); default: where the family's official code adds it

@@ -30,6 +30,8 @@ def frequencies(rotary: Rotary, head_width: int) -> np.ndarray:
     f = rotary.theta ** (-np.arange(0, head_width, 2) / head_width)  # (w/2,)
     if rotary.kind == "linear":
         return f / rotary.factor
+    if rotary.kind == "longrope":
+        return f / np.array(rotary.divisors)
     if rotary.kind == "llama3":
         turns = rotary.original_max_positions * f / (2 * math.pi)  # in the context the model was first trained on
         low, high = rotary.low_freq_factor, rotary.high_freq_factor
