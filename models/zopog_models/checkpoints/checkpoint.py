@@ -129,7 +129,7 @@ def load_checkpoint(folder: str | Path, pooling: str | None = None) -> Checkpoin
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(
-            f"model {str(folder)!r} is not a folder; give 'embedded', a folder with config.json, "
+            f"model {str(folder)!r} is not a folder; give 'embedded' or a folder with config.json, "
             "model.safetensors and tokenizer.json, or a GGUF file"
         )
     for name in ("config.json", WEIGHTS, "tokenizer.json"):

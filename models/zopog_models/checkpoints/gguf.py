@@ -1,8 +1,8 @@
 """A GGUF file (llama.cpp's format) as what a model folder would say: config.json's numbers, named tensors, a tokenizer.
 
 Everything that follows is the families' own: they read the numbers, and their graphs the tensors. What a file may say
-and no family computes is refused by name. Weights are dequantised tensor by tensor, to float32; those that are stored in
-float32 or float16 stay in the file.
+and no family computes is refused by name. Weights are dequantised tensor by tensor, to float32; those
+that are stored in float32 or float16 stay in the file.
 """
 
 import re
@@ -32,7 +32,8 @@ _NUMBERS = {
     "attention.layer_norm_rms_epsilon": "rms_norm_eps",
 }  # fmt: skip
 _OPTIONAL = {
-    "attention.head_count_kv": "num_key_value_heads", "rope.freq_base": "rope_theta", "attention.key_length": "head_dim",
+    "attention.head_count_kv": "num_key_value_heads", "rope.freq_base": "rope_theta",
+    "attention.key_length": "head_dim",
 }  # fmt: skip
 # Checked below, or without a part in what is computed.
 _SEEN = {
@@ -132,7 +133,8 @@ def _config(file: Gguf, name: str) -> dict[str, Any]:
     if table is None or len(table.shape) != 2:
         raise CheckpointError(f"{path} has no table token_embd.weight")
     values |= {"vocab_size": table.shape[0], "tie_word_embeddings": "output.weight" not in file.tensors}
-    values |= {"attention_bias": "blk.0.attn_output.bias" in file.tensors, "mlp_bias": "blk.0.ffn_gate.bias" in file.tensors}  # fmt: skip
+    values["attention_bias"] = "blk.0.attn_output.bias" in file.tensors
+    values["mlp_bias"] = "blk.0.ffn_gate.bias" in file.tensors
     values |= {f"{role}_token_id": meta.get(f"tokenizer.ggml.{role}_token_id") for role in ("bos", "eos")}
     for key in ("expert_count", "expert_used_count"):
         if own.get(key, 0) != 0:
@@ -202,7 +204,9 @@ def _canonical(file: Gguf, family: Family, architecture: Architecture) -> dict[s
         else:
             found[name] = spelled, tensor
     if missing := [name for name in shapes if name not in found]:
-        raise CheckpointError(f"{file.path}: missing tensors: {quoted_names(missing[:5])} (names of config.json's kind)")
+        raise CheckpointError(
+            f"{file.path}: missing tensors: {quoted_names(missing[:5])} (names of config.json's kind)"
+        )
     if surplus:
         raise CheckpointError(f"{file.path}: tensors that a {family.name} does not have: {quoted_names(surplus[:5])}")
     return found

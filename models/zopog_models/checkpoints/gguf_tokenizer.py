@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from zopog_models.checkpoints.special_tokens import added_tokens
 from zopog_models.errors import CheckpointError
 from zopog_models.files.gguf_file import Gguf
 from zopog_models.files.json_file import read_object
@@ -124,8 +123,9 @@ def _compared(path: Path, folder: Path, tokens: list[str]) -> dict[str, Any]:
         found = {i: entry[0] for i, entry in enumerate(vocabulary) if isinstance(entry, list) and entry}
     else:
         found = {i: token for token, i in vocabulary.items()} if isinstance(vocabulary, dict) else {}
-    ids = {entry.get("content"): entry.get("id") for entry in listed if isinstance(entry, dict)} if isinstance(listed, list) else {}  # fmt: skip
-    found |= {ids[token.name]: token.name for token in added_tokens(description)}
+    for entry in listed if isinstance(listed, list) else ():
+        if isinstance(entry, dict) and type(entry.get("id")) is int and isinstance(entry.get("content"), str):
+            found[entry["id"]] = entry["content"]
     for i, token in enumerate(tokens):
         if i in found and found[i] != token:
             raise CheckpointError(

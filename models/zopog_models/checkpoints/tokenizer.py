@@ -27,7 +27,10 @@ def open_tokenizer(checkpoint: Checkpoint) -> CheckedTokenizer:
     description = checkpoint.tokenizer_description()
     check_description(description, checkpoint.tokenizer_path)
     special = find_special(
-        description, checkpoint.tokenizer_settings(), checkpoint.family.special_tokens.values(), _configured_ids(checkpoint)
+        description,
+        checkpoint.tokenizer_settings(),
+        checkpoint.family.special_tokens.values(),
+        _configured_ids(checkpoint),
     )
     try:
         tokenizer = CheckedTokenizer(description, checkpoint.tokenizer_path, special)
@@ -115,7 +118,9 @@ def beginning_id(checkpoint: Checkpoint, tokenizer: CheckedTokenizer) -> int | N
     found = tokenizer.token_to_id(token) if isinstance(token, str) else checkpoint.config.get("bos_token_id")
     if type(found) is not int or not 0 <= found < checkpoint.architecture.vocab_size:
         shown = quoted(token)
-        raise CheckpointError(f"{checkpoint.folder} asks for a BOS token before every text, but there is none: bos_token {shown}")
+        raise CheckpointError(
+            f"{checkpoint.folder} asks for a BOS token before every text, but there is none: bos_token {shown}"
+        )
     return found
 
 

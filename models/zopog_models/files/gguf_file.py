@@ -25,7 +25,8 @@ MAX_ITEMS = 8_000_000  # of a list; the largest vocabulary has 262,144
 MAX_NAME = 65_535  # bytes of a key, and of a tensor's name
 MAX_DIMENSIONS = 4
 _STRING, _LIST, _BOOL = 8, 9, 7
-_NUMBERS = {0: "u1", 1: "i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", _BOOL: "u1", 10: "<u8", 11: "<i8", 12: "<f8"}  # fmt: skip
+_NUMBERS = {0: "u1", 1: "i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4",
+            6: "<f4", _BOOL: "u1", 10: "<u8", 11: "<i8", 12: "<f8"}  # fmt: skip
 
 
 class StoredTensor(NamedTuple):
@@ -169,7 +170,9 @@ class _Header:
             raise CheckpointError(f"{self._path}: {quoted(key)} is of type {kind}, which GGUF does not have")
         inner, count = self._number("I", key), self._number("Q", key)
         if count > MAX_ITEMS:
-            raise CheckpointError(f"{self._path}: {quoted(key)} lists {count} values, at most {MAX_ITEMS} are supported")
+            raise CheckpointError(
+                f"{self._path}: {quoted(key)} lists {count} values, at most {MAX_ITEMS} are supported"
+            )
         if inner == _STRING:
             return [self._string(key, MAX_HEADER) for _ in range(count)]
         if inner in _NUMBERS:
