@@ -2,9 +2,9 @@
 
     python benchmarks/calibration.py --task supersense --budget 4000 --out comparison
 
-Takes the runs of `zopog compare --out comparison` where they are finished, and makes or resumes those that are not:
-each method and the baseline with the same budget, seeds and test rows. Then compares each method's predictive, the mean
-and the votes of its prompts, with
+Takes the runs of `zopog compare --readout none --out comparison` where they are finished, and makes or resumes those
+that are not: each method and the baseline with the same budget, seeds and test rows. Then compares each method's
+predictive, the mean and the votes of its prompts, with
 
     baseline   the single prompt that BBT ends with;
     best one   the method's own prompt that is best on the run's dev rows (accuracy, then loss), by itself.

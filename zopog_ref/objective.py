@@ -109,7 +109,9 @@ class Ledger:
             check(self, at_least(1), "batch_size")
 
     def price(self, prompts: int, rows: int) -> int:
-        """Calls that K prompts on B rows cost: K ceil(B / batch_size)."""
+        """Calls that K prompts on B rows cost: K ceil(B / batch_size). Errors: ValueError without a row."""
+        if rows < 1:
+            raise ValueError(f"a query has {rows} rows; a mean loss needs one at least")
         return prompts if self.batch_size is None else prompts * -(-rows // self.batch_size)
 
     @property

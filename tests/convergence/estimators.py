@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from zopog_ref.policy_gradient import literal
+
 
 def official(losses, tokens, alpha, p, tau):
     """The official repository's formula, loop by loop: derivative -p/(tau alpha), (1-p)/(tau alpha) where drawn."""
@@ -113,3 +115,59 @@ def one_sided(losses_plus, losses_minus, directions, mu):
 def pairs_summed(losses_plus, losses_minus, directions, mu):
     """Right for one pair, twice too long for two."""
     return sound(losses_plus, losses_minus, directions, mu) * losses_plus.shape[0]
+
+
+def pair_of_the_samples(losses, tokens, alpha, p, tau):
+    """Two samples taken at random: unbiased, and of two samples the same up to the order of a sum."""
+    k = RANDOM.permutation(len(losses))[:2]
+    return literal(losses[k], tokens[k], alpha, p if p.ndim == 2 else p[k], tau)
+
+
+def one_entry_negated(losses, tokens, alpha, p, tau):
+    """One entry has the wrong sign."""
+    return literal(losses, tokens, alpha, p, tau) * np.where(np.arange(alpha.size).reshape(alpha.shape) == 1, -1, 1)
+
+
+def slightly_too_long(losses, tokens, alpha, p, tau):
+    """A bias of 1e-7."""
+    return literal(losses, tokens, alpha, p, tau) * (1 + 1e-7)
+
+
+def constant(losses, tokens, alpha, p, tau):
+    """No variance at all."""
+    return np.full(alpha.shape, 0.1)
+
+
+def ragged(losses, tokens, alpha, p, tau):
+    """A list that is no array."""
+    return [[1.0, 2.0], [3.0]]
+
+
+def on_the_sphere(losses_plus, losses_minus, directions, mu):
+    """d times the slope along u/|u|, times u/|u|: unbiased on quadratics, and not linear in u."""
+    length = np.linalg.norm(directions, axis=-1)
+    slope = (losses_plus - losses_minus) / (2 * mu * length)
+    return directions.shape[-1] * np.tensordot(slope, directions / length[..., None], axes=slope.ndim) / slope.size
+
+
+def signs(losses_plus, losses_minus, directions, mu):
+    """sign(u) for u: sqrt(2 / pi) times the gradient."""
+    return sound(losses_plus, losses_minus, np.sign(directions), mu)
+
+
+def signs_scaled(losses_plus, losses_minus, directions, mu):
+    """The same, repaired: unbiased on quadratics under a normal u, and under no Gauss nodes."""
+    return np.sqrt(np.pi / 2) * signs(losses_plus, losses_minus, directions, mu)
+
+
+def either_side(losses_plus, losses_minus, directions, mu):
+    """One side of each pair, by a coin."""
+    if RANDOM.random() < 0.5:
+        return one_sided(losses_plus, losses_minus, directions, mu)
+    return one_sided(losses_minus, losses_plus, -directions, mu)
+
+
+def divides_by_length(losses_plus, losses_minus, directions, mu):
+    """Not a number at u = 0, which is never drawn."""
+    length = np.linalg.norm(directions, axis=-1, keepdims=True)
+    return sound(losses_plus, losses_minus, directions / length * length, mu)

@@ -9,7 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from zopog_ref.convergence import assumptions, comparison, complexity, coupling, proposition, smoothing_lemmas, theorem
+from zopog_ref.convergence import (
+    assumptions,
+    comparison,
+    complexity,
+    coupling,
+    proposition,
+    runs,
+    smoothing_lemmas,
+    theorem,
+)
 from zopog_ref.convergence.assumptions import Constants
 from zopog_ref.convergence.cases import Bench
 from zopog_ref.convergence.problems import GaussianWells
@@ -166,13 +175,16 @@ def test_terms_of_shared_draws() -> None:
     G2 = A2 + 7 / 4 + 11 / 2
     assert coupling.step2_in_alpha(C, PLAN) == exact(G2)
     assert coupling.batch_deviation(C, 2) == exact(2 * S)
-    m = S * np.sqrt(8 * (1 + np.log(2) + 2 * np.log(4)) / 1000)
+    m = S * (1 + np.sqrt(2 + 4 * np.log(4))) / np.sqrt(1000)
     assert coupling.batch_deviation(C, 1000) == exact(m)
     plan = replace(PLAN, batch=1000)
     G = np.sqrt(A2 + 7 / 4 + 11 / 1000)
     X = 2 * coupling.mixed_smoothness(C) * 0.1 * G * m
     more = 10 / 8 * (2 * S * m + m**2) + 2 * np.sqrt(19) * m + m**2
     assert coupling.shared_batch_term(C, plan) == exact(0.01 * X * (1 + 0.05) + 5 * 1e-4 / 2 * more)
+    more += 10 / 8 * (1 / 1000 - 1) * (2 * S * m + m**2) + (2 * np.sqrt(13) * m + m**2) / 8
+    per_example = replace(plan, per_example=True)
+    assert coupling.shared_batch_term(C, per_example) == exact(0.01 * X * (1 + 0.05) + 5 * 1e-4 / 2 * more)
     G_z = np.sqrt(10 * 10 + 52.5)
     first = 4 * 0.1 * 0.01 * np.sqrt(A2) * coupling.mixed_smoothness(C) * G_z
     assert coupling.reused_noise_term(C, plan) == exact(first + 6 * 0.01 / 2 * A2)
@@ -228,3 +240,19 @@ def test_stationarity() -> None:
     plan, steps = sizes.plan, int(np.ceil(sizes.steps))
     for projected, bound in ((False, theorem.average_bound), (True, theorem.projected_average_bound)):
         assert complexity.stationarity(c, sizes, 2.0, projected) == exact(24 * bound(c, plan, steps, 2.0))
+
+
+def test_both_sides_along_a_run() -> None:
+    columns = ([5, 4, 2], [4.5, 3], [2, 4], [1, 3], [0.5, 1.5], [6, 10], [0.1, 0.1, 0.1])
+    seen = runs.Trace(*(np.array([column], float) for column in columns))
+    noise_alpha, noise_z = theorem.alpha_noise(C, PLAN), theorem.z_noise(C, PLAN)
+    for found, left, right in (
+        (runs.policy_halves(C, PLAN, seen, True, 0.2), 0.15, 0.75 + 0.03 + 0.2),
+        (runs.policy_halves(C, PLAN, seen, False), 0.15, 0.75 + noise_alpha),
+        (runs.zeroth_halves(C, PLAN, seen, 0.2), 0.02, 0.75 + noise_z + 0.2),
+        (runs.theorem_1(C, PLAN, seen, None, 0.2), 0.17, 1.5 + noise_alpha + noise_z + 0.2),
+        (runs.theorem_1(C, PLAN, seen, 1.0), 0.17, 2 + noise_alpha + noise_z),
+        (runs.projected_theorem(C, PLAN, seen, True), 0.07, 1.5 + 0.15 + noise_z),
+        (runs.projected_theorem(C, PLAN, seen, False), 0.07, 1.5 + theorem.projected_noise(C, PLAN) + noise_z),
+    ):
+        assert (found.left, found.right) == (exact(left), exact(right))

@@ -10,7 +10,7 @@ import pytest
 
 from zopog_ref.convergence.cases import TINY, Bench
 from zopog_ref.convergence.comparison import Equality, Inequality, z_threshold
-from zopog_ref.convergence.lines import evaluate, sampled
+from zopog_ref.convergence.lines import Result, evaluate, sampled
 from zopog_ref.convergence.lines_continuous import CONTINUOUS
 from zopog_ref.convergence.lines_descent import DESCENT
 from zopog_ref.convergence.lines_discrete import DISCRETE
@@ -64,3 +64,9 @@ def test_ten_seeds_raise_no_false_alarm(seed: int) -> None:
     results = evaluate(SAMPLED, Bench(seed=seed, effort=replace(TINY, times=500, paper_times=500)))
     assert sampled(c for r in results for c in r.comparisons) > 40
     assert [r.line.key for r in results if r.line.required and not r.holds] == []
+
+
+def test_a_row_holds_when_all_of_its_comparisons_do() -> None:
+    holding, failing = Inequality(1.0, 2.0), Inequality(2.0, 1.0)
+    assert Result(LINES[0], (holding, holding), 4.0).holds
+    assert not Result(LINES[0], (holding, failing), 4.0).holds

@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 
 from tests.convergence.mutants import ascent, climbing
+from zopog_ref import policy_gradient, two_point_gradient
 from zopog_ref.convergence import coupling, lines_descent, runs, theorem
 from zopog_ref.convergence.assumptions import constants, largest_step_in_alpha
 from zopog_ref.convergence.cases import TINY, Bench
+from zopog_ref.convergence.exact import MODES, binary_noise, prompt_weights
 from zopog_ref.convergence.lines_descent import descent_alpha, descent_z
+from zopog_ref.convergence.problems import GaussianWells, TableQuadratic
+from zopog_ref.convergence.sharp_problems import plain_bowl
+from zopog_ref.convergence.theorem import Plan, PolicyHalf
 
 BENCH = Bench(seed=5, effort=TINY)
 
@@ -135,16 +140,15 @@ def test_the_shared_term_vanishes_with_the_batch() -> None:
     )
 
 
-def test_deviation_of_a_batch() -> None:
-    """The bound on E max_t ||e_B(t)||^2 against draws of batches, B = 64, and 2 S at most."""
-    c, rng, B = BENCH.run_constants, BENCH.rng(0), 64
-    slopes = BENCH.wells.slope_table(BENCH.z)
-    seen = [
-        ((slopes[:, rng.integers(4, size=B)].mean(axis=1) - slopes.mean(axis=1)) ** 2).sum(axis=1).max()
-        for _ in range(200)
-    ]
-    assert np.mean(seen) <= coupling.batch_deviation(c, B) ** 2
-    assert coupling.batch_deviation(c, 1) == 2 * np.sqrt(c.L_z * c.F)
+@pytest.mark.parametrize("n", [1, 3, 6])
+def test_deviation_of_a_batch(n: int) -> None:
+    """E max_t ||e_B(t)||^2 of 2^n prompts whose slopes are +-S, sign by sign: 0.2 to 0.4 of m^2."""
+    rng, B = np.random.default_rng(n), 400
+    c = replace(BENCH.run_constants, n=n, n_candidates=2, F=1.0, L_z=1.0)
+    slopes = 2.0 * rng.integers(2, size=(2000, 2**n, B)) - 1  # S = 1
+    seen = (slopes.mean(axis=2) ** 2).max(axis=1)
+    assert 0.15 * coupling.batch_deviation(c, B) ** 2 < seen.mean() < coupling.batch_deviation(c, B) ** 2
+    assert coupling.batch_deviation(c, 1) == 2
 
 
 def test_mixed_smoothness() -> None:
@@ -188,3 +192,44 @@ def test_a_vertex_is_not_stationary_in_alpha() -> None:
     z_only = runs.exact_slopes(BENCH.wells, alpha, BENCH.z)[2]
     assert runs.exact_state(BENCH.wells, alpha, BENCH.z)[1] > 1e-4
     assert runs.mapping2(BENCH.wells, alpha, BENCH.z, 0.01) == pytest.approx(float(z_only @ z_only), abs=1e-6)
+
+
+def test_a_half_step_is_clipped_by_hand() -> None:
+    """alpha = (a, a) on the floor, losses 0 and 1, two samples: half of the pairs differ and raise alpha_0 by eta/(2a)."""
+    a, eta = 0.2, 0.01
+    problem = TableQuadratic(1, 2, np.array([[0.0], [1.0]]), np.zeros((2, 1, 1)), np.eye(1))
+    noise = binary_noise(1, 2)
+    half = PolicyHalf(problem, np.full((1, 2), a), np.zeros(1), 1.0, "none", noise, Plan(eta, 1, 1, 2, 1, 1), a)
+    after = a / (2 * a + eta / (2 * a))  # p of the second token
+    assert half.mean_change(policy_gradient) == pytest.approx((after - 0.5) / 2, rel=1e-12)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_gradient_of_a_half_step_averages_over_the_noise(mode) -> None:
+    half = lines_descent._half(BENCH, mode, Plan(1, 1, 1, 2, 1, 1), 0.01)
+    losses = BENCH.one_position.table(BENCH.z).mean(axis=1)
+
+    def value(alpha) -> float:
+        return prompt_weights(alpha, 1.0, half.noise_of_L) @ losses
+
+    shift = 1e-6 * np.eye(2)[:, None]
+    slope = [(value(half.alpha + h) - value(half.alpha - h)) / 2e-6 for h in shift]
+    np.testing.assert_allclose(half.gradient()[0], slope, rtol=1e-6)
+
+
+def test_descent_on_a_bowl_by_hand() -> None:
+    """z = 0.8, d = 1, twice the estimate: E g = 1.6 and E g^2 = 4 * 3 * 0.64 with one pair."""
+    bowl = plain_bowl(1)
+    given = lines_descent.bowl_given(bowl, 0.8)
+    plan = Plan(1.0, 0.1, 1e-3, 2, 1, 1)
+    c = theorem.bowl_constants(bowl, 0.0)
+    found = theorem.descent_on_bowls(given, c, plan, "", lambda *given: 2 * two_point_gradient(*given))
+    assert found.left == pytest.approx(-0.1 * 1.6 * 0.8 + 0.005 * 12 * 0.64, rel=1e-9)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_the_halves_of_a_run_share_a_batch_or_not(fresh: bool, monkeypatch) -> None:
+    asked, losses = [], GaussianWells.losses
+    monkeypatch.setattr(GaussianWells, "losses", lambda *given: asked.append(given[-1].tolist()) or losses(*given))
+    runs.trace(runs.RunOf(BENCH.wells, BENCH.start, BENCH.run_plan, fresh), 3, [1])
+    assert [first == second for first, second in zip(asked[::2], asked[1::2])] == [not fresh] * 3

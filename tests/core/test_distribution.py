@@ -161,6 +161,13 @@ def test_a_uniform_on_a_border_takes_the_next_entry_that_has_probability() -> No
     assert sample(p[None], u).tolist() == [[2]]
 
 
+def test_a_uniform_beyond_a_rounded_sum_takes_the_last_entry() -> None:
+    """Ten times 0.1 adds up to less than 1, and a uniform may be as large."""
+    p, uniforms = np.full((1, 10), 0.1), np.full((1, 1), np.nextafter(1, 0))
+    assert np.cumsum(p)[-1] <= uniforms[0, 0]
+    assert sample(p, uniforms) == sample(p[None], uniforms) == 9
+
+
 def test_one_distribution_per_sample_gives_the_same_tokens(rng: np.random.Generator) -> None:
     p, u = rng.dirichlet(np.ones(7), size=4), rng.random((50, 4))
     assert (sample(p, u) == sample(np.broadcast_to(p, (50, 4, 7)), u)).all()

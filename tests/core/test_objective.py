@@ -108,6 +108,14 @@ def test_any_function_is_an_objective() -> None:
     assert objective.ledger.calls == 3
 
 
+def test_no_rows_are_refused_before_anything_is_paid() -> None:
+    ledger = Ledger(budget=10)
+    objective = FunctionObjective(lambda tokens, z, examples: np.zeros((len(tokens), 0)), ledger)
+    with pytest.raises(ValueError, match="0 rows"):
+        objective.losses(np.zeros((2, 1), np.int64), np.zeros((2, 1)), np.arange(0))
+    assert ledger.calls == 0
+
+
 def test_a_call_is_one_prompt_on_at_most_a_mini_batch() -> None:
     ledger = Ledger(budget=100, batch_size=32)
     assert [ledger.price(5, rows) for rows in (1, 31, 32, 33, 64, 96, 97)] == [5, 5, 5, 10, 10, 15, 20]

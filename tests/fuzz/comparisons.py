@@ -26,6 +26,7 @@ from zopog_ref.app.predict import prompt_and_model
 from zopog_ref.app.run.config import Machine, read_run, versions
 from zopog_ref.app.run.curve import as_line
 from zopog_ref.app.run.experiment import method_of
+from zopog_ref.app.run.predictions import READINGS
 from zopog_ref.app.run.presets import PRESETS
 from zopog_ref.app.run.saved_run import read_result
 from zopog_ref.app.tune.checks import check_numbers
@@ -44,13 +45,14 @@ _REMOTE = {"tokenizer": "folder", "rows_per_request": 4, "encoding": "auto", "em
 
 def comparisons(scratch: Path) -> list[Target]:
     versions()  # read once, outside the folders that are watched
-    runs = {name: _run(scratch, name) for name in METHODS}
+    runs = {name: _run(scratch, name, readings=name == "zo-pog") for name in METHODS}  # with readouts, and without
     files = {f"runs/mine/{name}/1/{file}": content for name, run in runs.items() for file, content in run.items()}
     first, other = (f"runs/mine/{name}/1/" for name in METHODS)
     changed = {f"{first}result.json": mutated_json, f"{first}config.json": mutated_json, f"{first}curve.jsonl": mutated_lines,
                f"{first}predictions.safetensors": mutated_tensors, f"{first}checkpoint.safetensors": mutated_tensors,
                f"{other}result.json": _mutated_texts, f"{other}curve.jsonl": mutated_lines}  # fmt: skip
-    alone = {name: runs["zo-pog"][name] for name in ("config.json", "result.json")} | {
+    plain = _run(scratch, "zo-pog", readings=False)
+    alone = {name: plain[name] for name in ("config.json", "result.json")} | {
         "prompt/prompt.safetensors": prompt_bytes(scratch, 3)
     }
     return [
@@ -69,17 +71,25 @@ def _config(name: str) -> dict[str, Any]:
         "task": {"name": "mine", "description": "", "template": _TASK.template, "labels": dict(_TASK.labels), "metric": "accuracy",
                  "text_columns": ["text"], "label_column": "label", "skip_labels": [], "train": "x.tsv", "dev": None, "test": None, "source": None},
         "preset": preset, "model_sha256": "0" * 64, "tokenizer_sha256": "1" * 64, "injection": "post_layernorm", "splits": {"train": {"file": "x.tsv", "sha256": "2" * 64, "rows": [0, 1]}},
-        "candidates": list(range(5)), "label_ids": [1, 2], "backend": "numpy", "remote": _REMOTE, "precision": None,
+        "candidates": list(range(5)), "label_ids": [1, 2], "backend": "numpy", "remote": _REMOTE, "precision": None, "readout": "auto",
     }  # fmt: skip
 
 
-def _run(scratch: Path, name: str) -> dict[str, bytes]:
+def _run(scratch: Path, name: str, readings: bool) -> dict[str, bytes]:
     """The files of a finished run."""
     scores = {"rows": 4, "truncated": 0, "accuracy": 0.5, "majority": 0.5, "macro_f1": 0.4}
     result = {
         "method": name, "calls": 8, "sequences": 32, "tokens": 100, "seconds": 1.5, "stop_reason": "budget", "best_step": 1, "dev_accuracy": 0.5,
         "dev_loss": 0.7, "test_accuracy": 0.5, "test_metrics": scores, "manual_metrics": scores, "prompt_tokens": [["a", "text"], ["good", "<b>"]],
     }  # fmt: skip
+    if readings:
+        read = {"calls": 8, "dev_nll": 0.7, "readout": "labels"}
+        names = ("manual", *READINGS)
+        result |= {
+            "tuned_tokens": result["prompt_tokens"],
+            "deployed": names[2],
+            "answers": [{"name": n} | read for n in names],
+        }
     curve = [Record(step, 8 * step, 32 * step, 100 * step, 0.5, 0.7, {"loss": 0.6}) for step in (1, 2)]
     p = np.array([[0.9, 0.1], [0.4, 0.6], [0.5, 0.5], [0.2, 0.8]])
     kept = {
@@ -89,6 +99,9 @@ def _run(scratch: Path, name: str) -> dict[str, bytes]:
         "weights": np.array([0.75, 0.25]),
         "manual": p,
     }
+    if readings:
+        parts = {"per_prompt": kept["per_prompt"], "weights": kept["weights"]}
+        kept |= {f"{reading}.{part}": value for reading in READINGS for part, value in parts.items()}
     state = {"state.alpha" if name == "zo-pog" else "state.p": np.full((2, 5), 0.2), "state.step": np.array(2)}
     return {
         "config.json": as_json(_config(name)), "result.json": as_json(result), "curve.jsonl": b"".join(as_line(r).encode() + b"\n" for r in curve),
@@ -125,7 +138,7 @@ class _Tags(HTMLParser):
 
 def _compare(folder: Path) -> None:
     variants = [Variant(name, name, "embedded", _PRESETS[name]) for name in METHODS]
-    plan = Plan(folder, {"mine": ("mine.toml", _TASK)}, variants, [1], 4, 8, "embedded")
+    plan = Plan(folder, {"mine": ("mine.toml", _TASK)}, variants, [1], 4, 8, "embedded", readout="auto")
     for cell in plan.cells():
         assert type(calls(cell.folder)) is int
         assert accuracy(cell)

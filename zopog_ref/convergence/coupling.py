@@ -51,12 +51,14 @@ def step2_in_alpha(c: Constants, plan: Plan) -> float:
 
 
 def batch_deviation(c: Constants, batch: int) -> float:
-    """m with E max_t ||grad_z l_B(t) - grad_z f(t)||^2 <= m^2: m = S min(2, sqrt(8 (1 + ln 2 + n ln N) / B)).
+    """m with E max_t ||grad_z l_B(t) - grad_z f(t)||^2 <= m^2: m = S min(2, (1 + sqrt(2 + 2 n ln N)) / sqrt B).
 
-    Each prompt's deviation is a mean of B independent centred vectors of length at most 2 S, so it exceeds x with
-    probability at most 2 exp(-B x^2 / (8 S^2)) (Pinelis 1994); a union over N^n prompts, and the integral of the tail.
+    Given t the deviation is a mean of B independent centred vectors; its length has a mean of at most S/sqrt B. Another
+    draw of one example moves it by at most 2 S/B, so it exceeds S/sqrt B by x with probability at most
+    exp(-B x^2 / (2 S^2)) (McDiarmid). A union over N^n prompts bounds the second moment of the largest excess by
+    (S^2/B)(2 + 2 n ln N).
     """
-    spread = np.sqrt(8 * (1 + np.log(2) + c.n * np.log(c.n_candidates)) / batch)
+    spread = (1 + np.sqrt(2 + 2 * c.n * np.log(c.n_candidates))) / np.sqrt(batch)
     return float(np.sqrt(slope_bound(c.F, c.L_z)) * min(2.0, spread))
 
 
@@ -67,11 +69,14 @@ def shared_batch_term(c: Constants, plan: Plan) -> float:
     batch_deviation. For e_B = grad_z L_{B,mu} - grad_z L_mu: at every alpha it is an average over t, so ||e_B|| <= M,
     E M^2 <= m^2, and it moves with alpha at most at the rate M / (sqrt 2 tau alpha_min). As E e_B(alpha_t) = 0,
     E grad L(a+).e_B(a+) = E (grad L(a+) - grad L(a)).e_B(a+) + E grad L(a).(e_B(a+) - e_B(a)) is at most
-    2 L_za E[||a+ - a|| M] <= 2 L_za eta_alpha G m. The rest is what M adds to the second moment of g_z.
+    2 L_za E[||a+ - a|| M] <= 2 L_za eta_alpha G m. The rest is what M adds to the second moment of g_z. Per-example
+    directions have (2 sigma_z m + m^2)/I_2 more in the bracket: the variance over t that [Z5b] has is that of l_B.
     """
     S, m = np.sqrt(slope_bound(c.F, c.L_z)), batch_deviation(c, plan.batch)
     first_order = 2 * plan.eta_alpha * plan.eta_z * mixed_smoothness(c) * np.sqrt(step2_in_alpha(c, plan)) * m
     more = 2 * (c.d + 2) / plan.directions * (2 * S * m + m**2) + 2 * np.sqrt(c.gamma2_z) * m + m**2
+    if plan.per_example:
+        more += (2 * np.sqrt(c.sigma2_z) * m + m**2) / plan.direction_pairs
     return float(first_order * (1 + c.L_z * plan.eta_z) + c.L_z * plan.eta_z**2 / 2 * more)
 
 
@@ -81,7 +86,7 @@ def reused_noise_term(c: Constants, plan: Plan) -> float:
     4 eta_alpha eta_z A L_za G_z + (L_alpha eta_alpha^2 / 2) A^2, G_z^2 = 2(d+2) S^2 + the curvature of [Z4]. With
     delta(z, g) = grad_alpha E_t[f | g] - grad_alpha L at z, ||delta|| <= 2A, and E delta(z, g) = 0 at the z from before
     the half: E grad L(z+).delta(z+) = E (grad L(z+) - grad L(z)).delta(z+) + E grad L(z).(delta(z+) - delta(z)) is at
-    most 4 A L_za eta_z E||g_z||. The second moment of the mean given g is bounded by A^2 outright.
+    most 4 A L_za eta_z E||g_z||. Whatever z+ has seen, E||g_alpha||^2 <= sigma_g^2/I_1 + A^2, as l_B lies in [0, F].
     """
     A2 = gradient2_in_alpha(c)
     G_z = np.sqrt(2 * (c.d + 2) * slope_bound(c.F, c.L_z) + curvature_term(plan.mu, c.L_z, c.d))

@@ -75,9 +75,9 @@ def _variance_bounds(bench: Bench, per_example: bool) -> list[Inequality]:
         for mu in (0.05, 0.3)
     ]
     half = np.full((1, 2), 0.5)
-    examples = zeroth_case("opposite examples", opposite_examples(1), half[:, :1], z0, 1e-3, 3)
-    prompts = zeroth_case("opposite prompts", opposite_prompts(1), half, z0, 1e-3, 3)
-    for case, batch, pairs in ((examples, 2, 400), (prompts, 8 if per_example else 2, 1)):
+    examples = zeroth_case("opposite examples", opposite_examples(1), half[:, :1], z0, 1e-3, 4)
+    prompts = zeroth_case("opposite prompts", opposite_prompts(1), half, z0, 1e-3, 4)  # even: no node at u = 0
+    for case, batch, pairs in ((examples, 2, 400), (prompts, 6 if per_example else 2, 1)):
         args = batch, pairs, per_example, 1.0, 0.0, bench.zeroth, case.name
         found.append(noise_in_z.variance_bound_in_mode([(1.0, case)], *args))
     for mode in MODES:

@@ -109,7 +109,9 @@ def _text(path: Path, content: bytes) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise TaskError(f"{path}, line {line}: not UTF-8 ({error.reason} at byte {error.start})") from None
+        raise TaskError(
+            f"{path}, line {line}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from None
 
 
 def _rows(

@@ -97,15 +97,21 @@ def row_recipe(task: Task, model: Described) -> list[int | str]:
 
 
 def _continuing_recipe(part: Part, task: Task, model: Described) -> list[int | str]:
-    """A part after a special token, for a tokenizer that would read it otherwise as a string of its own."""
+    """A part after a special token, for a tokenizer that may read it otherwise than a string of its own."""
     if not part.slots:
         return list(model.tokenizer.encode(part.literals[0], add_special_tokens=False, continuing=True).ids)
-    if part.literals[0].startswith(" "):
+    # A space in front hides the difference, but not from every chain of steps: "a" stands for the texts.
+    sample = "a".join(part.literals)
+    alone, behind = (
+        model.tokenizer.encode(sample, add_special_tokens=False, continuing=place).ids for place in (False, True)
+    )
+    if part.literals[0].startswith(" ") and alone == behind:
         names = [f"{{{task.slots[slot]}}}" for slot in part.slots]
         return ["".join(a + b for a, b in zip(part.literals, [*names, ""], strict=True))]
     raise TaskError(
-        f"the template {task.template!r} goes on without a space after a special token, which the tokenizer of "
-        f"{model.name!r} reads otherwise than a string of its own: put a space after the special token to bake it"
+        f"the template {task.template!r} goes on after a special token with what the tokenizer of {model.name!r} reads "
+        "otherwise as a string of its own, so it cannot be baked: put a space after the special token, or the text "
+        "before it"
     )
 
 

@@ -34,10 +34,11 @@ from zopog_ref.app.run.presets import PRESETS
 from zopog_ref.methods import METHODS, MissingPackage, method_class
 from zopog_ref.search import step_price
 
+pytestmark = pytest.mark.filterwarnings("ignore:nothing was learned")  # of so few rows; test_classifier_readout.py
 ROOT = Path(__file__).parents[3]
 SIZES = {"n_positions": 3, "dim": 8, "n_candidates": 12}
 OPTIONS = {**SIZES, "policy_samples": 4, "direction_pairs": 2}
-SMALL = {"budget": 24, "shots": 3, "batch_size": 4, "threads": 1, "method_options": OPTIONS}
+SMALL = {"budget": 27, "shots": 3, "batch_size": 4, "threads": 1, "method_options": OPTIONS}
 PAIRS = "{text_a} ? {mask} , {text_b}"
 
 
@@ -98,8 +99,14 @@ def test_fitted_it_has_what_classifiers_have(fitted, data) -> None:
     assert fitted.n_features_in_ == 1
     assert (fitted.predict(texts) == fitted.classes_[p.argmax(axis=1)]).all()
     assert fitted.score(texts, y) == np.mean(fitted.predict(texts) == y)
-    assert (fitted.calls_, fitted.stop_reason_, len(fitted.curve_)) == (24, "budget", 3)
-    assert [len(tokens) for tokens in fitted.prompt_tokens_] == [3]
+    assert (fitted.calls_, fitted.stop_reason_, len(fitted.curve_)) == (
+        27,
+        "budget",
+        3,
+    )  # three steps of eight, and the readout of nine rows
+    assert (fitted.deployed_, fitted.prompt_tokens_) == ("manual + readout", [[]])
+    plain = clone(fitted).set_params(readout="none").fit(texts, y)
+    assert (plain.deployed_, plain.calls_, [len(tokens) for tokens in plain.prompt_tokens_]) == ("tuned", 24, [3])
 
 
 def test_fit_changes_no_parameter_and_can_be_repeated(fitted, data) -> None:

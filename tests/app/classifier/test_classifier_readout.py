@@ -1,5 +1,6 @@
 """PromptClassifier with readouts: the template alone for a few calls, sets, saving, and what it warns of."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 pytest.importorskip("sklearn", reason="PromptClassifier needs scikit-learn")
 
-from zopog_models import load_task, read_rows
+from zopog_models import load_model, load_task, predict, read_rows
 from zopog_ref import PromptClassifier
 from zopog_ref.app.classifier.classifier import NothingLearned
 
@@ -45,6 +46,20 @@ def test_the_template_alone_costs_two_calls_and_comes_back_from_disk(
     assert (again.deployed_, again.method) == ("manual + readout", "none")
 
 
+def test_the_default_is_what_tune_does(data: tuple[list[str], np.ndarray, dict[str, str]]) -> None:
+    """The readout that leave-one-out chooses; predict_proba is its answer, not the label words' softmax."""
+    clf = fitted(data, budget=12, method_options=SIZES)
+    asked = fitted(data, budget=12, method_options=SIZES, readout="auto")
+    assert clf.readout == "auto"
+    assert clf.deployed_ != "tuned"
+    p = clf.predict_proba(data[0])
+    assert np.array_equal(p, asked.predict_proba(data[0]))
+    assert clf.prompt_.readout is not None
+    plain = predict(load_model("embedded"), replace(clf.prompt_, readout=None), [(text,) for text in data[0]])
+    assert np.abs(p - plain.probabilities).max() > 0.1
+    assert clf.score(*data[:2]) > np.mean(clf.classes_[plain.probabilities.argmax(axis=1)] == data[1]) + 0.2
+
+
 def test_a_search_with_a_readout_keeps_to_its_budget(data: tuple[list[str], np.ndarray, dict[str, str]]) -> None:
     clf = fitted(data, readout="labels", budget=12, method_options=SIZES)
     assert clf.calls_ is not None
@@ -65,6 +80,6 @@ def test_shuffled_classes_are_warned_of(data: tuple[list[str], np.ndarray, dict[
 def test_what_cannot_be(data: tuple[list[str], np.ndarray, dict[str, str]]) -> None:
     with pytest.raises(ValueError, match="readout is 'wide'"):
         fitted(data, readout="wide")
-    plain = fitted(data, budget=12, method_options=SIZES)
+    plain = fitted(data, budget=12, method_options=SIZES, readout="none")
     with pytest.raises(ValueError, match="come with a readout"):
         plain.predict_set(data[0][:1])

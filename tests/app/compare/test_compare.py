@@ -61,24 +61,59 @@ def test_every_cell_is_a_run_of_the_same_budget(compared: Path, zopog: Run, smal
         for seed in (1, 2):
             folder = compared / "runs" / "small" / method / str(seed)
             result = json.loads((folder / "result.json").read_text())
-            assert (result["method"], result["seed"], result["calls"], result["budget"]) == (method, seed, 80, 80)
-    alone = [
-        "--method",
-        "zo-pog",
-        "--readout",
-        "none",
-        "--seed",
-        2,
-        "--policy-samples",
-        4,
-        "--direction-pairs",
-        2,
-        *SETTINGS[:10],
-    ]
+            assert (result["method"], result["seed"], result["budget"]) == (method, seed, 80)
+            assert (result["tuned_calls"], result["calls"]) == ((72, 77) if method == "zo-pog" else (70, 75))
+    alone = ["--method", "zo-pog", "--seed", 2, "--policy-samples", 4, "--direction-pairs", 2, *SETTINGS[:10]]
     code, _, error = zopog("tune", "--task", small_task, *alone, "--budget", 80, "--out", compared / "alone")
     assert code == 0, error
     curve = (compared / "runs" / "small" / "zo-pog" / "2" / "curve.jsonl").read_bytes()
     assert (compared / "alone" / "curve.jsonl").read_bytes() == curve
+    said = {row["name"]: row for row in json.loads((compared / "alone" / "result.json").read_text())["answers"]}
+    rows = {(m["of"], m["reading"]): m["cells"] for m in numbers(compared)["tasks"][0]["methods"]}
+    for reading, row in said.items():  # every reading is the one that tune reports, to the bit
+        cell = next(c for c in rows["manual" if "manual" in reading else "zo-pog", reading] if c["seed"] == 2)
+        assert (cell["calls"], cell["test"]["accuracy"]) == (row["calls"], row["accuracy"])
+        assert [cell["uncertainty"]["mean"][name] for name in ("nll", "ece")] == [row["nll"], row["ece"]]
+    assert len({row["nll"] for row in said.values()}) == 5  # so that none can stand in for another
+
+
+def test_without_a_readout_it_is_the_comparison_of_version_0_2_0(zopog: Run, small_task: Path, tmp_path: Path) -> None:
+    given = ("--executor", "serial", "--seeds", "1", "--readout", "none")
+    assert zopog(*options(small_task, tmp_path / "out", *given))[0] == 0
+    assert [m["name"] for m in numbers(tmp_path / "out")["tasks"][0]["methods"]] == [
+        "zo-pog",
+        "random-search",
+        "manual",
+    ]
+    folder = tmp_path / "out" / "runs" / "small" / "zo-pog" / "1"
+    assert json.loads((folder / "result.json").read_text())["calls"] == 80  # nothing is kept back
+    assert "readout" not in json.loads((folder / "config.json").read_text())
+    code, _, error = zopog(*options(small_task, tmp_path / "out", *given[:4]))
+    assert code == 2
+    assert "was started with readout 'none' (now 'auto')" in error
+
+
+def test_the_template_alone_in_several_templates(zopog: Run, small_task: Path, tmp_path: Path) -> None:
+    given = ["compare", "--tasks", small_task, "--methods", "none", "--seeds", "1", "--batch-size", 4, "--shots", 3,
+             "--executor", "serial", "--out", tmp_path / "out"]  # fmt: skip
+    templates = ["{text} . {mask} .", "a {mask} is {text} ."]
+    code, _, error = zopog(*given, "--template", templates[0], "--template", templates[1])
+    assert code == 0, error
+    [task] = numbers(tmp_path / "out")["tasks"]
+    assert (task["template"], task["templates"]) == (templates[0], templates)
+    rows = [(m["name"], m["of"], m["calls"]) for m in task["methods"]]
+    assert rows == [("manual", "manual", 0), ("manual + centred", "manual", 10), ("manual + readout", "manual", 10)]
+    assert "The manual prompt, with and without a readout" in (tmp_path / "out" / "report.html").read_text("utf-8")
+    code, _, error = zopog(*given, "--template", templates[0])
+    assert code == 2
+    assert "templates" in error
+
+
+def test_the_calls_of_a_readout_are_part_of_what_is_checked(zopog: Run, small_task: Path, tmp_path: Path) -> None:
+    code, _, error = zopog(*options(small_task, tmp_path / "out", budget=12))
+    assert code == 2
+    assert "one step of zo-pog costs 8 and the readout 5" in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_fewer_bits_in_every_run(zopog: Run, small_task: Path, tmp_path: Path) -> None:
@@ -103,25 +138,36 @@ def test_fewer_bits_in_every_run(zopog: Run, small_task: Path, tmp_path: Path) -
 def test_compare_json_says_what_the_runs_say(compared: Path) -> None:
     found = numbers(compared)
     [task] = found["tasks"]
-    assert [m["name"] for m in task["methods"]] == ["zo-pog", "random-search", "manual"]
+    baselines = ["manual", "manual + centred", "manual + readout"]
+    searched = ["zo-pog", "zo-pog + readout", "random-search", "random-search + readout"]
+    assert [m["name"] for m in task["methods"]] == searched + baselines
     assert (found["failed"], task["rows"], task["statistics"]["same_test_rows"]) == ([], 60, True)
     means: dict[str, list[np.ndarray]] = {}
-    for method in task["methods"][:2]:
+    for method in task["methods"]:
         for cell in method["cells"]:
-            p = load_predictions(compared / cell["folder"])
-            right = p.mean.argmax(axis=1) == p.labels
+            p = load_predictions(compared / cell.get("folder", f"runs/small/zo-pog/{cell['seed']}"))
+            answers = p.manual if method["reading"] == "manual" else p.readings[method["reading"]].mean
+            right = answers.argmax(axis=1) == p.labels
             means.setdefault(method["name"], []).append(right)
             assert cell["test"]["accuracy"] == right.mean()
-            assert cell["curve"][-1][0] <= cell["calls"] == 80
-            assert len(cell["prompt"]["texts"][0]["tokens"]) == 3
+            assert ("folder" in cell) == (method["of"] != "manual")
+            if method["reading"] == "tuned":
+                assert cell["curve"][-1][0] <= cell["calls"] == {"zo-pog": 72, "random-search": 70}[method["of"]]
+                assert len(cell["prompt"]["texts"][0]["tokens"]) == 3
         assert method["accuracy"]["mean"] == pytest.approx(np.mean(means[method["name"]]))
         assert np.sum(method["confusion"]) == 120
-    pair = task["statistics"]["metrics"]["accuracy"]["differences"][0][1]
+    standings = task["statistics"]["metrics"]["accuracy"]["methods"]
+    for name in searched:
+        for against, base in (("against_manual", "manual"), ("against_readout", "manual + readout")):
+            gap = np.mean(means[name]) - np.mean(means[base])
+            assert standings[name][against]["mean"] == pytest.approx(gap)
+    assert "against_readout" not in standings["manual + readout"]
+    pair = task["statistics"]["metrics"]["accuracy"]["differences"][0][2]
     assert pair["mean"] == pytest.approx(np.mean(means["zo-pog"]) - np.mean(means["random-search"]))
     zo_pog = task["methods"][0]["cells"][0]["prompt"]
     assert all(0 < p <= 1 for p in zo_pog["texts"][0]["probabilities"])
     assert [len(row) for row in zo_pog["positions"]] == [5, 5, 5]
-    assert task["methods"][1]["cells"][0]["prompt"]["positions"] is None
+    assert task["methods"][2]["cells"][0]["prompt"]["positions"] is None
 
 
 def test_finished_cells_are_not_run_again(
@@ -220,7 +266,7 @@ def test_a_failing_cell_costs_no_other(
     assert "failed: small, zo-pog, seed 2: FloatingPointError: the model said <b>nothing</b>" in text
     found = numbers(out)
     assert [f["error"] for f in found["failed"]] == ["FloatingPointError: the model said <b>nothing</b>"]
-    assert [len(m["cells"]) for m in found["tasks"][0]["methods"]] == [1, 2, 2]
+    assert [len(m["cells"]) for m in found["tasks"][0]["methods"]] == [1, 1, 2, 2, 2, 2, 2]
     assert "&lt;b&gt;nothing&lt;/b&gt;" in (out / "report.html").read_text("utf-8")
     error = out / "runs" / "small" / "zo-pog" / "2" / "error.txt"
     assert "Traceback" in error.read_text()

@@ -198,7 +198,7 @@ def test_the_check_finds_what_is_external() -> None:
 def test_what_is_read_is_what_was_written(found: dict[str, Any]) -> None:
     again = read(found).to_json()
     assert json.dumps(again) == json.dumps(found)  # the order of the names too
-    assert [list(cell)[:7] for cell in again["tasks"][0]["methods"][-1]["cells"]] == 2 * [
+    assert [list(cell)[:7] for cell in again["tasks"][0]["methods"][-3]["cells"]] == 2 * [
         ["seed", "calls", "sequences", "tokens", "seconds", "prompts", "curve"]
     ]
 
@@ -231,13 +231,15 @@ def hostile(value: Any) -> Any:
     return [hostile(inner) for inner in value] if isinstance(value, list) else value
 
 
-_STRUCTURE = {"methods", "statistics"}  # the names that refer to one another are replaced below
+_STRUCTURE = {"methods", "statistics", "reading"}  # the names that refer to one another are replaced below
 
 
 def test_text_from_data_is_escaped(found: dict[str, Any]) -> None:
     bad = hostile(copy.deepcopy(found))
     bad["failed"] = [{"task": HOSTILE, "method": HOSTILE, "seed": 1, "error": HOSTILE}]
-    renamed = {"zo-pog": "zo" + HOSTILE, "bdpl": "bdpl" + HOSTILE, "manual": "manual"}
+    renamed = {"zo-pog": "zo" + HOSTILE, "bdpl": "bdpl" + HOSTILE}
+    renamed |= {f"{name} + readout": f"{new} + readout" for name, new in renamed.items()}
+    renamed |= {name: name for name in ("manual", "manual + centred", "manual + readout")}
     bad["methods"] = [{k: v + HOSTILE if isinstance(v, str) else v for k, v in m.items()} for m in found["methods"]]
     for task, clean in zip(bad["tasks"], found["tasks"]):
         task["labels"] = {name + HOSTILE: word + HOSTILE for name, word in clean["labels"].items()}
@@ -252,6 +254,43 @@ def test_text_from_data_is_escaped(found: dict[str, Any]) -> None:
     assert text.count("&lt;script&gt;") > 40
     assert HOSTILE in "".join(Strict(text).texts)
     assert "<script>" in table(bad)  # a terminal needs no escapes
+
+
+@pytest.mark.parametrize(
+    ("means", "p", "said"),
+    [
+        ((0.031, -0.02), (0.001, 0.02), ["zo-pog + readout’s 45 calls bought +3.1 points (+2.1 to +4.1) over manual + readout at 5 calls",
+            "The other methods’ calls bought nothing over", "1 of 2 methods end below it", "nearest is bdpl + readout, 45 calls: −2.0 points"]),
+        ((0.031, 0.0), (0.2, 0.9), ["No method’s calls bought anything over manual + readout at 5 calls", "is zo-pog + readout, 45 calls: +3.1"]),
+        ((-0.031, None), (0.2, None), ["zo-pog + readout’s 45 calls bought nothing over manual + readout at 5 calls"]),
+        ((0.031, None), (0.2, None), ["zo-pog + readout’s 45 calls bought nothing that is more than chance over"]),
+    ],
+)  # fmt: skip
+def test_what_the_calls_bought_is_said(
+    found: dict[str, Any], means: tuple[float, float | None], p: tuple[float, float | None], said: list[str]
+) -> None:
+    bought = copy.deepcopy(found)
+    [task] = bought["tasks"]
+    standings = task["statistics"]["metrics"]["accuracy"]["methods"]
+    for name, mean, chance in zip(("zo-pog + readout", "bdpl + readout"), means, p):
+        if mean is None:
+            task["methods"] = [m for m in task["methods"] if m["of"] != "bdpl"]
+            continue
+        standings[name]["against_readout"] |= {"mean": mean, "low": mean - 0.01, "high": mean + 0.01, "p_holm": chance}
+        next(m for m in task["methods"] if m["name"] == name)["accuracy"]["mean"] = 0.9 + mean
+    text = re.sub("<[^>]+>", "", page(bought).split("In short")[1].split("</section>")[0])
+    for sentence in said:
+        assert sentence in text
+    assert ("bought nothing" in text) == any("bought nothing" in sentence for sentence in said)
+
+
+def test_every_search_is_shown_with_and_without_its_readout(found: dict[str, Any]) -> None:
+    text = page(found)
+    for name in ("manual + centred", "manual + readout", "zo-pog", "zo-pog + readout", "bdpl", "bdpl + readout"):
+        assert f'<span class="name">{name}</span>' in text
+        assert re.search(rf"^[* ] {{2}}{re.escape(name)} +\d", table(found), re.MULTILINE)
+    assert text.count('<tr class="among manual">') + text.count('<tr class=" manual">') == 3
+    assert len(table(found).splitlines()[1]) <= 100
 
 
 def test_what_failed_is_on_the_page(found: dict[str, Any]) -> None:
@@ -273,7 +312,7 @@ def test_without_test_rows_there_are_curves_and_prompts(found: dict[str, Any]) -
         "statistics": None,
         "rows": 0,
         "majority": None,
-        "methods": [m for m in task["methods"] if m["name"] != "manual"],
+        "methods": [m for m in task["methods"] if m["of"] != "manual"],
     }
     for method in task["methods"]:
         for name in (

@@ -18,7 +18,7 @@ from zopog_models.files.tensor_file import write_tensors
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import Machine, Served
 from zopog_ref.app.run.curve import read_record
-from zopog_ref.app.run.predictions import Predictions, load_predictions, save_predictions
+from zopog_ref.app.run.predictions import Answers, Predictions, load_predictions, save_predictions
 from zopog_ref.app.tune.models import continued
 
 HUGE = 10**400
@@ -119,7 +119,7 @@ FIRST = "runs/mine/zo-pog/1"
 
 @pytest.mark.parametrize(
     ("file", "changes", "named"),
-    [("result.json", {"prompt_tokens": [["nobody's"]]}, "tokens that are no candidates|no distribution"),
+    [("result.json", {"tuned_tokens": [["nobody's"]]}, "tokens that are no candidates|no distribution"),
      ("config.json", {"candidates": [0, 1]}, "no distribution"), ("config.json", {"preset": {"method": {}}}, "no distribution"),
      ("config.json", {"model": "other"}, "was started with model 'other'")],
 )  # fmt: skip
@@ -157,7 +157,11 @@ def predictions(**changes: Any) -> Predictions:
      ({"labels": np.ones(2)}, "labels must be whole"), ({"rows": np.ones(2)}, "rows must be whole"),
      ({"manual": np.ones((2, 2))}, "manual must be probabilities"), ({"per_prompt": np.full((1, 2, 2), np.nan)}, "per_prompt must be"),
      ({"weights": np.array([-1.0])}, "weights must be"), ({"weights": np.array([np.nan])}, "weights must be"),
-     ({"weights": np.array([1.5])}, "weights must be")],
+     ({"weights": np.array([1.5])}, "weights must be"),
+     ({"readings": {"tuned": Answers(np.full((1, 2, 2), 0.4), np.ones(1))}}, "tuned.per_prompt must be probabilities"),
+     ({"readings": {"tuned": Answers(np.full((1, 3, 2), 0.5), np.ones(1))}}, r"tuned.per_prompt has shape \(1, 3, 2\)"),
+     ({"readings": {"tuned + readout": Answers(np.full((1, 2, 2), 0.5), np.ones(2))}}, "readout.weights has shape"),
+     ({"readings": {"nobody's": Answers(np.full((1, 2, 2), 0.5), np.ones(1))}}, "unexpected keyword")],
 )  # fmt: skip
 def test_predictions_that_are_none(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
     save_predictions(tmp_path, predictions())
@@ -165,6 +169,14 @@ def test_predictions_that_are_none(tmp_path: Path, changes: dict[str, Any], name
     save_predictions(tmp_path, predictions(**changes))
     with pytest.raises(InputError, match=named):
         load_predictions(tmp_path)
+
+
+def test_every_reading_comes_back(tmp_path: Path) -> None:
+    readings = {"tuned": Answers(np.array([[[0.1, 0.9]] * 2, [[0.5, 0.5]] * 2]), np.array([0.25, 0.75]))}
+    save_predictions(tmp_path, predictions(readings=readings))
+    [(name, found)] = load_predictions(tmp_path).readings.items()
+    assert name == "tuned"
+    np.testing.assert_allclose(found.mean, [[0.4, 0.6]] * 2)
 
 
 def test_predictions_of_another_name(tmp_path: Path) -> None:

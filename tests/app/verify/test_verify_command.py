@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.dom.minidom import parseString
 
+import numpy as np
 import pytest
 
 from zopog_ref.app.errors import InputError
@@ -138,6 +139,7 @@ def test_zeroth_order_estimators(capsys) -> None:
         (HERE + "broken", "estimators.py, line"),
         (HERE + "scalar", "returned shape (); expected (2, 3)"),
         (HERE + "nothing_returned", "returned None"),
+        (HERE + "ragged", "its rows differ in length"),
         ("math:sin", "parameters"),
         ("builtins:max", "--kind"),
     ],
@@ -204,6 +206,54 @@ def test_another_variance_differs_and_violates_nothing(tiny, name: str, row: str
     assert out.startswith("Unbiased: yes")
     assert "differs from the reference" in out
     assert "VIOLATED" not in out
+    assert "FAILS" not in out
+
+
+def test_a_wrong_entry_is_named(tiny, capsys) -> None:
+    code, answer = judged("one_entry_negated", capsys)
+    assert code == 1
+    assert "furthest off in entry [0, 1]" in answer["in_words"][0]
+
+
+def test_a_small_bias_is_not_called_exactly_1(tiny, capsys) -> None:
+    code, answer = judged("slightly_too_long", capsys)
+    assert code == 1
+    assert answer["in_words"][0].endswith("exactly 1.0000001 times the gradient")
+
+
+def test_repetitions_that_differ_by_rounding_only_are_no_bias(tiny, capsys) -> None:
+    """Of two samples it always takes both: their order is all that varies."""
+    code, answer = judged("pair_of_the_samples", capsys)
+    assert (code, answer["unbiased"], answer["repetitions"]) == (0, True, 30)
+
+
+def test_no_variance_is_zero(tiny, capsys) -> None:
+    assert verify.run(parse("--quick", "--estimator", HERE + "constant")) == 1
+    assert "Variance: 0 times the reference's" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "code"), [("on_the_sphere", 0), ("signs", 1), ("signs_scaled", 0)])
+def test_estimators_that_nodes_misjudge_are_sampled(name: str, code: int, capsys) -> None:
+    """Gauss nodes give sign(u) the factor 0.888 where a normal u has 0.798."""
+    found, answer = judged(name, capsys)
+    assert (found, answer["unbiased"], answer["sampled"]) == (code, code == 0, True)
+    assert {row["key"] for row in answer["rows"]} == {"Z1", "Z1b"}
+    if name == "signs":
+        assert answer["cases"][0]["factor"] == pytest.approx(np.sqrt(2 / np.pi), abs=0.03)
+    assert all(0 < case["error"] < 0.1 * case["gradient"] for case in answer["cases"])
+
+
+def test_a_randomised_zeroth_order_estimator_has_a_verdict_and_no_line(capsys) -> None:
+    code, answer = judged("either_side", capsys)
+    assert (code, answer["unbiased"], answer["sampled"], answer["rows"]) == (0, True, True, [])
+    assert min(case["ratio"] for case in answer["cases"]) > 2
+    assert verify.run(parse("--quick", "--estimator", HERE + "either_side")) == 0
+    assert capsys.readouterr().out.startswith("Unbiased: yes, over 30 repetitions")
+
+
+def test_no_direction_is_zero(capsys) -> None:
+    code, answer = judged("divides_by_length", capsys)
+    assert (code, answer["not_finite"], answer["differs"], answer["sampled"]) == (0, 0, [], False)
 
 
 def test_a_factor_that_only_two_pairs_show(tiny, capsys) -> None:
@@ -228,9 +278,11 @@ def test_modules_that_cannot_be_imported(tmp_path: Path, monkeypatch) -> None:
 def test_the_folder_is_refused_before_the_work(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(verify_estimator, "load", lambda name: pytest.fail("loaded before --out was looked at"))
+    monkeypatch.setattr(verify, "evaluate", lambda *given: pytest.fail("the work began before --out was looked at"))
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(InputError, match="file"):
-            verify.run(parse("--quick", "--estimator", HERE + "sound", "--out", str(out)))
+        for more in ([], ["--estimator", HERE + "sound"]):
+            with pytest.raises(InputError, match="file"):
+                verify.run(parse("--quick", "--no-model", "--out", str(out), *more))
 
 
 def test_seeds_up_to_the_largest(tiny, capsys) -> None:

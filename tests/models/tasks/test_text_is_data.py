@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from zopog_models import encode, make_task
 from zopog_models.checkpoints import checked_tokenizer
 from zopog_models.checkpoints.tokenizer import open_tokenizer, special_ids
+from zopog_models.errors import TaskError
 from zopog_models.families import FAMILIES, Config
 from zopog_models.prompts.comparing import row_ids
 from zopog_models.tasks.encoding import row_recipe
@@ -88,6 +89,7 @@ SPLITTERS = st.sampled_from([
     {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True},
     {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False},
     {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": True}]},
+    {"type": "Sequence", "pretokenizers": [{"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": False}, {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": True}]},
 ])  # fmt: skip
 
 
@@ -170,14 +172,43 @@ def test_the_answer_is_where_the_template_has_it(description: dict[str, Any], te
     assert len(masks) == template.count("[MASK]") + 1
 
 
+@pytest.mark.parametrize("steps", [
+    ({"type": "Replace", "pattern": {"Regex": "^"}, "content": "a"}, None),
+    (None, {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": False}),
+])  # fmt: skip
+def test_a_recipe_that_a_space_does_not_save_is_refused(steps: tuple[Any, Any]) -> None:
+    """Something stands before the step that tells a text's start, so the space in front is not what it looks at."""
+    pieces = list(dict.fromkeys([*ENCODER.values(), "[UNK]", *string.printable.strip(), "▁", "Ġ"]))
+    marking = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": True}
+    description = {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": steps[0],
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*filter(None, [steps[1]]), marking]},
+        "post_processor": None, "decoder": None,
+        "model": {"type": "BPE", "vocab": {p: i for i, p in enumerate(pieces)}, "unk_token": "[UNK]", "merges": []},
+    }  # fmt: skip
+    model = opened(description)
+    with pytest.raises(TaskError, match="put a space after the special token, or the text before it"):
+        row_recipe(make_task("{mask} {text}", LABELS), model)
+    task = make_task("{text} {mask}", LABELS)
+    assert (
+        row_ids(row_recipe(task, model), ("ab",), model.tokenizer) == encode([("ab",)], task, model, 0).ids[0].tolist()
+    )
+    assert row_recipe(
+        make_task("{mask} {text}", LABELS), opened(description | {"normalizer": None, "pre_tokenizer": marking})
+    )
+
+
 @RANDOM
 @given(description=descriptions(), template=st.sampled_from(TEMPLATES), text=TEXTS)
 def test_the_recipe_gives_the_rows_of_predict(description: dict[str, Any], template: str, text: str) -> None:
     model, task = opened(description), make_task(template, LABELS)
-    if model.tokenizer.prefixes_the_start_only:
-        return  # the recipe of these is tested below
     expected = encode([(text,)], task, model, 0).ids[0].tolist()
-    assert row_ids(row_recipe(task, model), (text,), model.tokenizer) == expected
+    try:
+        recipe = row_recipe(task, model)
+    except TaskError:
+        assert model.tokenizer.prefixes_the_start_only, "no other tokenizer is refused"
+        return
+    assert row_ids(recipe, (text,), model.tokenizer) == expected
 
 
 CHATS = (

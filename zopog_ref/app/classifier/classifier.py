@@ -69,7 +69,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
     - run_folder: keeps every fit in a folder of its own, so that an interrupted fit goes on when it is repeated.
       Default: None.
     - readout: how the scores are read (docs/readout.md): "none", "centred", "labels", "vocabulary" or "auto". With one,
-      the template with a readout is fitted too, and what is better on the validation rows is kept. Default: "none".
+      the template with a readout is fitted too, and what is better on the validation rows is kept. Default: "auto".
     - verbose: shows progress on stderr. Default: False.
 
     Attributes after fit:
@@ -103,7 +103,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         threads: int | None = None,
         method_options: Mapping[str, Any] | None = None,
         run_folder: str | Path | None = None,
-        readout: str = "none",
+        readout: str = "auto",
         verbose: bool = False,
     ) -> None:
         self.model = model

@@ -11,22 +11,24 @@ from zopog_models.files.untrusted import check_regular
 from zopog_models.tasks.template import Task
 from zopog_ref.app.compare import results as of
 from zopog_ref.app.compare.cells import Cell
-from zopog_ref.app.compare.plan import MANUAL, Plan, Variant
+from zopog_ref.app.compare.plan import MANUAL, READ, Plan, Variant
 from zopog_ref.app.compare.results import Comparison, Learned, Method, Run, Spread, TaskResult
 from zopog_ref.app.compare.statistics import Scores, statistics
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import Evidence, RunConfig, read_run, versions
 from zopog_ref.app.run.curve import read_curve, read_record
-from zopog_ref.app.run.predictions import Predictions, load_predictions
-from zopog_ref.app.run.saved_run import Result
+from zopog_ref.app.run.predictions import Answers, Predictions, load_predictions
+from zopog_ref.app.run.presets import TEMPLATE_ALONE
+from zopog_ref.app.run.saved_run import Answered, Result
 from zopog_ref.app.run.typed_json import ABSENT
 from zopog_ref.app.scores.metrics import classification_metrics
-from zopog_ref.app.scores.uncertainty import brier, ensemble_metrics, negative_log_likelihood, uncertainty_metrics
+from zopog_ref.app.scores.uncertainty import brier, ensemble_metrics, negative_log_likelihood
 from zopog_ref.distribution import probabilities
 from zopog_ref.methods import entry_of
 
 Tokens = Callable[[int], str | None]
 MOST_LIKELY = 5  # candidates of a position that are shown with their probabilities
+TUNED: dict[of.Reading, str] = {"tuned": "", "tuned + readout": " + readout"}  # and what their rows are called by
 PROMPTS = 3  # prompts of a distribution that are shown as text
 
 
@@ -41,6 +43,7 @@ def document(plan: Plan, errors: dict[Cell, str], tokens: Tokens) -> Comparison:
         model=plan.model,
         precision=plan.fewer.precision if plan.fewer else "fp32",
         precision_scope=plan.fewer.scope if plan.fewer else None,
+        readout=plan.readout,
         methods=[_chosen(variant) for variant in plan.variants],
         tasks=[
             _task(task, [c for c in cells if c.task == name and c.finished], tokens)
@@ -57,7 +60,7 @@ def _chosen(variant: Variant) -> of.Chosen:
         name=variant.name,
         method=variant.method,
         settings=variant.settings,
-        about=entry_of(variant.method).about,
+        about=preset.about if variant.method == TEMPLATE_ALONE else entry_of(variant.method).about,
         own=dict(vars(preset.method)),
         n=preset.n_positions,
         N=preset.n_candidates,
@@ -74,27 +77,40 @@ def _task(task: Task, cells: list[Cell], tokens: Tokens) -> TaskResult:
     predicted = {cell: _predictions(cell, len(classes)) for cell in cells if results[cell].test_metrics}
     scores: dict[str, dict[int, Scores]] = {}
     methods = []
-    for name in dict.fromkeys(cell.method for cell in cells):
-        own = [cell for cell in cells if cell.method == name]
-        methods.append(_method(name, [_run(cell, results[cell], predicted.get(cell), classes, tokens) for cell in own]))
-        if tested := {cell.seed: _scores(predicted[cell], predicted[cell].mean) for cell in own if cell in predicted}:
-            scores[name] = tested
-    if predicted:
-        manual = {cell.seed: p for cell, p in predicted.items()}  # any method's: all have the same test rows
-        scores[MANUAL] = {seed: _scores(p, p.manual) for seed, p in manual.items()}
-        methods.append(_method(MANUAL, [_manual(seed, p, classes) for seed, p in manual.items()]))
+    for name in dict.fromkeys(cell.method for cell in cells if cell.config.method != TEMPLATE_ALONE):
+        for reading, suffix in TUNED.items():
+            runs: list[Run] = []
+            for cell in (cell for cell in cells if cell.method == name):
+                p = predicted.get(cell)
+                answers = p and (p.readings.get(reading) if p.readings else p if reading == "tuned" else None)
+                if answers is not None or (p is None and reading == "tuned"):
+                    runs.append(_run(cell, results[cell], reading, p, answers, classes, tokens))
+                if p is not None and answers is not None:
+                    scores.setdefault(name + suffix, {})[cell.seed] = _scores(p, answers.mean)
+            if runs:
+                methods.append(_method(name + suffix, name, reading, runs))
+    for reading in of.BASELINES:  # any run's: all have the same rows
+        found: dict[int, Run] = {}
+        for cell, p in predicted.items():
+            answers = Answers(p.manual[None], np.ones(1)) if reading == MANUAL else p.readings.get(reading)
+            if answers is not None and cell.seed not in found:
+                found[cell.seed] = _baseline(cell.seed, _said(results[cell], reading), p, answers, classes)
+                scores.setdefault(reading, {})[cell.seed] = _scores(p, answers.mean)
+        if found:
+            methods.append(_method(reading, MANUAL, reading, list(found.values())))
     test = next((result.test_metrics for result in results.values() if result.test_metrics), None)
     return TaskResult(
         name=task.name,
         description=task.description,
         template=task.template,
+        templates=list(task.templates) if len(task.templates) > 1 else ABSENT,
         metric=task.metric,
         labels=dict(task.labels),
         rows=test.rows if test else 0,
         majority=test.majority if test else None,
         truncated=test.truncated if test else 0,
         methods=methods,
-        statistics=statistics(scores, MANUAL) if predicted else None,
+        statistics=statistics(scores, MANUAL, READ if READ in scores else None) if predicted else None,
     )
 
 
@@ -116,48 +132,69 @@ def _scores(p: Predictions, mean: np.ndarray) -> Scores:
     return Scores(p.rows, {"accuracy": right, **losses})
 
 
-def _run(cell: Cell, result: Result, p: Predictions | None, classes: list[str], tokens: Tokens) -> Run:
+def _said(result: Result, reading: str) -> Answered | None:
+    """What the run says of one of its readings; None where it has none."""
+    return next((answer for answer in result.answers or [] if answer.name == reading), None)
+
+
+def _run(
+    cell: Cell, result: Result, reading: str, p: Predictions | None, answers: Answers | None, classes: list[str],
+    tokens: Tokens,
+) -> Run:  # fmt: skip
     config, found = read_run(cell.folder)
     path = cell.folder / "curve.jsonl"
     curve = [read_record(path, step, line) for step, line in enumerate(read_curve(path), start=1)]
     same = ("calls", "sequences", "tokens", "stop_reason", "best_step", "seconds", "dev_accuracy", "dev_loss")
-    unsure = None if p is None else ensemble_metrics(p.per_prompt, p.weights, p.labels)
+    values = {name: getattr(result, name) for name in same}
+    if said := _said(result, reading):
+        values |= {"calls": said.calls, "dev_loss": said.dev_nll, "deployed": result.deployed == reading}
+        values |= {} if values["deployed"] else {"dev_accuracy": ABSENT}  # the file has that of what is deployed
+        values |= {"sequences": curve[-1].sequences, "tokens": curve[-1].tokens} if reading == "tuned" and curve else {}
+    texts = result.tuned_tokens or result.prompt_tokens
     return Run(
         seed=cell.seed,
         folder=f"runs/{cell.folder.parent.parent.name}/{cell.folder.parent.name}/{cell.seed}",
+        readout=said.readout if said else ABSENT,
         curve=[(r.calls, r.dev_metric, r.dev_loss) for r in curve if r.dev_metric is not None],
-        prompts=len(result.prompt_tokens),
-        prompt=_learned(cell.folder, result, config, found, p, tokens),
-        test=ABSENT if p is None else _test(p.mean, p, classes),
-        uncertainty=ABSENT if unsure is None else of.Predictives.from_json(unsure, "uncertainty"),
-        **{name: getattr(result, name) for name in same},
+        prompts=len(texts),
+        prompt=_learned(cell.folder, texts, config, found, answers, tokens) if reading == "tuned" else ABSENT,
+        test=ABSENT if p is None or answers is None else _test(answers.mean, p, classes),
+        uncertainty=ABSENT if p is None or answers is None else _unsure(answers, p),
+        **values,
     )
 
 
-def _manual(seed: int, p: Predictions, classes: list[str]) -> Run:
-    unsure = of.Predictives.from_json({"mean": uncertainty_metrics(p.manual, p.labels)}, "uncertainty")
-    zero = dict.fromkeys(("calls", "sequences", "tokens", "seconds", "prompts"), 0)
-    return Run(seed=seed, curve=[], test=_test(p.manual, p, classes), uncertainty=unsure, **zero)  # type: ignore[arg-type]
+def _baseline(seed: int, said: Answered | None, p: Predictions, answers: Answers, classes: list[str]) -> Run:
+    """Of the manual prompt as it is, which costs nothing, and of its readouts, of which the calls are known."""
+    zero = dict.fromkeys(("calls", "sequences", "tokens", "seconds"), 0)
+    known: dict[str, Any] = {"calls": said.calls, "readout": said.readout} if said and said.name != MANUAL else zero
+    test = _test(answers.mean, p, classes)
+    return Run(seed=seed, curve=[], prompts=0, test=test, uncertainty=_unsure(answers, p), **known)
+
+
+def _unsure(answers: Answers, p: Predictions) -> of.Predictives:
+    return of.Predictives.from_json(ensemble_metrics(answers.per_prompt, answers.weights, p.labels), "uncertainty")
 
 
 def _test(mean: np.ndarray, p: Predictions, classes: list[str]) -> of.Test:
     return of.Test(**classification_metrics(p.labels, mean.argmax(axis=1), classes))
 
 
-def _method(name: str, runs: list[Run]) -> Method:
+def _method(name: str, method: str, reading: of.Reading, runs: list[Run]) -> Method:
     """Its runs, and what is the mean over them."""
     runs = sorted(runs, key=lambda run: run.seed)
     tested = [run for run in runs if run.test]
     found: dict[str, Any] = {}
     for what in ("calls", "sequences", "tokens", "seconds"):
-        found[what] = float(np.mean([getattr(run, what) for run in runs]))
+        values = [getattr(run, what) for run in runs]
+        found[what] = ABSENT if ABSENT in values else float(np.mean(values))
     if tested:
         found["confusion"] = np.sum([run.test.confusion for run in tested], axis=0).tolist()
         for what in ("accuracy", "macro_f1", "matthews"):
             found[what] = _spread([getattr(run.test, what) for run in tested])
         for what in ("ece", "nll", "brier", "auroc_errors", "rejection_area", "entropy"):
             found[what] = _spread([getattr(run.uncertainty.mean, what) for run in tested])
-    return Method(name=name, cells=runs, **found)
+    return Method(name=name, of=method, reading=reading, cells=runs, **found)
 
 
 def _spread(values: list[float | None]) -> Spread:
@@ -167,10 +204,10 @@ def _spread(values: list[float | None]) -> Spread:
 
 
 def _learned(
-    folder: Path, result: Result, config: RunConfig, found: Evidence, p: Predictions | None, tokens: Tokens
+    folder: Path, tuned: list[list[str]], config: RunConfig, found: Evidence, p: Answers | None, tokens: Tokens
 ) -> Learned:
     """The heaviest prompts as text and, where the method learned a distribution over tokens, its probabilities."""
-    texts = [tuple(text) for text in result.prompt_tokens]
+    texts = [tuple(text) for text in tuned]
     weights = np.full(len(texts), 1 / len(texts)) if p is None else p.weights
     together: dict[tuple[str, ...], float] = {}
     for text, weight in zip(texts, weights):  # prompts that differ in z alone are one text

@@ -50,7 +50,7 @@ class LiveTable:
         for cell in self.cells:
             if cell not in self.told and (cell.finished or cell in errors):
                 self.told.add(cell)
-                text = errors.get(cell) or f"test accuracy {accuracy(cell)}"
+                text = errors.get(cell) or f"test accuracy {accuracy(cell, ' and with its readout ')}"
                 sys.stderr.write(f"[{len(self.told)}/{len(self.cells)}] {cell.name}: {text}\n")
         sys.stderr.flush()
 
@@ -102,10 +102,13 @@ def _style(cell: Cell, errors: Errors) -> str:
     return "red" if cell in errors else "green" if cell.finished else ""
 
 
-def accuracy(cell: Cell) -> str:
-    """Of a finished cell, on the test rows; on dev where there are none."""
+def accuracy(cell: Cell, between: str = ", ") -> str:
+    """Of a finished cell, on the test rows, of a search as it is and with its readout; on dev where there are none."""
     found = Accuracies.read(cell.folder)
-    return f"dev {found.dev_accuracy:.1%}" if found.test_accuracy is None else f"{found.test_accuracy:.1%}"
+    if found.test_accuracy is None:
+        return f"dev {found.dev_accuracy:.1%}"
+    own = [value for value in (found.tuned_accuracy, found.tuned_readout_accuracy) if value]
+    return between.join(f"{100 * value:.1f}" for value in own or [found.test_accuracy]) + "%"
 
 
 def calls(folder: Path) -> int:

@@ -1,20 +1,34 @@
 """The options of `zopog compare`, and the plan that they ask for."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from zopog_models.tasks.task_files import load_task
-from zopog_models.tasks.template import Task
+from zopog_models.tasks.template import Task, replace_template
 from zopog_ref.app.compare.plan import MANUAL, Plan, Variant
 from zopog_ref.app.compare.schedule import EXECUTORS
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import Machine
-from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, default_preset
+from zopog_ref.app.run.presets import (
+    PRESET_FIELDS,
+    PRESETS,
+    SETTINGS_NAMES,
+    TEMPLATE_ALONE,
+    default_preset,
+    preset_of,
+)
 from zopog_ref.app.tune.checks import check_run
-from zopog_ref.app.tune.choices import chosen_precision, chosen_preset
-from zopog_ref.app.tune.options import add_precision_arguments, method_options, option, setting_of
+from zopog_ref.app.tune.choices import check_readout, chosen_precision, chosen_preset
+from zopog_ref.app.tune.options import (
+    add_precision_arguments,
+    add_readout_arguments,
+    method_options,
+    option,
+    setting_of,
+)
 from zopog_ref.methods import METHODS, method_class
 
 _SHARED = tuple(name for name in PRESET_FIELDS if name != "budget")
@@ -25,7 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tasks", "--task", default="supersense", metavar="A,B,...", help="embedded tasks or task TOMLs"
     )
     parser.add_argument(
-        "--methods", default="all", metavar="A,B,...", help="METHOD or METHOD:SETTINGS; all (default) with their own"
+        "--methods",
+        default="all",
+        metavar="A,B,...",
+        help="METHOD or METHOD:SETTINGS; all (default) with their own; none: the template alone, with a readout",
     )
     parser.add_argument("--seeds", default="42,14,81", metavar="A,B,...", help="default 42,14,81; five tell more")
     parser.add_argument("--budget", type=int, default=4000, help="API calls of every run (default 4000)")
@@ -33,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="embedded", help="embedded, a Hugging Face folder, or FILE.gguf")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     add_precision_arguments(parser)
+    add_readout_arguments(parser)
+    parser.add_argument(
+        "--template",
+        action="append",
+        help="in place of the tasks' own; given several times, the baselines read all of them together",
+    )
     parser.add_argument("--settings", choices=SETTINGS_NAMES, help="named settings (default: the model's own)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="METHOD.NAME=VALUE", help="one setting of one method; repeatable"
@@ -49,14 +72,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def make_plan(arguments: argparse.Namespace) -> Plan:
     """The plan asked for. Errors: InputError, TaskError, MissingPackage, before any model is loaded."""
-    tasks: dict[str, tuple[str, Task]] = {}
+    check_readout(arguments)
+    given = arguments.template or []
+    tasks: dict[str, tuple[str | None, Task]] = {}
     for source in _several(arguments.tasks, "--tasks"):
         task = load_task(source)
         if task.name in tasks:
             raise InputError(f"two tasks are called {task.name!r}: give each a name of its own in its TOML")
         if Path(task.name).name != task.name or task.name.startswith("."):
             raise InputError(f"the task's name {task.name!r} cannot be the name of a folder: change it in its TOML")
-        tasks[task.name] = (source, task)
+        tasks[task.name] = (source, task) if not given else (None, _with_templates(task, given))
     plan = Plan(
         out=arguments.out or Path("runs") / "compare",
         tasks=tasks,
@@ -67,10 +92,17 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         model=arguments.model,
         device=arguments.device,
         fewer=chosen_precision(arguments),
+        readout=arguments.readout or "auto",
+        readout_tokens=arguments.readout_tokens,
     )
     for cell in plan.cells():
         check_run(cell.config, Machine(plan.device))
     return plan
+
+
+def _with_templates(task: Task, given: Sequence[str]) -> Task:
+    """The task's rows and labels with other templates. Errors: TaskError."""
+    return replace(replace_template(task, given[0]), templates=tuple(given) if len(given) > 1 else ())
 
 
 def _several(text: str, option: str) -> list[str]:
@@ -96,10 +128,14 @@ def _variants(arguments: argparse.Namespace) -> Iterator[Variant]:
         method, _, settings = name.partition(":")
         if method == MANUAL:
             raise InputError("the manual prompt is a row of every table; leave it out of --methods")
-        if method not in METHODS:
-            raise InputError(f"unknown method {method!r} in --methods; there are {', '.join(METHODS)}")
-        method_class(method)  # its package is there
+        if method not in (*METHODS, TEMPLATE_ALONE):
+            raise InputError(f"unknown method {method!r} in --methods; there are {', '.join(METHODS)}, none")
         settings = settings or arguments.settings or default_preset(arguments.model)
+        if method == TEMPLATE_ALONE:
+            own = {key: value for key in ("budget", "batch_size") if (value := getattr(arguments, key)) is not None}
+            yield Variant(name, method, settings, preset_of(method, settings).changed(**own))
+            continue
+        method_class(method)  # its package is there
         if (method, settings) not in PRESETS:
             raise InputError(f"{method} has no settings {settings!r}")
         given = {key: getattr(arguments, key) for key in (*_SHARED, "budget")} | changes.get(name, {})

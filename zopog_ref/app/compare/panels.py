@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from zopog_ref.app.compare.paired import Estimate
-from zopog_ref.app.compare.plan import MANUAL
+from zopog_ref.app.compare.plan import MANUAL, READ
 from zopog_ref.app.compare.results import Bins, Method, Run, TaskResult
 from zopog_ref.app.report.plots import strip, strip_axis
 from zopog_ref.app.report.svg import Axes, Dots, Line, Svg, padded, panel
@@ -20,16 +20,28 @@ LEAST_COVERAGE = 0.1  # below it a rejection curve jumps with single rows
 SCORES = ("nll", "brier", "ece", "auroc_errors", "rejection_area")
 
 
+class Closer(NamedTuple):
+    """Some rows looked at more closely: every pair, calibration; what they confuse is in `methods`."""
+
+    methods: Sequence[Method]
+    pairs: Sequence[Row]
+    reliability: Sequence[Panel]
+    rejection: Sequence[Panel]
+    uncertainty: Sequence[tuple[str, list[float | None]]]
+
+
 class Pictures(NamedTuple):
-    """Of one task; without test rows there are the curves alone."""
+    """Of one task; without test rows there are the curves alone.
+
+    closer: the baselines and the searches, with readouts where there are any; plain: the searches' own answers beside
+    the manual prompt's, where they are not among those.
+    """
 
     curves: Sequence[Panel]
     scale: Svg = Svg()
     strips: Sequence[tuple[Method, Svg]] = ()
-    pairs: Sequence[Row] = ()
-    reliability: Sequence[Panel] = ()
-    rejection: Sequence[Panel] = ()
-    uncertainty: Sequence[tuple[str, list[float | None]]] = ()
+    closer: Closer | None = None
+    plain: Closer | None = None
 
 
 def pictures(task: TaskResult, budget: int) -> Pictures:
@@ -38,9 +50,16 @@ def pictures(task: TaskResult, budget: int) -> Pictures:
     if task.statistics is None:
         return Pictures(curves)
     methods = [m for m in task.ranked if m.name in task.accuracy.methods]
-    reliable = [_reliability(m) for m in methods]
-    pairs = _pairs(task, [m.name for m in methods])
-    return Pictures(curves, *_strips(task, methods), pairs, reliable, _rejections(methods), _uncertainty(methods))
+    final = [m.name for m in task.searched]
+    own = [m for m in methods if m.reading == "tuned" and m.name not in final]
+    closer = _closer(task, [m for m in methods if m.baseline or m.name in final])
+    plain = _closer(task, [m for m in methods if m in own or m.name == MANUAL]) if own else None
+    return Pictures(curves, *_strips(task, methods), closer, plain)
+
+
+def _closer(task: TaskResult, methods: list[Method]) -> Closer:
+    pairs, reliable = _pairs(task, [m.name for m in methods]), [_reliability(m) for m in methods]
+    return Closer(methods, pairs, reliable, _rejections(methods), _uncertainty(methods))
 
 
 def _strips(task: TaskResult, methods: list[Method]) -> tuple[Svg, list[tuple[Method, Svg]]]:
@@ -51,8 +70,8 @@ def _strips(task: TaskResult, methods: list[Method]) -> tuple[Svg, list[tuple[Me
     room = max(0.05, 1.5 * (max(means) - min(means)))
     values = [v for m, s in zip(methods, rows) for v in (*_each(m), s.low, s.high)]
     span = padded([min(max(v, min(means) - room), max(means) + room) for v in values])
-    manual = [standings[MANUAL].mean] if MANUAL in standings else []
-    levels = [(mean, f"manual prompt, {mean:.1%}") for mean in manual]
+    named = {MANUAL: "manual prompt", READ: "manual prompt with a readout"}
+    levels = [(standings[m].mean, f"{name}, {standings[m].mean:.1%}") for m, name in named.items() if m in standings]
     drawn = []
     for m, s in zip(methods, rows):
         label = f"{m.name}: {s.mean:.1%}, interval {s.low:.1%} to {s.high:.1%}"
@@ -66,7 +85,7 @@ def _each(method: Method) -> list[float]:
 
 def _curves(task: TaskResult, budget: int) -> list[Panel]:
     """Best dev metric so far against calls."""
-    methods = [m for m in task.ranked if any(run.curve for run in m.cells)]
+    methods = [m for m in task.ranked if m.reading == "tuned" and any(run.curve for run in m.cells)]
     each = {m.name: {run.seed: _best_so_far(run, budget) for run in m.cells if run.curve} for m in methods}
     means = {name: _mean(list(runs.values())) for name, runs in each.items()}
     numbers = {name: f"{mean[-1][1]:.1%} on dev" for name, mean in means.items()}

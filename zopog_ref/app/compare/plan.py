@@ -1,18 +1,24 @@
 """What a comparison consists of, checked before any of it runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zopog_models.files.quoting import quoted
 from zopog_models.frozen.model import FrozenModel, load_model
-from zopog_models.tasks.template import Task
+from zopog_models.tasks.encoding import label_targets
+from zopog_models.tasks.template import Task, replace_template
 from zopog_ref.app.compare.cells import Cell
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import Precision, RunConfig, read_run
-from zopog_ref.app.run.experiment import prepare
-from zopog_ref.app.run.presets import Preset
+from zopog_ref.app.run.experiment import Experiment, prepare
+from zopog_ref.app.run.presets import TEMPLATE_ALONE, Preset
+from zopog_ref.app.tune.ending import reserved
+from zopog_ref.app.tune.readings import check_scores
+from zopog_ref.search import step_price
 
 MANUAL = "manual"  # the row of the template alone
+CENTRED = "manual + centred"
+READ = "manual + readout"  # the row that a search has to beat
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Plan:
     """Tasks x methods x seeds on one budget."""
 
     out: Path
-    tasks: dict[str, tuple[str, Task]]  # name -> (how it was given, task)
+    tasks: dict[str, tuple[str | None, Task]]  # name -> (how it was given, with its own template; task)
     variants: list[Variant]
     seeds: list[int]
     shots: int
@@ -38,6 +44,8 @@ class Plan:
     model: str
     device: str = "cpu"
     fewer: Precision | None = None  # None: fp32
+    readout: str = "none"
+    readout_tokens: int | None = None
 
     def cells(self) -> list[Cell]:
         """Every cell, seed by seed: when one is interrupted early, whole seeds are done rather than whole methods."""
@@ -55,9 +63,12 @@ class Plan:
 
     def _run(self, name: str, variant: Variant, seed: int) -> RunConfig:
         source, task = self.tasks[name]
+        several = task.templates if self.readout != "none" or variant.method == TEMPLATE_ALONE else ()
         return RunConfig(
-            task, source, self.model, variant.preset, variant.settings, seed, self.shots, "numpy", precision=self.fewer
-        )
+            task, source, self.model, variant.preset, variant.settings, seed, self.shots, "numpy", precision=self.fewer,
+            readout=None if self.readout == "none" and variant.method != TEMPLATE_ALONE else self.readout,
+            readout_tokens=self.readout_tokens, templates=several if len(several) > 1 else None,
+        )  # fmt: skip
 
 
 def check_data(plan: Plan) -> FrozenModel:
@@ -66,9 +77,27 @@ def check_data(plan: Plan) -> FrozenModel:
     Errors: whatever a run would stumble over before its first call.
     """
     model = load_model(plan.model, device=plan.device)
+    check_scores(plan.readout, model.scores)
     for _, task in plan.tasks.values():
-        prepare(model, task, plan.variants[0].preset, plan.seeds[0], plan.shots)
+        experiment = prepare(model, task, plan.variants[0].preset, plan.seeds[0], plan.shots)
+        for template in task.templates:
+            label_targets(replace_template(task, template), model)
+        for cell in plan.cells():
+            _check_budget(replace(experiment, preset=cell.config.preset), cell.config)
     return model
+
+
+def _check_budget(experiment: Experiment, config: RunConfig) -> None:
+    """Errors: InputError for a budget that does not pay a step beside the readout."""
+    if config.method == TEMPLATE_ALONE:
+        return
+    preset, rows, kept_back = experiment.preset, len(experiment.train.labels), reserved(experiment, config)
+    price = step_price(experiment.method(), experiment.ledger(), rows, preset.batch_size)
+    if preset.budget < price + kept_back:
+        raise InputError(
+            f"--budget is {preset.budget} calls; one step of {config.method} costs {price} and the readout "
+            f"{kept_back}: raise it, or use --readout none"
+        )
 
 
 def check_started(plan: Plan) -> None:

@@ -5,7 +5,7 @@ were none, what only some methods have. The only numbers that differ between two
 under the name `seconds`.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from zopog_ref.app.compare.paired import Estimate
 from zopog_ref.app.run.typed_json import ABSENT, Json
@@ -20,7 +20,7 @@ class Spread(Json):
 
 
 class SignTest(Json):
-    """Rows of one seed that only the method, or only the manual prompt, answers right; p of McNemar's test."""
+    """Rows of one seed that only the method, or only the other, answers right; p of McNemar's test."""
 
     wins: int
     losses: int
@@ -28,7 +28,10 @@ class SignTest(Json):
 
 
 class Gain(Estimate):
-    """A difference to the manual prompt. these_runs: with the seeds taken as given, on common test rows."""
+    """A difference to the manual prompt, as it is or with a readout.
+
+    these_runs: with the seeds taken as given, on common test rows.
+    """
 
     p_holm: float
     these_runs: Estimate = ABSENT
@@ -42,6 +45,7 @@ class Standing(Estimate):
     among_best: bool
     against_best: Estimate | None
     against_manual: Gain = ABSENT
+    against_readout: Gain = ABSENT  # to the manual prompt with a readout: what the calls bought beyond it
 
 
 class Metric(Json):
@@ -128,17 +132,26 @@ class Learned(Json):
     positions: list[list[tuple[str, float]]] | None
 
 
+Reading = Literal["manual", "manual + centred", "manual + readout", "tuned", "tuned + readout"]
+BASELINES: tuple[Reading, ...] = ("manual", "manual + centred", "manual + readout")
+
+
 class Run(Json):
-    """One cell. The manual prompt's has no folder, and nothing of what only a run has."""
+    """One cell, read one way. The manual prompt's has no folder, and nothing of what only a run has.
+
+    readout: its kind; deployed: whether the run deploys this reading. calls: of this reading, the search included.
+    """
 
     seed: int
     folder: str = ABSENT
+    readout: str = ABSENT
+    deployed: bool = ABSENT
     calls: int
-    sequences: int
-    tokens: int
+    sequences: int = ABSENT
+    tokens: int = ABSENT
     stop_reason: str = ABSENT
     best_step: int | None = ABSENT
-    seconds: float
+    seconds: float = ABSENT
     dev_accuracy: float = ABSENT
     dev_loss: float | None = ABSENT
     curve: list[tuple[int, float, float | None]]  # calls, dev metric, dev loss
@@ -149,14 +162,19 @@ class Run(Json):
 
 
 class Method(Json):
-    """A method on a task: its runs by seed, means over them, and spreads of what the test rows say."""
+    """A method on a task, read one way: its runs by seed, means over them, and spreads of what the test rows say.
+
+    name: of the row, such as "bbt + readout"; of: the method's, or manual.
+    """
 
     name: str
+    of: str
+    reading: Reading
     cells: list[Run]
     calls: float
-    sequences: float
-    tokens: float
-    seconds: float
+    sequences: float = ABSENT
+    tokens: float = ABSENT
+    seconds: float = ABSENT
     confusion: list[list[int]] = ABSENT
     accuracy: Spread = ABSENT
     macro_f1: Spread = ABSENT
@@ -173,6 +191,11 @@ class Method(Json):
         """Its runs, the highest test accuracy first."""
         return sorted(self.cells, key=lambda run: -run.test.accuracy if run.test else 0.0)
 
+    @property
+    def baseline(self) -> bool:
+        """Whether nothing was searched for it."""
+        return self.reading in BASELINES
+
 
 class TaskResult(Json):
     """A task. rows, majority and truncated are those of the test; statistics is None without one."""
@@ -180,6 +203,7 @@ class TaskResult(Json):
     name: str
     description: str
     template: str
+    templates: list[str] = ABSENT  # where the baselines read several together
     metric: str
     labels: dict[str, str]
     rows: int
@@ -198,6 +222,15 @@ class TaskResult(Json):
     def ranked(self) -> list[Method]:
         """The highest test accuracy first."""
         return sorted(self.methods, key=lambda method: -((method.accuracy and method.accuracy.mean) or 0.0))
+
+    @property
+    def searched(self) -> list[Method]:
+        """A row of every method that searches: with its readout where it has one, the highest accuracy first."""
+        return [m for m in self.ranked if m.reading == "tuned + readout" or (m.reading == "tuned" and not self.read(m))]
+
+    def read(self, method: Method) -> bool:
+        """Whether the method has a row with a readout."""
+        return any(other.of == method.of and other.reading == "tuned + readout" for other in self.methods)
 
 
 class Chosen(Json):
@@ -235,6 +268,7 @@ class Comparison(Json):
     model: str
     precision: str
     precision_scope: str | None
+    readout: str
     methods: list[Chosen]
     tasks: list[TaskResult]
     failed: list[Failed]

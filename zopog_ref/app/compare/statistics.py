@@ -23,18 +23,21 @@ class Scores:
     of: dict[str, NDArray[np.float64]]
 
 
-def statistics(scores: Mapping[str, Mapping[int, Scores]], manual: str) -> Statistics:
+def statistics(scores: Mapping[str, Mapping[int, Scores]], manual: str, readout: str | None = None) -> Statistics:
     """scores: method -> seed -> scores. By metric: means with intervals, the best method and those tied with it,
-    differences to the best and to the manual prompt, and of every pair. All intervals are at LEVEL.
+    differences to the best, to the manual prompt and to it with a readout, and of every pair. All intervals are at
+    LEVEL.
 
     Seeds that one of two methods lacks (a failed run) are left out of that pair alone.
     """
     same = _same_rows(scores)
-    metrics = {metric: _metric(scores, manual, metric, same) for metric in HIGHER_IS_BETTER}
+    metrics = {metric: _metric(scores, manual, readout, metric, same) for metric in HIGHER_IS_BETTER}
     return Statistics(level=LEVEL, methods=list(scores), same_test_rows=same, metrics=metrics)
 
 
-def _metric(scores: Mapping[str, Mapping[int, Scores]], manual: str, metric: str, same: bool) -> Metric:
+def _metric(
+    scores: Mapping[str, Mapping[int, Scores]], manual: str, readout: str | None, metric: str, same: bool
+) -> Metric:
     names, higher = list(scores), HIGHER_IS_BETTER[metric]
     own = {name: _mean([s.of[metric] for s in scores[name].values()], same) for name in names}
     pairs = {(a, b): difference(scores[a], scores[b], metric, same) for a in names for b in names if a != b}
@@ -44,17 +47,24 @@ def _metric(scores: Mapping[str, Mapping[int, Scores]], manual: str, metric: str
             below[names.index(a), names.index(b)] = pair.p_below if higher else pair.p_above
     p_best = dict(zip(names, best_p_values(below).tolist()))
     best = max(names, key=lambda name: own[name].mean if higher else -own[name].mean)
-    to_manual = {name: pair for name in names if (pair := pairs.get((name, manual)))}
-    adjusted = dict(zip(to_manual, holm([pair.p for pair in to_manual.values()]).tolist()))
+
+    def against(base: str | None) -> dict[str, Gain]:
+        found = {name: pair for name in names if base is not None and (pair := pairs.get((name, base)))}
+        adjusted = dict(zip(found, holm([pair.p for pair in found.values()]).tolist()))
+        return {
+            name: _gain(pair, adjusted[name], _gaps(scores[name], scores[str(base)], metric), metric, same)
+            for name, pair in found.items()
+        }
+
+    to_manual, to_readout = against(manual), against(readout)
     standings = {
         name: Standing(
             **vars(own[name]),
             p_best=p_best[name],
             among_best=p_best[name] > 1 - LEVEL,
             against_best=pairs.get((name, best)),
-            against_manual=_gain(pair, adjusted[name], _gaps(scores[name], scores[manual], metric), metric, same)
-            if (pair := to_manual.get(name))
-            else ABSENT,
+            against_manual=to_manual.get(name, ABSENT),
+            against_readout=to_readout.get(name, ABSENT),
         )
         for name in names
     }
@@ -63,7 +73,7 @@ def _metric(scores: Mapping[str, Mapping[int, Scores]], manual: str, metric: str
 
 
 def _gain(estimate: Estimate, p_holm: float, gaps: list[NDArray[np.float64]], metric: str, same: bool) -> Gain:
-    """A difference to the manual prompt; p_holm has Holm's correction over the methods."""
+    """A difference to a baseline; p_holm has Holm's correction over the methods."""
     tests = ABSENT
     if metric == "accuracy":
         counts = [(int((gap > 0).sum()), int((gap < 0).sum())) for gap in gaps]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from zopog_ref.app.run.folder import read_json
-from zopog_ref.app.run.typed_json import Part, Seconds, Share, Whole
+from zopog_ref.app.run.typed_json import ABSENT, Part, Seconds, Share, Whole
 
 
 class Scores(Part):
@@ -17,11 +17,22 @@ class Scores(Part):
     macro_f1: Share
 
 
+class Answered(Part):
+    """A way to read a run's prompts: what it cost, the search included."""
+
+    name: str
+    calls: Whole
+    dev_nll: float
+    readout: str = ABSENT  # its kind; a tuned prompt as it is has none
+
+
 class Accuracies(Part):
-    """What a live table shows of a run."""
+    """What a live table shows of a run: of what is deployed and, where it has readouts, of the tuned prompt."""
 
     dev_accuracy: Share
     test_accuracy: Share | None
+    tuned_accuracy: Share | None = ABSENT
+    tuned_readout_accuracy: Share | None = ABSENT
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -44,6 +55,9 @@ class Result(Accuracies):
     test_metrics: Scores | None
     manual_metrics: Scores | None
     prompt_tokens: list[list[str]]
+    tuned_tokens: list[list[str]] = ABSENT
+    deployed: str = ABSENT
+    answers: list[Answered] = ABSENT  # none in a run without a readout
 
 
 def read_result(folder: Path) -> dict[str, Any]:

@@ -37,6 +37,8 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
         arguments.model, arguments.tokenizer = f"{arguments.model}#{arguments.tokenizer}", None
     task, source = _task(arguments)
     check_readout(arguments)
+    if arguments.deploy_tuned and arguments.method == TEMPLATE_ALONE:
+        raise InputError("--deploy-tuned: --method none tunes nothing")
     several = arguments.template or task.templates
     settings, method = arguments.settings or default_preset(arguments.model), arguments.method or "zo-pog"
     return RunConfig(
@@ -67,8 +69,6 @@ def check_readout(arguments: argparse.Namespace) -> None:
         raise InputError(f"--readout-tokens is {tokens}; it must be at least 1")
     if tokens is not None and arguments.readout not in (None, "auto", "vocabulary"):
         raise InputError(f"--readout-tokens is for the vocabulary readout, and --readout is {arguments.readout}")
-    if arguments.deploy_tuned and arguments.method == TEMPLATE_ALONE:
-        raise InputError("--deploy-tuned: --method none tunes nothing")
 
 
 def chosen_machine(arguments: argparse.Namespace) -> Machine:

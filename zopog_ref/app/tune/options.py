@@ -35,15 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=(*METHODS, TEMPLATE_ALONE),
         help="default: zo-pog; zopog methods says what there is; none: the template alone, with a readout",
     )
-    parser.add_argument(
-        "--readout",
-        choices=ASKED,
-        help="how the scores are read (docs/readout.md): none, centred, labels, vocabulary, or the best of them by "
-        "leave-one-out (default: auto)",
-    )
-    parser.add_argument(
-        "--readout-tokens", type=int, metavar="N", help=f"that a vocabulary readout reads (default {TOKENS})"
-    )
+    add_readout_arguments(parser)
     parser.add_argument(
         "--deploy-tuned",
         action="store_const",
@@ -123,6 +115,19 @@ def setting_of(name: str, text: str) -> Any:
         return _switch(text) if kind is bool else kind(text)
     except argparse.ArgumentTypeError as error:
         raise ValueError(str(error)) from None
+
+
+def add_readout_arguments(parser: argparse.ArgumentParser) -> None:
+    """--readout, --readout-tokens."""
+    parser.add_argument(
+        "--readout",
+        choices=ASKED,
+        help="how the scores are read (docs/readout.md): none, centred, labels, vocabulary, or the best of them by "
+        "leave-one-out (default: auto)",
+    )
+    parser.add_argument(
+        "--readout-tokens", type=int, metavar="N", help=f"that a vocabulary readout reads (default {TOKENS})"
+    )
 
 
 def add_precision_arguments(parser: argparse.ArgumentParser) -> None:

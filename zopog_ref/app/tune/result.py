@@ -15,7 +15,7 @@ from zopog_ref.app.report.terminal import table as aligned
 from zopog_ref.app.run.config import RunConfig
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.folder import RunFolder
-from zopog_ref.app.run.predictions import Predictions, save_predictions
+from zopog_ref.app.run.predictions import READINGS, Answers, Predictions, save_predictions
 from zopog_ref.app.scores.metrics import classification_metrics
 from zopog_ref.app.scores.uncertainty import ensemble_metrics
 from zopog_ref.app.tune.ending import Ending
@@ -35,7 +35,9 @@ def result_of(
     if test is not None:
         answers, plain = _answers(experiment, prompt, test, ending)
         rows = np.array(experiment.splits["test"].rows, np.int64)
-        kept = Predictions(rows, test.labels, answers.per_prompt, weights / weights.sum(), plain.probabilities)
+        readings = {} if ending is None else _answered(ending)
+        share = weights / weights.sum()
+        kept = Predictions(answers.per_prompt, share, rows, test.labels, plain.probabilities, readings)
         save_predictions(folder.path, kept)
         tuned, manual = scored(answers, task, test, weights), scored(plain, task, test)
     of_dev = of_dev or predict(experiment.model, prompt, experiment.dev.texts)
@@ -60,11 +62,25 @@ def result_of(
         "manual_metrics": manual,
         **({} if config.precision is None else {"precision": asdict(config.precision)}),
         **experiment.model.runner.report(),
-        "prompt_tokens": [[experiment.model.tokenizer.id_to_token(int(i)) for i in ids] for ids in prompt.ids],
+        "prompt_tokens": _tokens(experiment, prompt),
         "n": preset.n_positions,
         "N": preset.n_candidates,
         "d": preset.dim,
         **({} if ending is None else _with_numbers(ending, experiment, config)),
+    }
+
+
+def _tokens(experiment: Experiment, prompt: Prompt) -> list[list[str | None]]:
+    return [[experiment.model.tokenizer.id_to_token(int(i)) for i in ids] for ids in prompt.ids]
+
+
+def _answered(ending: Ending) -> dict[str, Answers]:
+    """What the readings beside the manual prompt answer on the test rows."""
+    weights = {found.name: found.prompt.answer_weights for found in ending.readings}
+    return {
+        found.name: Answers(found.test.per_prompt, weights[found.name] / weights[found.name].sum())
+        for found in ending.readings
+        if found.name in READINGS and found.test is not None
     }
 
 
@@ -87,7 +103,8 @@ def _with_numbers(ending: Ending, experiment: Experiment, config: RunConfig) -> 
             metrics = scored(found.test, experiment.task, experiment.test, found.prompt.answer_weights)
             row |= {"macro_f1": metrics["macro_f1"]}
             row |= {name: metrics["uncertainty"]["mean"][name] for name in ("nll", "ece")}
-    return said
+    tuned = ending.named("tuned")
+    return said if tuned is None else said | {"tuned_tokens": _tokens(experiment, tuned.prompt)}
 
 
 def evaluate(model: FrozenModel, prompt: Prompt, task: Task, rows: Rows) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import json
+import os
 import platform
 import sys
 import time
@@ -48,11 +49,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Check, print, write; exit code 1 when a row that is proved, or confirmed, does not hold."""
     if not 0 <= arguments.seed < 2**63:
         raise InputError(f"--seed is {arguments.seed}; it must be 0 or more and less than 2^63")
-    _refuse_a_file(arguments.out)
+    if arguments.out is not None:
+        _make_folder(arguments.out)
     if arguments.estimator:
         from zopog_ref.app.verify import estimator as verify_estimator
 
-        return verify_estimator.run(arguments)
+        a = arguments
+        return verify_estimator.run(
+            verify_estimator.Options(a.estimator, a.kind, a.seed, a.quick, a.repetitions, a.tolerance, a.out, a.json)
+        )
     started = time.perf_counter()
     bench = Bench(seed=arguments.seed, effort=QUICK if arguments.quick else FULL)
     lines: tuple[Line, ...] = (*DISCRETE, *CONTINUOUS, *DESCENT, *RATES)
@@ -70,9 +75,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if all(r.holds for r in results if r.line.required) else 1
 
 
-def _refuse_a_file(out: Path | None) -> None:
-    if out is not None and out.exists() and not out.is_dir():
+def _make_folder(out: Path) -> None:
+    """Now, and not after the work."""
+    if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; give a folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be made a folder: {error.strerror}") from error
+    if not os.access(out, os.W_OK):
+        raise InputError(f"--out {out} cannot be written to; give another folder")
 
 
 def _model_lines(bench: Bench) -> tuple[tuple[Line, ...], list[str]]:
@@ -122,7 +134,6 @@ def write(arguments: argparse.Namespace, bench: Bench, results: list[Result], fo
         from zopog_ref.app.verify.figures import figures
         from zopog_ref.app.verify.page import page
 
-        arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / "verify.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         html = page(results, found, figures(bench), arguments.out)
         (arguments.out / "verify.html").write_text(html, encoding="utf-8")

@@ -97,11 +97,10 @@ class Guarded:
         what = "alpha (n, N)" if self.kind == "policy" else "(d,), the last axis of directions"
         try:
             found = np.asarray(value)
-            numeric = found.dtype.kind in "fiub"
-        except ValueError:
-            found, numeric = np.zeros(()), False
-        if value is None or not numeric:
             of = "None" if value is None else f"{type(value).__name__} of {found.dtype}"
+        except ValueError:
+            found, of = np.zeros((), object), f"{type(value).__name__} that is no array: its rows differ in length"
+        if found.dtype.kind not in "fiub":
             raise InputError(f"{self.name} returned {of}; expected real numbers of shape {shape}, that of {what}")
         if found.shape != shape:
             raise InputError(f"{self.name} returned shape {found.shape}; expected {shape}, that of {what}")

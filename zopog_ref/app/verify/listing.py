@@ -63,11 +63,11 @@ def summary(results: Sequence[Result], skipped: Sequence[str]) -> dict[str, Any]
     }  # fmt: skip
 
 
-def verdict(result: Result) -> str:
+def verdict(result: Result, failing: str = "FAILS") -> str:
     """holds, FAILS, or for a row that nothing rests on: does not hold."""
     if result.holds:
         return "holds"
-    return "FAILS" if result.line.required else "does not hold"
+    return failing if result.line.required else "does not hold"
 
 
 def span(result: Result) -> str:
@@ -78,13 +78,13 @@ def span(result: Result) -> str:
     return f"{high:.2g}" if high - low < 0.01 * abs(high) else f"{low:.2g} to {high:.2g}"
 
 
-def table(results: Sequence[Result]) -> str:
-    """The table for the terminal."""
+def table(results: Sequence[Result], failing: str = "FAILS") -> str:
+    """The table for the terminal; failing is the verdict of a required row that does not hold."""
     rows = []
     for r in results:
         c, line = r.shown, r.line
         measure = f"z = {c.z:9.2g}" if isinstance(c, Equality) else f"ratio {span(r)}"
         numbers = (f"{c.left:.5g}", f"{c.right:.5g}", measure)
-        rows.append((line.label, line.statement[:52], line.status, *numbers, verdict(r)))
+        rows.append((line.label, line.statement[:52], line.status, *numbers, verdict(r, failing)))
     header = ("label", "statement", "status", "left", "right", "ratio or z", "verdict")
     return aligned(header, rows, "lllrrrl", (4, 52, 20, 10, 10, 20))
