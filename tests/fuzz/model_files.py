@@ -11,7 +11,7 @@ import numpy as np
 from tests.fuzz.mutation import mutated_json, mutated_tensors
 from tests.fuzz.target import Target, as_json, tensor_bytes
 from zopog_models.checkpoints.checked_tokenizer import CheckedTokenizer
-from zopog_models.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from zopog_models.checkpoints.checkpoint import load_checkpoint
 from zopog_models.checkpoints.tokenizer import beginning_id, open_tokenizer
 from zopog_models.checkpoints.weights import read_weights, weights_sha256
 from zopog_models.families import FAMILIES, CheckpointError, Config, family_of
@@ -141,7 +141,6 @@ class Folder:
 
     family = FAMILIES["bert"]
     pooling = ""
-    tokenizer_description, tokenizer_settings = Checkpoint.tokenizer_description, Checkpoint.tokenizer_settings
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.tokenizer_path, self.config = folder, folder / "tokenizer.json", {"bos_token_id": 1}

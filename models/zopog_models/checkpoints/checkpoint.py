@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from zopog_models.checkpoints.checked_tokenizer import MAX_BYTES
 from zopog_models.checkpoints.gguf import gguf_place, open_gguf
 from zopog_models.checkpoints.other_formats import how_to_convert
 from zopog_models.checkpoints.weights import WEIGHTS, WEIGHTS_INDEX, read_weights, weights_sha256
@@ -52,15 +51,6 @@ class Checkpoint:
     def tokenizer_path(self) -> Path:
         return self.folder / "tokenizer.json"
 
-    def tokenizer_description(self) -> dict[str, Any]:
-        """What tokenizer.json says, unchecked."""
-        return read_object(self.tokenizer_path, MAX_BYTES)
-
-    def tokenizer_settings(self) -> dict[str, Any]:
-        """What tokenizer_config.json says; nothing where there is none."""
-        path = self.folder / "tokenizer_config.json"
-        return read_object(path) if path.is_file() else {}
-
     @cached_property
     def model_sha256(self) -> str:
         """What `sha256sum model.safetensors` prints (of shards: see `weights.weights_sha256`)."""
@@ -91,12 +81,6 @@ class GgufCheckpoint(Checkpoint):
     @property
     def tokenizer_path(self) -> Path:
         return self.folder
-
-    def tokenizer_description(self) -> dict[str, Any]:
-        return self.tokenizer
-
-    def tokenizer_settings(self) -> dict[str, Any]:
-        return self.settings
 
     @cached_property
     def model_sha256(self) -> str:

@@ -2,11 +2,12 @@
 
 from typing import Any, NamedTuple
 
-from zopog_models.checkpoints.checked_tokenizer import CheckedTokenizer, check_description
-from zopog_models.checkpoints.checkpoint import Checkpoint
+from zopog_models.checkpoints.checked_tokenizer import MAX_BYTES, CheckedTokenizer, check_description
+from zopog_models.checkpoints.checkpoint import Checkpoint, GgufCheckpoint
 from zopog_models.checkpoints.special_tokens import find_special
 from zopog_models.errors import CheckpointError, ProviderError
 from zopog_models.families.decoder import DecoderArchitecture
+from zopog_models.files.json_file import read_object
 from zopog_models.files.quoting import quoted
 
 __all__ = ["SpecialIds", "beginning_id", "open_tokenizer", "special_ids", "word_space"]
@@ -24,11 +25,14 @@ def open_tokenizer(checkpoint: Checkpoint) -> CheckedTokenizer:
         raise ProviderError(
             f'the package tokenizers is missing ({error}); install it with: pip install "tokenizers>=0.20"'
         ) from error
-    description = checkpoint.tokenizer_description()
+    if isinstance(checkpoint, GgufCheckpoint):
+        description = checkpoint.tokenizer
+    else:
+        description = read_object(checkpoint.tokenizer_path, MAX_BYTES)
     check_description(description, checkpoint.tokenizer_path)
     special = find_special(
         description,
-        checkpoint.tokenizer_settings(),
+        _settings(checkpoint),
         checkpoint.family.special_tokens.values(),
         _configured_ids(checkpoint),
     )
@@ -47,6 +51,14 @@ def open_tokenizer(checkpoint: Checkpoint) -> CheckedTokenizer:
             f"vocab_size {checkpoint.architecture.vocab_size}"
         )
     return tokenizer
+
+
+def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What tokenizer_config.json says; nothing where there is none."""
+    if isinstance(checkpoint, GgufCheckpoint):
+        return checkpoint.settings
+    path = checkpoint.folder / "tokenizer_config.json"
+    return read_object(path) if path.is_file() else {}
 
 
 def _configured_ids(checkpoint: Checkpoint) -> list[Any]:
@@ -106,7 +118,7 @@ def beginning_id(checkpoint: Checkpoint, tokenizer: CheckedTokenizer) -> int | N
     what it puts before an empty text. Raises CheckpointError (a damaged tokenizer_config.json, a BOS token that is
     asked for and not there).
     """
-    settings = checkpoint.tokenizer_settings()
+    settings = _settings(checkpoint)
     asked = settings.get("add_bos_token")
     if asked is None:
         encoding = tokenizer.encode("", add_special_tokens=True)
