@@ -2,14 +2,18 @@
 
 POST /v2/models/NAME/infer      our graph in ONNX Runtime; JSON, and the binary tensor extension where it is offered
 POST /v1/completions            a decoder of ours: log-probabilities of the next token over its whole vocabulary
+POST /v1/chat/completions       the same, after all that was said in the conversation; so /v1/responses and /v1/messages
 
 `faults` decides for each request, by its number, what goes wrong; see `FAULTS`.
 """
 
+import base64
+import io
 import json
 import math
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -61,6 +65,10 @@ class Service:
     top: int | None = None  # at most so many log-probabilities
     chat: bool = False  # the list form of log-probabilities
     retry_after: str = "1"
+    words: np.ndarray | None = None  # the word embeddings (V, E)
+    answer: Callable[[str], str] | None = None  # what is answered to the last words of a conversation
+    usage: bool = True  # whether a conversation's tokens are said
+    refuse: Callable[[dict[str, Any]], str | None] = lambda request: None  # why a request is refused with 400
     asked: int = 0
     bodies: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -74,6 +82,8 @@ class Service:
     @property
     def completions(self) -> str:
         return f"{self.url}/v1#frozen"
+
+    chatting = completions
 
 
 @contextmanager
@@ -129,7 +139,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault == "slow":
             time.sleep(service.slow)
-        answer = completion(service, json.loads(body)) if self.path == "/v1/completions" else None
+        path = self.path.partition("?")[0]
+        if path in TEXT_PATHS and (why := service.refuse(json.loads(body))):
+            self._json(400, {"error": {"message": why}})
+            return
+        answer = TEXT_PATHS[path](service, json.loads(body)) if path in TEXT_PATHS else None
         if fault == "mute" and answer is not None:
             answer["choices"][0]["logprobs"] = None
         if answer is not None:
@@ -226,10 +240,10 @@ def _described(logits: np.ndarray, request: dict[str, Any], fault: str | None) -
 def completion(service: Service, request: dict[str, Any]) -> dict[str, Any]:
     """What a completions endpoint answers: the most probable next tokens with their log-probabilities."""
     model, prompts = service.model, request["prompt"]
-    prompts = [prompts] if isinstance(prompts, str) else prompts
+    prompts = [prompts] if isinstance(prompts, str) or isinstance(prompts[0], int) else prompts
     choices: list[dict[str, Any]] = []
     for index, text in enumerate(prompts):
-        scores = next_token(model, text)
+        scores = next_token(model, text) if isinstance(text, str) else after_ids(service, None, text)
         k = min(request["logprobs"], service.top or len(scores))
         best = np.argsort(-scores, kind="stable")[:k]
         entries = [(model.tokenizer.id_to_token(int(i)) or "", float(scores[i])) for i in best]
@@ -240,6 +254,96 @@ def completion(service: Service, request: dict[str, Any]) -> dict[str, Any]:
             logprobs = {"tokens": [entries[0][0]], "top_logprobs": [dict(entries)]}
         choices.append({"index": index, "text": entries[0][0], "logprobs": logprobs, "finish_reason": "length"})
     return {"object": "text_completion", "model": request["model"], "choices": choices[::-1]}
+
+
+def conversation(service: Service, request: dict[str, Any]) -> dict[str, Any]:
+    """What a chat endpoint answers: the most probable first tokens, after all that was said."""
+    listed = said_next(service, request["messages"], request.get("top_logprobs", 1))
+    answered = listed[0]["token"] if service.answer is None else service.answer(request["messages"][-1]["content"])
+    logprobs = {"content": [{**listed[0], "top_logprobs": listed}]} if request.get("logprobs") else None
+    choice = {"index": 0, "message": {"role": "assistant", "content": answered}, "logprobs": logprobs}
+    limit = request.get("max_tokens", request.get("max_completion_tokens"))
+    assert limit == 1 or logprobs is None
+    size = sum(len(message["content"]) // 4 for message in request["messages"])
+    usage = {"usage": {"prompt_tokens": size, "completion_tokens": 1}} if service.usage else {}
+    return {"object": "chat.completion", "model": request["model"], "choices": [choice], **usage}
+
+
+def response(service: Service, request: dict[str, Any]) -> dict[str, Any]:
+    """The same in the form of OpenAI's Responses."""
+    assert request["include"] == ["message.output_text.logprobs"]
+    assert request["max_output_tokens"] >= 16
+    listed = said_next(service, request["input"], request["top_logprobs"])
+    part = {"type": "output_text", "text": listed[0]["token"], "logprobs": [{**listed[0], "top_logprobs": listed}]}
+    reasoning, message = {"type": "reasoning", "summary": []}, {"type": "message", "content": [part]}
+    return {"object": "response", "output": [reasoning, message], "usage": {"input_tokens": 7, "output_tokens": 1}}
+
+
+def anthropic(service: Service, request: dict[str, Any]) -> dict[str, Any]:
+    """A label and no scores."""
+    assert "logprobs" not in request
+    assert [message["role"] for message in request["messages"]] == ["user"]
+    text = "" if service.answer is None else service.answer(request["messages"][0]["content"])
+    return {
+        "type": "message",
+        "content": [{"type": "text", "text": text}],
+        "usage": {"input_tokens": 9, "output_tokens": 2},
+    }
+
+
+def said_next(service: Service, messages: list[dict[str, str]], top: int) -> list[dict[str, Any]]:
+    scores = next_token(service.model, " ".join(message["content"] for message in messages))
+    best = np.argsort(-scores, kind="stable")[: min(top, service.top or len(scores))]
+    token = service.model.tokenizer.id_to_token
+    return [{"token": token(int(i)), "logprob": float(scores[i]), "bytes": None} for i in best]
+
+
+def exactly(service: Service, request: dict[str, Any]) -> dict[str, Any]:
+    """vLLM's completions: token ids, embeddings before them, and the tokens that were asked for, by their ids."""
+    head = None
+    if "prompt_embeds" in request:
+        with zipfile.ZipFile(io.BytesIO(base64.b64decode(request["prompt_embeds"]))) as archive:
+            head = np.frombuffer(archive.read("archive/data/0"), "<f4").reshape(-1, service.model.embedding_size)
+    scores = after_ids(service, head, request["prompt"])
+    asked = [*request["logprob_token_ids"], int(scores.argmax())]
+    top = {f"token_id:{token}": float(scores[token]) for token in asked}
+    assert request["return_tokens_as_token_ids"] is True
+    choice = {"index": 0, "text": "", "logprobs": {"tokens": [], "token_logprobs": [], "top_logprobs": [top]}}
+    return {"object": "text_completion", "choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 1}}
+
+
+def generate(service: Service, request: dict[str, Any]) -> dict[str, Any]:
+    """SGLang's own endpoint: token ids or embeddings."""
+    embedded = request.get("input_embeds")
+    head = None if embedded is None else np.array(embedded, np.float32)
+    scores = after_ids(service, head, request.get("input_ids", []))
+    listed = [[float(scores[token]), token, None] for token in request["token_ids_logprob"]]
+    assert request["return_logprob"] is True
+    return {"text": "", "meta_info": {"output_token_ids_logprobs": [listed], "prompt_tokens": 5}}
+
+
+def after_ids(service: Service, head: np.ndarray | None, ids: list[int]) -> np.ndarray:
+    """log p of every token after embeddings (L, E) and token ids, float64."""
+    model, words = service.model, service.words
+    first = 0 if model.cls_id is None else 1
+    if head is None:
+        row, prompt, offset = ids, np.zeros((1, 0), np.int64), None
+    else:
+        assert words is not None
+        assert not first or np.array_equal(head[0], words[model.cls_id])
+        row = [*[model.cls_id] * first, *ids]
+        prompt = np.zeros((1, len(head) - first), np.int64)
+        offset = (head[first:] - words[0])[None]
+    where = np.array([len(row) - 1])
+    everything, zero = np.arange(model.vocab_size), np.zeros(1, np.int64)
+    logits = model.logits([np.array(row)], where, prompt, offset, zero, everything)[0].astype(np.float64)
+    return logits - np.logaddexp.reduce(logits)
+
+
+TEXT_PATHS = {
+    "/v1/completions": completion, "/v1/chat/completions": conversation, "/v1/responses": response,
+    "/v1/messages": anthropic, "/exact/v1/completions": exactly, "/generate": generate,
+}  # fmt: skip
 
 
 def next_token(model: FrozenModel, text: str) -> np.ndarray:

@@ -54,7 +54,7 @@ def test_every_named_error_stands_in_errors() -> None:
         for name in raised_classes(path.read_text("utf-8"))
     }
     assert elsewhere == {
-        "served/exchange.py: Late",
-        "served/exchange.py: Unwanted",
+        "runners/waiting.py: Late",
+        "runners/waiting.py: Unwanted",
     }  # transport.py names what they mean
     assert raised_classes(Path(errors.__file__).read_text("utf-8")) == set(NAMED)  # the twin: they are seen there

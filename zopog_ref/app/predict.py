@@ -20,6 +20,7 @@ from zopog_ref.app.output import say, show_json
 from zopog_ref.app.run.config import Machine, Served, read_run
 from zopog_ref.app.scores.uncertainty import entropy, expected_entropy, mutual_information, predictive
 from zopog_ref.app.tune.models import check_place, continued, open_model
+from zopog_ref.app.tune.options import add_key_arguments
 
 ROWS_AT_ONCE = 256
 Text = tuple[str, ...]
@@ -37,9 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="default: the model the prompt was tuned for")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int)
-    parser.add_argument(
-        "--key-env", dest="key_variable", metavar="NAME", help="of a served model: environment variable with the key"
-    )
+    add_key_arguments(parser.add_argument_group("a model that somebody else serves (docs/remote.md)"))
     parser.add_argument("--json", action="store_true", help="accepted for symmetry: the answer is JSON in any case")
 
 
@@ -55,9 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
                 f"{tuned.source} is an address, and this prompt was not tuned there: give the model's folder"
             )
         temperature = tuned.temperature
-        remote = continued(
-            tuned.remote, Machine(address=arguments.model, key_variable=arguments.key_variable), tuned.source
-        )
+        names = ("key_variable", "headers_env", "allow_http", "cache")
+        wire = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+        machine = Machine(address=arguments.model, wire=wire)
+        remote = continued(tuned.remote, machine, tuned.source)
     model = open_model(tuned.source, machine, pooling=tuned.pooling, temperature=temperature, remote=remote)
     texts = _texts(arguments.text, arguments.file, make_task(prompt.template, prompt.labels).slots)
     truncated = 0

@@ -4,27 +4,32 @@ A chunk is what ONNX Runtime runs at once, cut by a rule that looks at the rows 
 many there are, and whether it was computed twice because one died, cannot change a bit of it.
 """
 
+import contextlib
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from zopog_models.cluster.ray_connection import RayConnection
-from zopog_models.errors import ClusterError
+from zopog_models.errors import ClusterError, Stopped
 from zopog_models.frozen.model import load_model
 from zopog_models.runners.engine import Engine
 from zopog_models.runners.local import LocalRunner
+from zopog_models.runners.waiting import Late, exchange
 
 __all__ = ["Opening", "Replicas", "Route"]
 
 IN_FLIGHT = 2  # chunks for each thread of a replica: one is computed while the next is on its way
 _TRIES = 3  # a chunk whose replicas died so often is what they died of
 START_SECONDS = 600.0  # in which a replica has to open its model
+_LOOK_EVERY, _CHECK_EVERY = 0.2, 10.0  # seconds between looks at a request to stop, and at whether the cluster lives
+_KILL_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ class Replicas:
     """Sends chunks to whichever replica is free, and puts another in the place of one that dies.
 
     Attributes: replaced, how many died. Raises ClusterError: none opens the model, or none is left; ValueError: a node
-    has other weights or another tokenizer under that name.
+    has other weights or another tokenizer under that name; Stopped, while a replica opens its model.
     """
 
     def __init__(
@@ -107,7 +112,7 @@ class Replicas:
     ) -> None:
         self._connection, self._opening, self._notify = connection, opening, notify
         self._ray = connection.ray
-        self.replaced = 0
+        self.replaced, self._closed = 0, False
         self._free: queue.Queue[_Place | None] = queue.Queue()
         self._counting = threading.Lock()
         self._places = [_Place(number) for number in range(workers)]
@@ -116,7 +121,7 @@ class Replicas:
             for place in self._places:  # all at once
                 place.handle = self._start()
             for place in self._places:
-                place.about = self._opened(place.handle)
+                place.about = self._opened(place)
         except BaseException:
             self.close()
             raise
@@ -154,7 +159,7 @@ class Replicas:
             place = self._take()
             generation, handle = place.generation, place.handle
             try:
-                answers: list[np.ndarray] = self._ray.get(handle.run.remote(route, output, chunks))
+                answers: list[np.ndarray] = self._get(handle.run.remote(route, output, chunks))
             except self._ray.exceptions.RayActorError as death:
                 self._replace(place, generation, death)
             except self._ray.exceptions.RayTaskError as error:
@@ -168,9 +173,11 @@ class Replicas:
 
     def close(self) -> None:
         """End the replicas. A second time does nothing."""
+        self._closed = True
         for place in self._places:
             if place.handle is not None and self._ray.is_initialized():
-                self._ray.kill(place.handle)
+                with contextlib.suppress(Late):
+                    exchange(partial(self._ray.kill, place.handle), _KILL_SECONDS, lambda: False)
             place.handle, place.lost = None, True
 
     def _take(self) -> _Place:
@@ -190,7 +197,7 @@ class Replicas:
             self._notify(f"worker {place.number} died and is replaced ({str(death).splitlines()[0]})")
             try:
                 place.handle = self._start()
-                place.about = self._opened(place.handle)
+                place.about = self._opened(place)
                 place.generation += 1
             except ClusterError as error:
                 place.lost = True
@@ -201,11 +208,30 @@ class Replicas:
     def _start(self) -> Any:
         return self._actor.remote(self._opening)
 
-    def _opened(self, handle: Any) -> dict[str, Any]:
+    def _get(self, answer: Any, stopped: Callable[[], bool] = lambda: False, seconds: float = float("inf")) -> Any:
+        """Ray's answer. Raises ClusterError when nothing of the cluster is left to give it; GetTimeoutError."""
+        until, check = time.monotonic() + seconds, time.monotonic() + _CHECK_EVERY
+        while True:
+            try:
+                return self._ray.get(answer, timeout=_LOOK_EVERY)
+            except self._ray.exceptions.GetTimeoutError:
+                now = time.monotonic()
+                if now > until:
+                    raise
+            if self._closed:
+                raise ClusterError("the replicas were closed")
+            if stopped():
+                raise Stopped("stopped while a worker opened its model")
+            if now > check:
+                self._connection.check_alive()
+                check = time.monotonic() + _CHECK_EVERY
+
+    def _opened(self, place: _Place) -> dict[str, Any]:
         """What the replica says of its model, which has to be ours."""
-        errors = self._ray.exceptions
+        errors, handle = self._ray.exceptions, place.handle
         try:
-            about: dict[str, Any] = self._ray.get(handle.about.remote(), timeout=START_SECONDS)
+            stopped = self._connection.patience(f"worker {place.number} to open the model", START_SECONDS)
+            about: dict[str, Any] = self._get(handle.about.remote(), stopped, START_SECONDS)
         except errors.GetTimeoutError:
             raise ClusterError(
                 f"a worker did not open the model within {START_SECONDS:.0f} s: are there free cores or GPUs?"

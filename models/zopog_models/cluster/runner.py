@@ -48,12 +48,13 @@ def open_cluster(
     pooling: str | None = None,
     temperature: float = TEMPERATURE,
     notify: Callable[[str], None] = lambda message: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> FrozenModel:
     """Open a frozen model on Ray actors. `close` ends them.
 
     The environment variable RAY_ADDRESS says which cluster is joined; without it one is started on this machine.
     Raises ValueError, ProviderError (no Ray, a cluster that is too small) and CheckpointError before anything is
-    started, ClusterError.
+    started, ClusterError, Stopped.
 
     Parameters
         source: as in `load_model`; a folder must lie at the same path on every node
@@ -61,7 +62,8 @@ def open_cluster(
         threads: cores of each actor; default 1
         device: "cpu", or "cuda": each actor has one GPU
         injection, pooling, temperature: as in `load_model`
-        notify: is told when a worker dies
+        notify: is told when a worker dies, and what is waited for when it takes long
+        should_stop: looked at while the cluster or a worker starts; when it is true, the wait ends with Stopped
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
@@ -76,7 +78,8 @@ def open_cluster(
     shared = pinned == "embedded" or not Path(pinned).exists()  # else a folder: the workers start elsewhere
     there = pinned if shared else str(folder.resolve())
     cuda = device == "cuda"
-    connection = RayConnection(cpus=0 if cuda else workers * threads, gpus=workers if cuda else 0)
+    cpus, gpus = (0, workers) if cuda else (workers * threads, 0)
+    connection = RayConnection(cpus, gpus, notify=notify, should_stop=should_stop)
     try:
         opening = Opening(
             there, about.facts.model_sha256, about.facts.tokenizer_sha256, device, threads, about.injection, pooling,
@@ -157,6 +160,6 @@ class ClusterRunner(ChunkRunner):
 
     def close(self) -> None:
         """End the replicas, and the cluster if it was started for them."""
+        self.replicas.close()  # first: whoever waits for one of them is told
         super().close()
-        self.replicas.close()
         self.connection.close()

@@ -25,6 +25,7 @@ class Scores(StrEnum):
     """Which label words a runner can score."""
 
     ANY = "any"  # any token ids: their logits, whichever are asked for
+    LABELS = "labels"  # the label that is answered, and no scores
     TOP_K = "top k"  # log-probabilities of the k most probable tokens; the others have a floor in place of a score
 
 

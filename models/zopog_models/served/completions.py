@@ -3,17 +3,12 @@
     model = open_completions("http://localhost:8000/v1#NAME", tokenizer="path/to/folder")
 
 A row becomes one string, prompt tokens and template, and the endpoint is asked for the log-probabilities of the next
-token. It returns the k most probable ones; the score of a label word is its log-probability among them. A word that is
-not among them is less probable than all of them, and than what they leave: its score is
-
-    min( least log p returned,  log(1 - sum of p returned) ) - FLOOR_MARGIN
-
-and it is counted (`coverage`). There is no place for A z in a text, so only methods that learn tokens alone can use it.
+token. What becomes of them says `text_runner`.
 """
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,24 +16,18 @@ from typing import Any
 import numpy as np
 
 from zopog_models.checkpoints.description import Description, StatedFacts, describe
-from zopog_models.errors import Refused, SetupError
+from zopog_models.errors import SetupError
 from zopog_models.frozen.model import FrozenModel
-from zopog_models.runners.rows import ModelRows
-from zopog_models.runners.runner import Runner, Scores
-from zopog_models.runners.threads import Threads
-from zopog_models.served.coverage import SILENT, Coverage, is_split, refused_rows
 from zopog_models.served.folder import without_weights
-from zopog_models.served.log_probabilities import read_scores
 from zopog_models.served.requests import Requests
+from zopog_models.served.text_runner import TextRunner
 from zopog_models.served.wire import Wire, split_address
 
-__all__ = ["LARGEST_TOP", "CompletionsRunner", "open_completions"]
+__all__ = ["LARGEST_TOP", "SENT", "TOP", "CompletionsRunner", "described", "open_completions"]
 
 LARGEST_TOP = 1000
-# llama.cpp keeps silent about a token that is a part of a character only. At temperature 0 that is always the most
-# probable one; at temperature 1, which leaves the distribution as it is, another one is drawn.
-_DRAWS = 8
-_SILENT = "the answer has no log-probabilities of the next token: the endpoint does not offer them, or not this way"
+SENT = ("text", "ids")
+TOP = 5  # endpoints allow 5 to 20, some more
 
 
 def open_completions(
@@ -47,7 +36,8 @@ def open_completions(
     *,
     wire: Wire = Wire(),  # noqa: B008  frozen
     rows: int = 1,
-    top: int = 5,
+    top: int = TOP,
+    send: str = "text",
     notify: Callable[[str], None] = lambda message: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> FrozenModel:
@@ -58,148 +48,69 @@ def open_completions(
         tokenizer: a decoder's folder, best the served model's own: candidates and label words are its tokens
         wire: how to talk to the server
         rows: texts of one request; default 1, for many endpoints take no more
-        top: k, how many log-probabilities to ask for, 1 to 1000; default 5 (endpoints allow 5 to 20, some more)
+        top: k, how many log-probabilities to ask for, 1 to 1000; default 5
+        send: "text", or "ids", the tokens themselves where the endpoint takes them (vLLM, SGLang, llama.cpp): what is
+            learned is what is read then, and no text holds a special token by its spelling
         notify: gets a line where somebody waits for long
         should_stop: looked at while a request waits; when it is true, the wait ends with Stopped
     """
+    if rows < 1:
+        raise SetupError(f"rows of a request are {rows}; there must be at least 1")
+    if send not in SENT:
+        raise SetupError(f"send is {send!r}; choose one of {', '.join(SENT)}")
+    about, requests = described("completions", url, tokenizer, wire, top, notify, should_stop)
+    return FrozenModel(about, CompletionsRunner(about, requests, rows=rows, top=top, send=send))
+
+
+def described(
+    kind: str, url: str, tokenizer: str | Path, wire: Wire, top: int, notify: Callable[[str], None],
+    should_stop: Callable[[], bool],
+) -> tuple[Description, Requests]:  # fmt: skip
+    """What is known of a model that reads text alone, and the way to it. kind: how its address begins, without "+"."""
     base, _, name = url.partition("#")
     split_address(base)
     if not name:
         raise SetupError(f"{url!r} names no model; expected http://host:port/v1#NAME")
     if not 1 <= top <= LARGEST_TOP:
         raise SetupError(f"top_logprobs is {top}; it must lie between 1 and {LARGEST_TOP}")
-    if rows < 1:
-        raise SetupError(f"rows of a request are {rows}; there must be at least 1")
     requests = Requests(base, wire, notify, should_stop)
     checkpoint = without_weights(tokenizer)
     # Nobody sees the weights. There is no continuous prompt whose scale an embedding_std could set.
-    facts = StatedFacts("completions:" + hashlib.sha256(name.encode()).hexdigest(), checkpoint.tokenizer_sha256)
-    about = describe(checkpoint, name=name, source=f"completions+{url}", facts=facts)
+    facts = StatedFacts(f"{kind}:" + hashlib.sha256(name.encode()).hexdigest(), checkpoint.tokenizer_sha256)
+    about = describe(checkpoint, name=name, source=f"{kind}+{url}", facts=facts)
     if about.mask_id is not None or about.pooling:
         raise SetupError(
-            f"{tokenizer} is the folder of an encoder ({about.family}); a completions endpoint goes on with a text: "
+            f"{tokenizer} is the folder of an encoder ({about.family}); a {kind} endpoint goes on with a text: "
             "give a decoder's, best the served model's own"
         )
-    about = replace(about, embedding_size=1)  # of an offset that is always 0
-    return FrozenModel(about, CompletionsRunner(about, requests, rows=rows, top=top))
+    return replace(about, embedding_size=1), requests  # of an offset that is always 0
 
 
-class CompletionsRunner(Runner):
-    """Label words scored by the log-probability of what follows a text.
+class CompletionsRunner(TextRunner):
+    """Label words scored by the log-probability of what follows a text. send: "text" or "ids"."""
 
-    Parameters
-        about: of the model, whose tokenizer turns rows back into texts
-        requests: to the endpoint
-        rows: texts of one request
-        top: k, how many log-probabilities to ask for
-    """
-
-    scores = Scores.TOP_K
     providers = ("completions endpoint",)
+    path = "/completions"
 
-    def __init__(self, about: Description, requests: Requests, *, rows: int, top: int) -> None:
-        self.requests, self.top, self.chunk_rows = requests, top, rows
-        self.pool = Threads(requests.transport.wire.concurrency)
-        self._about = about
-        self._coverage = Coverage(requests.transport.wire.refused_share)
+    def __init__(self, about: Description, requests: Requests, *, rows: int, top: int, send: str = "text") -> None:
+        super().__init__(about, requests, rows=rows, top=top)
+        self._send = send
 
-    def coverage(self) -> dict[str, Any]:
-        """Texts that were scored, and for every label word of how many it was not among the k returned.
-
-        refused: texts without an answer; contradictions: texts whose chosen token was listed with another number.
-        """
-        found = self._coverage.report(self._word)
-        return {"rows": found.pop("rows"), "top_logprobs": self.top, **found}
+    def question(self, row: np.ndarray, prompt: np.ndarray, offset: np.ndarray | None = None) -> str:
+        if self._send == "text":
+            return self.text(row, prompt)
+        first = self._about.first
+        return json.dumps([*map(int, row[:first]), *map(int, prompt), *map(int, row[first:])])
 
     def text(self, row: np.ndarray, prompt: np.ndarray) -> str:
         """What the endpoint reads: the prompt's tokens, then the row's."""
         own = row[self._about.first :]  # a BOS token is the server's to add
         return self._about.tokenizer.decode([*map(int, prompt), *map(int, own)], skip_special_tokens=False)
 
-    def logits(self, rows: ModelRows) -> np.ndarray:
-        """Log-probabilities (R, C), float32, of the label words after each row.
-
-        Raises ValueError for an offset that is not 0.
-        """
-        if np.any(rows.prompt_offset):
-            raise ValueError("a completions endpoint reads text: there is no continuous prompt, the offsets must be 0")
-        texts = [self.text(row, rows.prompt_ids[p]) for row, p in zip(rows.texts, rows.prompt_index)]
-        # Equal texts once, in a fixed order, so that the same question is always cut into the same requests.
-        distinct, place = np.unique(np.array(texts, object), return_inverse=True)
-        words = [self._word(int(token)) for token in rows.label_ids]
-        result = np.empty((len(distinct), len(words)), np.float32)
-        self._coverage.labels(map(int, rows.label_ids))
-
-        def run(start: int) -> None:
-            part = slice(start, start + self.chunk_rows)
-            result[part] = self._complete(list(distinct[part]), words)[:, 0]
-
-        with self.requests.one_call():
-            self.pool.run_all(run, range(0, len(distinct), self.chunk_rows))
-        return result[place.reshape(-1)]
-
-    def keep(self, path: Path) -> None:
-        self.requests.keep(path)
-        self._coverage.restore(self.requests.log.answers())
-
-    def report(self) -> dict[str, Any]:
-        return self.requests.report() | {"label_words": self.coverage()}
-
-    def close(self) -> None:
-        self.requests.close()
-        super().close()
-
-    def _word(self, token: int) -> str:
-        return self._about.tokenizer.decode([token], skip_special_tokens=False).strip()
-
-    def _complete(self, texts: list[str], words: list[str]) -> np.ndarray:
-        """(rows, 2, C): log-probabilities, and what there is to say of them (coverage.py)."""
-        scores = self._answer(texts, words, None)
-        for seed in range(_DRAWS):
-            silent = scores[:, 1] == SILENT
-            if not silent.any():
-                return scores
-            scores = np.where(silent[:, None, :], self._answer(texts, words, seed), scores)
-        silent = scores[:, 1] == SILENT
-        if not silent.any():
-            return scores
-        return self._refuse(self._identity(texts, words, None), texts, words, _SILENT)
-
-    def _answer(self, texts: list[str], words: list[str], seed: int | None) -> np.ndarray:
-        """As `read_scores`. seed: of another draw; None: the most probable token."""
-        identity, shape = self._identity(texts, words, seed), (len(texts), 2, len(words))
-        try:
-            found: np.ndarray = self.requests.ask(
-                "/completions", self._body(texts, seed), {"Content-Type": "application/json"}, identity, shape,
-                lambda answer: read_scores(answer, len(texts), words),
-            )  # fmt: skip
-        except Refused as refusal:
-            return self._refuse(identity, texts, words, str(refusal))
-        self._coverage.take(identity, found[:, 1])
-        return self._one_by_one(texts, words) if is_split(found[:, 1]) else found
-
-    def _one_by_one(self, texts: list[str], words: list[str]) -> np.ndarray:
-        return np.concatenate([self._complete([text], words) for text in texts])
-
-    def _refuse(self, identity: str, texts: list[str], words: list[str], why: str) -> np.ndarray:
-        """No answer, written down as one: it is not asked for again. Of several texts each is asked about by itself."""
-        row = refused_rows(len(texts), len(words))
-        self.requests.log.answered(identity, row)
-        self._coverage.take(identity, row[:, 1])
-        if len(texts) > 1:
-            return self._one_by_one(texts, words)
-        self._coverage.check(f"POST {self.requests.transport.url}/completions: {why}")
-        return row
-
-    def _identity(self, texts: list[str], words: list[str], seed: int | None) -> str:
-        """A hash of what is asked, and which draw it is."""
-        asked = hashlib.sha256(self._body(texts, None) + json.dumps(words).encode()).hexdigest()[:32]
-        return asked if seed is None else f"{asked}-{seed + 1}"
-
-    def _body(self, texts: list[str], seed: int | None) -> bytes:
+    def body(self, questions: list[str], words: Sequence[str], seed: int | None) -> dict[str, Any]:
         drawing = {"temperature": 0} if seed is None else {"temperature": 1, "seed": seed}
-        question = {
-            "model": self._about.name, "prompt": texts[0] if len(texts) == 1 else texts, "max_tokens": 1, **drawing,
+        asked = questions if self._send == "text" else [json.loads(question) for question in questions]
+        return {
+            "model": self._about.name, "prompt": asked[0] if len(asked) == 1 else asked, "max_tokens": 1, **drawing,
             "logprobs": self.top,
         }  # fmt: skip
-        return json.dumps(question).encode()

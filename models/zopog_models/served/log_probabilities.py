@@ -7,7 +7,7 @@ Both forms that servers answer in are read: {"top_logprobs": [{text: log p}]}, a
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,20 @@ from zopog_models.served.coverage import CONTRADICTION, FLOOR, SILENT
 from zopog_models.served.inference_protocol import read_object
 from zopog_models.served.transport import Answer
 
-__all__ = ["FLOOR_MARGIN", "read_scores", "score_words"]
+__all__ = ["FLOOR_MARGIN", "floored", "read_scores", "score_words"]
 
 FLOOR_MARGIN = 1.0  # nats
 _ROUNDING = 1e-3  # nats, of what a server writes
 _LEAST = 1e3  # nats: less than this some servers write for no probability
 
 
-def read_scores(answer: Answer, rows: int, words: Sequence[str]) -> np.ndarray:
+Score = Callable[[Mapping[str, float], Sequence[str]], np.ndarray]
+
+
+def read_scores(answer: Answer, rows: int, words: Sequence[str], score: Score | None = None) -> np.ndarray:
     """(rows, 2, C) of an endpoint's answer: log-probabilities of the words, and the bits FLOOR and CONTRADICTION.
+
+    score: what makes scores of what was returned; default `score_words`.
 
     A row of which the endpoint says nothing has SILENT there. Raises ServiceError: no JSON, another number of choices,
     a number that is none.
@@ -48,7 +53,7 @@ def read_scores(answer: Answer, rows: int, words: Sequence[str]) -> np.ndarray:
         if not top:
             result[index] = [[0], [SILENT]]
             continue
-        result[index] = score_words(top, words)
+        result[index] = (score or score_words)(top, words)
         result[index, 1] += CONTRADICTION * contradicts
     return result
 
@@ -58,13 +63,15 @@ def score_words(top: Mapping[str, float], words: Sequence[str]) -> np.ndarray:
     total: dict[str, list[float]] = {}
     for token, value in top.items():
         total.setdefault(token.strip(), []).append(value)
+    return floored(top, [np.logaddexp.reduce(total[word]) if word in total else math.nan for word in words])
+
+
+def floored(top: Mapping[str, float], scores: Sequence[float]) -> np.ndarray:
+    """(2, C): scores with a floor in place of NaN, below all that was returned and what that leaves; and 1 for it."""
     left = max(1.0 - math.fsum(math.exp(value) for value in top.values()), 1e-12)
     floor = min(min(top.values()), math.log(left)) - FLOOR_MARGIN
-    scores = np.empty((2, len(words)), np.float32)
-    for c, word in enumerate(words):
-        found = total.get(word)
-        scores[:, c] = (floor, FLOOR) if found is None else (np.logaddexp.reduce(found), 0)
-    return scores
+    missing = np.isnan(scores)
+    return np.array([np.where(missing, floor, scores), missing * FLOOR], np.float32)
 
 
 def _top(choice: Mapping[str, Any]) -> tuple[dict[str, float], tuple[str, float] | None]:

@@ -6,6 +6,9 @@ A line per event, so that a killed process leaves an exact count, and no answer 
     {"failed": ID, "why": "HTTP 503"}     no usable answer
     {"answered": ID, "shape": [64, 2], "scores": "..."}    float32, little endian, base64
 
+With an answer may stand "usage": [read, written], its tokens, "said": false where the server did not say them, and
+"cached": true where nobody was asked.
+
 ID is the hash of what was asked. It holds no key, no address and no text.
 """
 
@@ -21,6 +24,7 @@ from typing import IO, Any
 import numpy as np
 
 from zopog_models.files.lines import whole_lines
+from zopog_models.served.spending import Spending, Usage
 
 __all__ = ["RequestLog"]
 
@@ -30,12 +34,15 @@ _SYNC_EVERY = 5.0  # seconds: a disk may take longer to be sure of a line than a
 class RequestLog:
     """Counts and answers, in memory, and after `keep(path)` on disk. Safe to use from several threads.
 
-    Attributes: sent (requests), retries (those of them that repeat an earlier one), failures: why -> how often.
+    Attributes: sent (requests), retries (those of them that repeat an earlier one), failures: why -> how often; cached
+    (answers that nobody was asked for). spending: gets the tokens of each answer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spending: Spending | None = None) -> None:
+        self.spending = Spending() if spending is None else spending
         self.sent = 0
         self.retries = 0
+        self.cached = 0
         self.failures: Counter[str] = Counter()
         self._answers: dict[str, np.ndarray] = {}
         self._lock = threading.Lock()
@@ -79,10 +86,14 @@ class RequestLog:
         """No usable answer, and a word or two why."""
         self._add({"failed": identity, "why": why})
 
-    def answered(self, identity: str, scores: np.ndarray) -> None:
+    def answered(
+        self, identity: str, scores: np.ndarray, *, usage: Usage | None = None, said: bool = True, cached: bool = False
+    ) -> None:
         """A usable answer; safe from a kill when this returns, and from a power cut within _SYNC_EVERY."""
         content = base64.b64encode(np.ascontiguousarray(scores, "<f4").tobytes()).decode()
-        self._add({"answered": identity, "shape": list(scores.shape), "scores": content}, safe=True)
+        event: dict[str, Any] = {"answered": identity, "shape": list(scores.shape), "scores": content}
+        event |= {} if usage is None else {"usage": list(usage)} | ({} if said else {"said": False})
+        self._add(event | ({"cached": True} if cached else {}), safe=True)
 
     def close(self) -> None:
         """Give the file back; counting goes on in memory."""
@@ -115,4 +126,8 @@ class RequestLog:
             self.failures[event["why"]] += 1
         else:
             content = np.frombuffer(base64.b64decode(event["scores"], validate=True), "<f4")
+            if "usage" in event:
+                read, written = (int(count) for count in event["usage"])
+                self.spending.count(Usage(read, written), event.get("said") is not False)
+            self.cached += event.get("cached") is True
             self._answers[event["answered"]] = content.reshape(event["shape"]).astype(np.float32)

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from zopog_models.errors import Refused, ServiceError, Stopped
-from zopog_models.served.exchange import Unwanted, wait
+from zopog_models.errors import Refused, ServiceError, SetupError, Stopped
+from zopog_models.runners.waiting import Unwanted, wait
+from zopog_models.served.answer_cache import AnswerCache
 from zopog_models.served.request_log import RequestLog
-from zopog_models.served.transport import Transport
+from zopog_models.served.spending import Prices, Spending, Usage, usage_of
+from zopog_models.served.transport import Answer, Transport
 from zopog_models.served.wire import Wire
 
 __all__ = ["Requests"]
@@ -27,7 +29,13 @@ class Requests:
     def __init__(
         self, url: str, wire: Wire, notify: Callable[[str], None], should_stop: Callable[[], bool] = lambda: False
     ) -> None:
-        self.log = RequestLog()
+        prices = None if wire.price_in is None or wire.price_out is None else Prices(wire.price_in, wire.price_out)
+        try:
+            self.spending = Spending(prices, wire.budget_usd)
+        except ValueError as error:
+            raise SetupError(f"--{error}") from error
+        self.log = RequestLog(self.spending)
+        self.cache = None if wire.cache is None else AnswerCache(wire.cache, url)
         self.transport = Transport(url, wire, self.log, notify=notify, should_stop=should_stop)
         self._under_way, self._given_up, self._lock = 0, False, threading.Lock()
         self._idle = threading.Event()  # nothing is under way
@@ -48,11 +56,17 @@ class Requests:
 
     def ask(
         self, path: str, body: bytes, headers: Mapping[str, str], identity: str, shape: tuple[int, ...],
-        read: Callable[..., Any],
-    ) -> Any:  # fmt: skip
-        """The answer, written down. A question that was answered before gets the answer there was, if it fits."""
+        read: Callable[[Answer], np.ndarray], written: int = 0,
+    ) -> np.ndarray:  # fmt: skip
+        """The answer, written down. A question that was answered before gets the answer there was, if it fits.
+
+        written: tokens that the answer holds at most; 0 of a server that does not count tokens. Raises CapReached.
+        """
         found = self.log.answer(identity)
         if found is not None and found.shape == shape and np.isfinite(found).all():
+            return found
+        if self.cache is not None and (found := self.cache.get(identity, shape)) is not None:
+            self.log.answered(identity, found, cached=True)
             return found
         with self._lock:
             if self._given_up:  # the same call's, by a thread that has not been told yet
@@ -60,15 +74,27 @@ class Requests:
                 raise kind("another request failed or was stopped, this one was not sent")
             self._under_way += 1
             self._idle.clear()
+        aside, said = 0.0, None
+
+        def reading(answer: Answer) -> np.ndarray:
+            nonlocal said
+            said = usage_of(answer.body) if written else None
+            return read(answer)
+
         try:
-            found = self.transport.post(path, body, headers, identity, read)
-            self.log.answered(identity, found)
+            aside = self.spending.set_aside(body, written) if written else 0.0
+            found = self.transport.post(path, body, headers, identity, reading)
+            usage = said or (Usage(len(body), written) if written else None)
+            self.log.answered(identity, found, usage=usage, said=said is not None)
+            if self.cache is not None:
+                self.cache.put(identity, found)
         except Refused:  # this question alone
             raise
         except BaseException:
             self._given_up = True
             raise
         finally:
+            self.spending.settle(aside)
             with self._lock:
                 self._under_way -= 1
                 if not self._under_way:
@@ -82,7 +108,9 @@ class Requests:
     def report(self) -> dict[str, Any]:
         """Requests that were sent, those of them that were repeated, and why -> how often one failed."""
         log = self.log
-        return {"requests": log.sent, "retries": log.retries, "failures": dict(sorted(log.failures.items()))}
+        found = {"requests": log.sent, "retries": log.retries, "failures": dict(sorted(log.failures.items()))}
+        found |= {} if self.cache is None else {"cached": log.cached}
+        return found | ({"spending": spent} if (spent := self.spending.report()) else {})
 
     def close(self) -> None:
         """Give the log's file and the connections back."""

@@ -14,13 +14,16 @@ __all__ = ["Secrets"]
 
 _LEAST = 6  # characters of a secret's beginning that are enough to know it by
 _STARS = "***"
+_PARTS = re.compile(
+    r"\\+|.", re.DOTALL
+)  # characters; several backslashes are one part, for escaping makes more of them
 
 
 class Secrets:
     """Texts that nobody may see. Empty ones are none."""
 
     def __init__(self, *secrets: str) -> None:
-        self._known = [[re.compile(_forms(character)) for character in secret] for secret in secrets if secret]
+        self._known = [[re.compile(_forms(part)) for part in _PARTS.findall(secret)] for secret in secrets if secret]
 
     def hide(self, text: str) -> str:
         """The text with *** for every secret, and for every beginning of one of six characters or more."""
@@ -34,10 +37,11 @@ class Secrets:
 
 
 def _forms(character: str) -> str:
-    """A pattern of all the ways in which one character is written down."""
+    """A pattern of all the ways in which one character, or so many backslashes, is written down."""
+    if character.startswith("\\"):
+        one = r"\\+u005[cC]|\\+x5[cC]|\\+|%5[cC]|&#0*92;|&#[xX]0*5[cC];"
+        return f"(?:{one}){{1,{len(character)}}}"
     code = ord(character)
-    if character == "\\":
-        return r"\\+u005[cC]|\\+x5[cC]|\\+|%5[cC]|&#0*92;|&#[xX]0*5[cC];"
     written = {
         re.escape(character),
         re.escape(html.escape(character)),

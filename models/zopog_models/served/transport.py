@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from zopog_models.errors import ProviderError, Refused, ServiceError, Stopped
-from zopog_models.served.exchange import Late, Unwanted, exchange, open_pool, wait
+from zopog_models.errors import Refused, ServiceError, SetupError, Stopped
+from zopog_models.runners.waiting import Late, Unwanted, exchange, wait
+from zopog_models.served.pace import Pace, pause_until_reset, seconds_of
+from zopog_models.served.reach import Reach
 from zopog_models.served.request_log import RequestLog
-from zopog_models.served.secrets import Secrets
-from zopog_models.served.wire import Wire, key_of, split_address
+from zopog_models.served.wire import Wire
 
 __all__ = ["Answer", "Transport"]
 
@@ -27,6 +28,8 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0  # seconds
 _LONGEST_ASKED = 900.0  # a server that asks for a longer pause is an error: the run can be continued later
 _PART = 1 << 16
 _GRACE = 5.0  # seconds that an answer under way, which may be paid for, still has when somebody asks to stop
+_TOKENS_A_BYTE = 0.3  # of a request, for its pace: what servers assume is 1 token in 4 characters
+_SPENT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")  # of 429: no pause helps
 _READ_FOR_WORDS = 1 << 20  # bytes of an error's body that are searched for the server's words
 
 
@@ -54,9 +57,12 @@ class Transport:
         self.wire, self.log = wire, log
         self.should_stop = should_stop
         self._notify = notify
-        self._key = key_of(split_address(url), wire.key_variable)
-        self._secrets = Secrets(self._key)
-        self._http = _open_pool(wire)
+        self._reach = Reach.of(url, wire)
+        self._secrets, self._http = self._reach.secrets, self._reach.pool
+        try:
+            self.pace = Pace(wire.rpm, wire.tpm)
+        except ValueError as error:
+            raise SetupError(f"--{error}") from error
         self._not_before = 0.0  # on the monotonic clock: a pause that the server asked for holds for all threads
         self._abandoned, self._ended = threading.Event(), False
         self._jitter = random.Random()
@@ -111,11 +117,13 @@ class Transport:
         answer: Answer | None = None
         attempts = self.wire.retries + 1
         for attempt in range(1, attempts + 1):
-            self._pause(self._not_before - time.monotonic(), abandoned, where)
+            due = self.pace.wait(len(body or b"") * _TOKENS_A_BYTE)
+            self._pause(max(due, self._not_before - time.monotonic()), abandoned, where)
             if identity is not None:
                 self.log.sending(identity, attempt)
             try:
                 answer = self._once(method, path, body, headers)
+                self._not_before = max(self._not_before, time.monotonic() + pause_until_reset(answer.headers))
                 if read is None and answer.status not in _PASSING:
                     return answer
                 if read is not None and answer.status == 200:
@@ -136,7 +144,7 @@ class Transport:
                 raise ServiceError(f"{where}: {self._secrets.brief(str(error), 2000)}{said}") from None
             if identity is not None:
                 self.log.failed(identity, why)
-            if answer is not None and answer.status not in _PASSING:
+            if answer is not None and (answer.status not in _PASSING or _is_final(answer)):
                 raise (Refused if answer.status in _REFUSALS else ServiceError)(f"{where}: {detail}")
             if attempt == attempts:
                 raise ServiceError(f"{where}: {detail}; given up after {attempts} attempts")
@@ -173,7 +181,7 @@ class Transport:
         """The first words of an error's body, on one line. What may be half a key at the end of a cut is left out."""
         body = answer.body[:_READ_FOR_WORDS]
         if len(body) < len(answer.body):
-            body = body[: max(0, len(body) - 16 * len(self._key))]
+            body = body[: max(0, len(body) - 16 * self._reach.longest)]
         text = self._secrets.brief(" ".join(body.decode("utf-8", "replace").split()), 300)
         return f": {text}" if text else ""
 
@@ -201,10 +209,11 @@ class Transport:
     def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         import urllib3
 
-        sent = dict(headers) | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
+        sent = dict(headers) | self._reach.headers
         try:
             response = self._http.request(
-                method, self.url + path, body=body, headers=sent, preload_content=False, retries=False, redirect=False,
+                method, self._reach.url + path + self._reach.query, body=body, headers=sent, preload_content=False,
+                retries=False, redirect=False,
                 timeout=urllib3.Timeout(connect=min(10.0, self.wire.timeout), read=self.wire.timeout),
             )  # fmt: skip
             try:
@@ -251,18 +260,18 @@ class _Failure(Exception):
         self.why = why
 
 
-def _open_pool(wire: Wire) -> Any:
-    try:
-        return open_pool(wire.concurrency)
-    except ImportError as error:
-        raise ProviderError(f'a served model needs urllib3 ({error}): pip install "urllib3>=2.7"') from error
+def _is_final(answer: Answer) -> bool:
+    """Whether a failure that looks passing is none: the account has nothing left."""
+    return answer.status == 429 and any(f'"{word}"'.encode() in answer.body for word in _SPENT)
 
 
 def _asked_pause(answer: Answer) -> float | None:
-    """Seconds that a Retry-After asks for (a number, or a date), or None."""
-    text = answer.headers.get("retry-after")
+    """Seconds that an answer asks for, or None: Retry-After (a number, or a date), or finer in milliseconds."""
+    text, fine = answer.headers.get("retry-after"), answer.headers.get("retry-after-ms")
+    if fine is not None and (milliseconds := seconds_of(fine)) is not None:
+        return milliseconds / 1000.0
     if text is None:
-        return None
+        return pause_until_reset(answer.headers) or None
     from urllib3.exceptions import InvalidHeader
     from urllib3.util import Retry
 

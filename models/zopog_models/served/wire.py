@@ -1,13 +1,18 @@
-"""Where a server is, how it is talked to, and the key that it is shown."""
+"""Where a server is, and how it is talked to."""
 
-import ipaddress
-import os
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from zopog_models.errors import SetupError
 
-__all__ = ["Wire", "key_of", "split_address"]
+__all__ = ["UNIX", "Wire", "split_address"]
+
+UNIX = "http+unix"  # http+unix://%2Frun%2Fmodel.sock/v1: a socket of this machine, its path quoted
+
+
+_QUERY = re.compile(r"[A-Za-z0-9._~%+-]+=[A-Za-z0-9._~%+-]*")
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,15 @@ class Wire:
         timeout: seconds for a whole answer, from the first packet of the connection to the last byte
         retries: further attempts of one request; 8 wait for a minute at least
         concurrency: requests under way at once
-        key_variable: the environment variable that holds the key, which is sent as a bearer token; default: no key
+        key_variable: the environment variable that holds the key; default: no key
+        key_header: which shows it; default Authorization, as a bearer token. Azure's is api-key
+        headers_env: further headers, "HEADER=VARIABLE" each, of variables of the environment
+        query: of every request, "NAME=VALUE" each, such as api-version=2024-10-21; no secrets: it is kept
+        allow_http: a key may go over http to another machine
+        rpm, tpm: requests and tokens a minute at most; default: what the server's own headers say
+        price_in, price_out: US dollars for a million tokens that are read, and written
+        budget_usd: at most so many US dollars; needs the prices
+        cache: a folder of answers that are not asked for again, whatever run asked; default: none
         max_bytes: of an answer; default 64 MiB
         refused_share: of texts that a completions endpoint may refuse, as by a filter, before it is an error
     """
@@ -27,6 +40,16 @@ class Wire:
     retries: int = 8
     concurrency: int = 4
     key_variable: str | None = None
+    key_header: str = "Authorization"
+    headers_env: tuple[str, ...] = ()
+    query: tuple[str, ...] = ()
+    allow_http: bool = False
+    rpm: float | None = None
+    tpm: float | None = None
+    price_in: float | None = None
+    price_out: float | None = None
+    budget_usd: float | None = None
+    cache: Path | None = None
     max_bytes: int = 64 * 2**20
     refused_share: float = 0.05
 
@@ -39,13 +62,17 @@ class Wire:
             raise ValueError(f"refused-share is {self.refused_share}; it must lie between 0 and 1")
         if self.concurrency < 1:
             raise ValueError(f"concurrency is {self.concurrency}; it must be at least 1")
+        if wrong := [part for part in self.query if not _QUERY.fullmatch(part)]:
+            raise ValueError(f"query is {wrong[0]!r:.100}; expected NAME=VALUE, quoted as in a URL")
+        if (self.price_in is None) != (self.price_out is None):
+            raise ValueError("price-in and price-out go together: say both")
 
 
 def split_address(url: str) -> SplitResult:
     """The parts of an http or https address. Raises SetupError, for one that holds a password or a query too."""
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        usable = parts.scheme in ("http", "https", UNIX) and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         raise SetupError(f"{url!r} is no address; expected http://host:port/...") from None
     if parts.username is not None or parts.password is not None or parts.query:
@@ -56,22 +83,3 @@ def split_address(url: str) -> SplitResult:
     if not usable:
         raise SetupError(f"{url!r} is no address; expected http://host:port/...")
     return parts
-
-
-def key_of(parts: SplitResult, variable: str | None) -> str:
-    """The key, or "". It goes over an encrypted connection, or to this machine itself, or nowhere."""
-    if variable is None:
-        return ""
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise SetupError(f"the environment variable {variable} holds no key: set it, or leave the option out")
-    if not key.isascii() or not key.isprintable():
-        raise SetupError(f"the environment variable {variable} holds something that cannot be sent as a key")
-    host = parts.hostname or ""
-    try:
-        local = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = host == "localhost"
-    if parts.scheme != "https" and not local:
-        raise SetupError(f"a key is not sent to {host} over http, where anybody on the way can read it: use https")
-    return key

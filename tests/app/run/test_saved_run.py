@@ -106,7 +106,7 @@ def test_a_run_folder_s_key_is_sent_only_when_the_user_says_so() -> None:
     address = "kserve+https://host.example:8080/v2/models/x"
     with pytest.raises(InputError, match=r"sends the key in the variable 'MY_SECRET' to 'other\.example'"):
         continued(saved, Machine(address="kserve+https://other.example/v2/models/x"), address)
-    known = Machine(address=address, key_variable="MY_SECRET")
+    known = Machine(address=address, wire={"key_variable": "MY_SECRET"})
     assert continued(saved, known, address).key_variable == "MY_SECRET"
     assert continued(Served(**comparisons._REMOTE), Machine(address=address), address).key_variable is None
     with pytest.raises(InputError, match=r"served by 'host.example:8080' \('kserve'\)") as caught:

@@ -72,6 +72,8 @@ def rows(width: int) -> dict[str, Any]:
 )
 def test_parity_with_the_plain_forward_pass(tmp_path: Path, family: str, kind: str, changes: dict[str, Any]) -> None:
     """The oracle reads the weights as the package gguf dequantises them, in the folder's order, and permutes nothing."""
+    if family == "qwen3":  # whose config.json always says it
+        changes = {"head_dim": 16} | changes
     tiny(tmp_path / "folder", family, **changes)
     tensors = write_gguf(tmp_path / "folder", tmp_path / "tiny.gguf", kind)
     config = json.loads((tmp_path / "folder" / "config.json").read_text())

@@ -184,10 +184,11 @@ class Late:
         return {"CPU": 2.0}
 
 
-def test_a_cluster_that_starts_late(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_starts_late(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Another's cluster is asked once."""
     late = Late()
     monkeypatch.setattr(ray_connection, "require_ray", lambda: late)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert RayConnection(cpus=2).started
     assert late.asked == ["init", "shutdown", "init", "shutdown", "init"]
@@ -195,9 +196,9 @@ def test_a_cluster_that_starts_late(monkeypatch: pytest.MonkeyPatch) -> None:
     late.asked.clear()
     with pytest.raises(ClusterError, match=r"Ray \(local\) did not start: timed out during startup"):
         RayConnection(cpus=2)
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
     late.asked.clear()
-    with pytest.raises(ClusterError, match=r"Ray \(10\.0\.0\.1:6379\) did not start"):
+    with pytest.raises(ClusterError, match=r"Ray \(auto\) did not start"):
         RayConnection(cpus=2)
     assert late.asked == ["init", "shutdown"]
 
@@ -216,6 +217,37 @@ with open_cluster(sys.argv[1], workers=1) as model:
     print(ray.util.get_node_ip_address(), *model.runner.replicas.pids, flush=True)
     sys.stdin.read()
 """
+
+
+DEAD_CLUSTER = """
+import os, signal, sys
+import ray._private.worker
+from zopog_models.cluster.runner import ClusterError, open_cluster
+model = open_cluster(sys.argv[1], workers=1)
+connection, replicas = model.runner.connection, model.runner.replicas
+folder = connection._folder
+for process in ray._private.worker._global_node.all_processes["raylet"]:
+    os.kill(process.process.pid, signal.SIGKILL)
+os.kill(replicas.pids[0], signal.SIGKILL)
+try:
+    replicas.run("rows", "logits", [])
+except ClusterError as error:
+    print(error)
+model.close()
+print(os.path.exists(folder))
+"""
+
+
+def test_a_cluster_that_dies_is_named_and_leaves_no_folder(encoder: Path) -> None:
+    """Scheduler and worker both: no other worker can be put in the place, and nobody waits ten minutes for one."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-c", DEAD_CLUSTER, str(encoder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "no replica is left" in done.stdout or "no node of the Ray cluster" in done.stdout or "head node" in done.stdout
+    )
+    assert done.stdout.split()[-1] == "False"  # Ray itself says a word or two
 
 
 def test_a_cluster_of_its_own(encoder: Path) -> None:

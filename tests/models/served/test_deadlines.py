@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("urllib3", reason="served models need urllib3 (extra remote)")
 
 from zopog_models.errors import ServiceError, Stopped
-from zopog_models.served.exchange import Late, Unwanted, exchange, wait
+from zopog_models.runners.waiting import Late, Unwanted, exchange, wait
 from zopog_models.served.request_log import RequestLog
 from zopog_models.served.transport import Answer, Transport
 from zopog_models.served.wire import Wire

@@ -75,6 +75,20 @@ def test_with_all_log_probabilities_it_is_the_model(
     assert client.runner.requests.log.sent == math.ceil(8 / rows)
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_sent_as_ids_it_is_the_model_s_own_row(service: Service, decoder_folder: Path, rows: int) -> None:
+    client = open_completions(service.completions, decoder_folder, wire=WIRE, top=EVERYTHING, rows=rows, send="ids")
+    local, asked = service.model, question(service.model)
+    everything = local.logits(*asked[:5], np.arange(local.vocab_size)).astype(np.float64)
+    everything -= np.logaddexp.reduce(everything, axis=1, keepdims=True)
+    vocabulary = [local.tokenizer.id_to_token(i).replace("▁", " ").strip() for i in range(local.vocab_size)]
+    same = [[i for i, text in enumerate(vocabulary) if text == word] for word in ("great", "terrible")]
+    expected = np.stack([np.logaddexp.reduce(everything[:, tokens], axis=1) for tokens in same], axis=1)
+    assert np.abs(client.logits(*asked) - expected).max() < 1e-5
+    assert all(isinstance(json.loads(body)["prompt"], list) for body in service.bodies)
+    assert json.loads(service.bodies[0])["prompt"][0] == local.cls_id or rows == 3
+
+
 def test_the_text_is_prompt_and_template(service: Service, decoder_folder: Path) -> None:
     client = open_completions(service.completions, decoder_folder, wire=WIRE)
     client.logits(*question(client))

@@ -47,6 +47,12 @@ def test_whatever_is_cut_shows_no_part_of_it(name: str) -> None:
         assert KEY[:8] not in already_cut
 
 
+def test_a_key_of_backslashes() -> None:
+    key = "0000\\\\"
+    for form in (key, json.dumps(key)[1:-1], repr(key)[1:-1], quote(key)):
+        assert Secrets(key).hide(f"<{form}>") == "<***>"
+
+
 def test_what_is_no_secret_stays() -> None:
     text = "sk-a is the beginning of many keys; sks sk sk-"
     assert Secrets(KEY).hide(text) == text

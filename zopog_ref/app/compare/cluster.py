@@ -11,6 +11,7 @@ from typing import Any
 
 from zopog_models.cluster.ray_connection import RayConnection
 from zopog_ref.app.compare.cells import start_worker
+from zopog_ref.app.output import say
 
 
 class RayExecutor(ThreadPoolExecutor):
@@ -41,7 +42,12 @@ class RayExecutor(ThreadPoolExecutor):
         self._under_way.add(reference)
         try:
             return self._ray.get(reference)
-        except (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError) as death:
+        except (
+            errors.WorkerCrashedError,
+            errors.NodeDiedError,
+            errors.LocalRayletDiedError,
+            errors.OutOfMemoryError,
+        ) as death:
             raise BrokenExecutor(str(death)) from death
         except errors.TaskCancelledError as stopped:
             raise BrokenExecutor("stopped at once") from stopped
@@ -59,7 +65,7 @@ def _run(log: str, function: Callable[..., Any], arguments: tuple[Any, ...], nam
 @contextmanager
 def ray_tasks(workers: int, log: Path) -> Iterator[Executor]:
     """Ray tasks; a cluster that was started for them ends with them."""
-    with RayConnection(cpus=workers) as connection:
+    with RayConnection(cpus=workers, notify=say) as connection:
         pool = RayExecutor(workers, log.resolve(), connection)
         try:
             yield pool

@@ -7,7 +7,7 @@ The command line, `zopog compare`, `PromptClassifier` and a run folder each make
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,12 +33,21 @@ WIRE = (
     "concurrency",
     "key_variable",
     "refused_share",
+    "key_header",
+    "headers_env",
+    "query",
+    "rpm",
+    "tpm",
+    "price_in",
+    "price_out",
+    "budget_usd",
 )  # of a served model: may change when a run is continued
+UNSAVED = ("allow_http", "cache")  # of a served model: said each time, for the folder may be a stranger's
 
 
 @dataclass(frozen=True)
 class Served:
-    """How a served model is asked. The first five change a result; how the wire is used may change on the way."""
+    """How a served model is asked. What WIRE names may change on the way; the rest changes a result."""
 
     tokenizer: str  # a folder
     rows_per_request: Whole | None = None
@@ -49,7 +58,20 @@ class Served:
     retries: Whole = 8
     concurrency: Whole = 4
     key_variable: str | None = None  # the environment variable's name: the key itself is written nowhere
-    refused_share: float = 0.05  # of texts that a completions endpoint may leave without an answer
+    refused_share: float = 0.05  # of texts that an endpoint may leave without an answer
+    key_header: str = "Authorization"
+    headers_env: tuple[str, ...] = ()  # HEADER=VARIABLE
+    query: tuple[str, ...] = ()  # NAME=VALUE
+    rpm: float | None = None  # requests a minute
+    tpm: float | None = None  # tokens a minute
+    price_in: float | None = None  # US dollars for a million tokens
+    price_out: float | None = None
+    budget_usd: float | None = None
+    prompt_in: str = "user"  # of a conversation: where the prompt's tokens stand
+    system: str = ""  # what the system says in every conversation
+    answers: str = "scores"  # of a conversation; or the labels that are answered
+    send: str = "text"  # of completions; or the ids of the tokens
+    answer_tokens: Whole = 8  # of an answer that is read for its label
 
 
 @dataclass(frozen=True)
@@ -91,11 +113,7 @@ class Machine:
     threads: int | None = None
     workers: int | None = None  # Ray actors
     address: str | None = None  # of a continued run: where its model is now
-    timeout: float | None = None
-    retries: int | None = None
-    concurrency: int | None = None
-    key_variable: str | None = None
-    refused_share: float | None = None
+    wire: Mapping[str, Any] = field(default_factory=dict)  # of a served model: what was given of WIRE and UNSAVED
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from zopog_models.frozen.model import FrozenModel
 from zopog_models.frozen.oracle import FrozenModelOracle
 from zopog_models.prompts.bundle import Prompt, shared_source
 from zopog_models.runners.bound import DeviceMemory
+from zopog_models.runners.rows import ModelRows
 from zopog_models.tasks.encoding import Encoded, encode, label_targets
 from zopog_models.tasks.template import Task
 from zopog_models.tasks.vocabulary import pmi_candidates
@@ -96,6 +97,12 @@ class Experiment(Drawn):
         offsets = np.stack([(self._projection @ p.z.astype(np.float32)).reshape(n, width) for p in prompts])
         ids = np.stack([self.candidates[p.tokens] for p in prompts])
         return self._prompt(ids, offsets, np.array([p.weight for p in prompts]), self.method().predictive)
+
+    def first_rows(self, count: int) -> ModelRows:
+        """The first training rows with no prompt before them, which is what a probe asks about."""
+        encoded, nothing = self._encoded["train"], np.zeros((1, 0), np.int64)
+        ids, place = encoded.ids[:count], encoded.answer_position[:count]
+        return ModelRows(self.model.description, ids, place, nothing, None, np.zeros(len(ids), np.int64), self.labels)
 
     def manual(self) -> Prompt:
         """The manual prompt: the template alone, no prompt tokens. The zero point of every comparison."""

@@ -2,7 +2,7 @@
 
 from zopog_models.cluster.ray_connection import require_ray
 from zopog_models.runners.local import REDUCED
-from zopog_models.served.addresses import is_served
+from zopog_models.served.addresses import is_served, reads_text_alone
 from zopog_ref import search
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import Machine, RunConfig
@@ -80,10 +80,15 @@ def check_served(config: RunConfig, machine: Machine) -> None:
     for name, given in unusual.items():
         if given:
             raise InputError(f"{option(name)} is the server's affair: leave it out with --model {config.model}")
-    if config.model.startswith("completions+"):
+    if reads_text_alone(config.model):
         _require_tokens_alone(config)
+        if config.remote.answers == "labels" and config.preset.loss != "error":
+            raise InputError(
+                f"--answers labels: what is answered says right or wrong and no more: the loss is error, not "
+                f"{config.preset.loss} (--loss error)"
+            )
         if config.pooling:
-            raise InputError("--pooling: a completions endpoint answers with words, not with sentence embeddings")
+            raise InputError("--pooling: a text endpoint answers with words, not with sentence embeddings")
 
 
 def _require_tokens_alone(config: RunConfig) -> None:
@@ -95,6 +100,6 @@ def _require_tokens_alone(config: RunConfig) -> None:
         return
     advice = {"zo-pog": ": add --zeroth-order off", "random-search": ": add --sigma 0"}
     raise InputError(
-        f"{name} learns a continuous prompt, and a completions endpoint reads text alone"
+        f"{name} learns a continuous prompt, and this endpoint reads text alone"
         + advice.get(name, "; bdpl, zo-pog --zeroth-order off and random-search --sigma 0 learn tokens alone")
     )

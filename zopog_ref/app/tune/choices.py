@@ -2,19 +2,19 @@
 
 import argparse
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from zopog_models.errors import RepeatedKey
 from zopog_models.files.gguf_file import is_gguf
 from zopog_models.files.repeated_keys import once
-from zopog_models.served.addresses import is_served
+from zopog_models.served.addresses import default_top, is_served
 from zopog_models.tasks.published_tasks import load_published, published_tasks
 from zopog_models.tasks.task_files import load_task
 from zopog_models.tasks.template import Task, make_task, replace_template
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.config import WIRE, Machine, Precision, RunConfig, Served
+from zopog_ref.app.run.config import UNSAVED, WIRE, Machine, Precision, RunConfig, Served
 from zopog_ref.app.run.presets import PRESET_FIELDS, TEMPLATE_ALONE, Preset, default_preset, preset_of
 from zopog_ref.app.tune.options import method_options, option
 
@@ -39,7 +39,11 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
     check_readout(arguments)
     if arguments.deploy_tuned and arguments.method == TEMPLATE_ALONE:
         raise InputError("--deploy-tuned: --method none tunes nothing")
-    several = arguments.template or task.templates
+    several, remote = arguments.template or task.templates, _served(arguments)
+    if remote is not None and remote.answers == "labels":
+        if arguments.readout not in (None, "none"):
+            raise InputError(f"--readout {arguments.readout} reads scores, and --answers labels gives none")
+        arguments.readout = "none"
     settings, method = arguments.settings or default_preset(arguments.model), arguments.method or "zo-pog"
     return RunConfig(
         task=task,
@@ -52,7 +56,7 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
         backend=arguments.backend or "numpy",
         pooling=arguments.pooling,
         temperature=arguments.temperature,
-        remote=_served(arguments),
+        remote=remote,
         precision=chosen_precision(arguments),
         # A search without a readout is the run that it was in version 0.1.0, which knew none.
         readout=None if arguments.readout == "none" and method != TEMPLATE_ALONE else arguments.readout or "auto",
@@ -75,7 +79,7 @@ def chosen_machine(arguments: argparse.Namespace) -> Machine:
     """How this machine carries the run out; of a continued run, where its model is now."""
     return Machine(
         arguments.device, arguments.threads, arguments.workers, arguments.model,
-        **{name: getattr(arguments, name) for name in WIRE},
+        _given(arguments, (*WIRE, *UNSAVED)),
     )  # fmt: skip
 
 
@@ -115,9 +119,15 @@ def chosen_precision(arguments: argparse.Namespace) -> Precision | None:
     return Precision(arguments.precision, scope, anyway=arguments.precision_anyway)
 
 
+def _given(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """What was said of these options. Those that may be repeated are tuples."""
+    values = ((name, getattr(arguments, name)) for name in names)
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values if value is not None}
+
+
 def _served(arguments: argparse.Namespace) -> Served | None:
     """How the served model is asked; None of one that is here."""
-    given = {name: getattr(arguments, name) for name in _SERVED if getattr(arguments, name) is not None}
+    given = _given(arguments, (*_SERVED, *UNSAVED))
     if not is_served(arguments.model):
         if given:
             raise InputError(f"{option(next(iter(given)))} is for a served model, and --model is {arguments.model!r}")
@@ -126,7 +136,10 @@ def _served(arguments: argparse.Namespace) -> Served | None:
         raise InputError(
             f"--model {arguments.model} needs --tokenizer FOLDER: a folder with its config.json and tokenizer.json"
         )
-    return Served(**given | {"tokenizer": str(arguments.tokenizer)})
+    top = default_top(arguments.model)
+    defaults = {} if top is None else {"top_logprobs": top}
+    kept = {name: value for name, value in given.items() if name not in UNSAVED}
+    return Served(**defaults | kept | {"tokenizer": str(arguments.tokenizer)})
 
 
 def _task(arguments: argparse.Namespace) -> tuple[Task, str | None]:

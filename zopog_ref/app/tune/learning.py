@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zopog_models.errors import ServiceError, Stopped
+from zopog_models.errors import ClusterError, ServiceError, Stopped
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.prompts.bundle import save_prompt
 from zopog_models.runners.runner import Scores
@@ -27,7 +27,7 @@ from zopog_ref.app.run.saved_run import read_result
 from zopog_ref.app.tune.backends import on_backend, open_backend, stream_of
 from zopog_ref.app.tune.checks import check_numbers, check_precision, check_run, check_workers
 from zopog_ref.app.tune.ending import end, reads, reserved
-from zopog_ref.app.tune.models import check_place, continued, go_on, keep_requests, open_model
+from zopog_ref.app.tune.models import check_place, continued, go_on, keep_requests, open_model, probe
 from zopog_ref.app.tune.precision import use_precision
 from zopog_ref.app.tune.readings import TOKENS
 from zopog_ref.app.tune.result import result_of
@@ -59,8 +59,9 @@ def learn(
             raise Interrupted(
                 f"{error}. All that was answered is kept: go on with {go_on(folder.path, config)}"
             ) from None
-        except ServiceError as error:
-            raise ServiceError(f"{error}. Nothing paid for is lost: {go_on(folder.path, config)}") from error
+        except (ServiceError, ClusterError) as error:
+            kind = ServiceError if isinstance(error, ServiceError) else ClusterError
+            raise kind(f"{error}. Nothing paid for is lost: {go_on(folder.path, config)}") from error
         except OSError as error:
             if error.errno not in FULL or isinstance(error, DiskFull):
                 raise
@@ -78,6 +79,8 @@ def _start(
     if config.precision is not None:
         config = replace(config, precision=use_precision(experiment, config.precision))
     asked, config = config.preset.n_candidates, replace(config, preset=experiment.preset)
+    for line in probe(model, experiment):
+        say(line)
     path = out or free_name(Path("runs") / f"{config.task.name}-{config.method}-{config.seed}")
     folder = RunFolder.create(path, config.to_json(Evidence.of(experiment)))
     held.callback(folder.close)

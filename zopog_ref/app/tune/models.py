@@ -7,15 +7,18 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from zopog_models.checkpoints.gguf import gguf_place
-from zopog_models.errors import UnusableFile
+from zopog_models.errors import ServiceError, Stopped, UnusableFile
 from zopog_models.files.quoting import quoted
 from zopog_models.files.suggestions import did_you_mean
 from zopog_models.frozen.model import TEMPERATURE, FrozenModel, load_model
 from zopog_models.served.addresses import ServedOptions, open_served
+from zopog_models.served.conversation import Talk
+from zopog_models.served.text_runner import TextRunner
 from zopog_models.served.wire import Wire
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.output import say
-from zopog_ref.app.run.config import WIRE, Machine, RunConfig, Served
+from zopog_ref.app.run.config import UNSAVED, WIRE, Machine, RunConfig, Served
+from zopog_ref.app.run.experiment import Experiment
 
 # Known by a name without the organisation that it is under.
 _ON_THE_HUB = (
@@ -25,6 +28,7 @@ _ON_THE_HUB = (
     "sentence-transformers/all-MiniLM-L6-v2",
 )  # fmt: skip
 REQUESTS = "requests.jsonl"  # in a run folder
+_PROBED = 3  # rows, of which a filter may refuse the first
 
 
 def open_model(
@@ -38,12 +42,14 @@ def open_model(
     factor = TEMPERATURE if temperature is None else temperature
     if remote is not None:
         try:
-            wire = Wire(**{name: value for name, value in asdict(remote).items() if name in WIRE})
+            unsaved = {name: machine.wire[name] for name in UNSAVED if name in machine.wire}
+            wire = Wire(**{name: value for name, value in asdict(remote).items() if name in WIRE}, **unsaved)
         except ValueError as error:
             raise InputError(f"--{error}") from error
         options = ServedOptions(
             wire=wire, rows=remote.rows_per_request, encoding=remote.encoding, notify=say, pooling=pooling,
-            embedding_std=remote.embedding_std, temperature=factor, top=remote.top_logprobs,
+            embedding_std=remote.embedding_std, temperature=factor, top=remote.top_logprobs, send=remote.send,
+            talk=Talk(remote.prompt_in, remote.system, remote.answers, remote.answer_tokens),
             should_stop=should_stop,
         )  # fmt: skip
         return open_served(source, remote.tokenizer, options)
@@ -52,7 +58,7 @@ def open_model(
 
         return open_cluster(
             source, workers=machine.workers, threads=machine.threads or 1, device=machine.device, pooling=pooling,
-            temperature=factor, notify=say,
+            temperature=factor, notify=say, should_stop=should_stop,
         )  # fmt: skip
     if source != "embedded" and "/" not in source and not gguf_place(source) and not Path(source).exists():
         raise InputError(
@@ -85,11 +91,14 @@ def continued(saved: Served, machine: Machine, address: str) -> Served:
             f"this folder says that its model is served by {host} ({quoted(kind)}): the texts would be sent there. If "
             f"they may, say so with --model {shlex.quote(address)[:500]}"
         )
-    if saved.key_variable is not None and machine.key_variable is None:
-        name, host = quoted(saved.key_variable), quoted(urlsplit(machine.address.partition("+")[2]).netloc)
+    host = quoted(urlsplit(machine.address.partition("+")[2]).netloc)
+    if saved.key_variable is not None and "key_variable" not in machine.wire:
+        name = quoted(saved.key_variable)
         raise InputError(f"this run sends the key in the variable {name} to {host}: if it may, say so with --key-env")
-    given = {name: getattr(machine, name) for name in WIRE}
-    return replace(saved, **{name: value for name, value in given.items() if value is not None})
+    if saved.headers_env and "headers_env" not in machine.wire:
+        names = ", ".join(quoted(name) for name in saved.headers_env)
+        raise InputError(f"this run sends variables to {host} ({names}): if it may, say so with --header-env")
+    return replace(saved, **{name: value for name, value in machine.wire.items() if name in WIRE})
 
 
 def keep_requests(model: FrozenModel, folder: Path) -> None:
@@ -102,12 +111,36 @@ def keep_requests(model: FrozenModel, folder: Path) -> None:
         raise InputError(f"{error}: it was edited") from error
 
 
+def probe(model: FrozenModel, experiment: Experiment) -> list[str]:
+    """What a text endpoint really returns for a row, a line each; nothing of other models. Two requests.
+
+    Errors: ServiceError where it returns nothing that can be learned from.
+    """
+    if not isinstance(model.runner, TextRunner):
+        return []
+    try:
+        found = model.runner.probe(experiment.first_rows(_PROBED))
+    except Stopped:
+        raise
+    except ServiceError as error:
+        raise ServiceError(f"{error}. Nothing was started: the endpoint was asked about {_PROBED} rows") from error
+    asked = f"the endpoint was asked about one row twice: its label words {', '.join(found['returned']) or 'none'}"
+    lines = [f"{asked} are among what it returns" + (f", {', '.join(found['missing'])} not" * bool(found["missing"]))]
+    if not found["returned"]:
+        lines.append(
+            "no label word is among what it returns: choose words that it answers with, or ask for more with "
+            "--top-logprobs"
+        )
+    if found["differs"] > 0:
+        lines.append(f"two equal requests differ by {found['differs']:.2g} nats: runs cannot be repeated to the bit")
+    return lines
+
+
 def go_on(folder: Path, config: RunConfig) -> str:
     """The command that continues a run: a served model is named again, and so is its key."""
     served = "" if config.remote is None else f" --model {shlex.quote(config.model)}"
-    key = (
-        ""
-        if config.remote is None or config.remote.key_variable is None
-        else f" --key-env {config.remote.key_variable}"
-    )
+    remote, key = config.remote, ""
+    if remote is not None:
+        key = "" if remote.key_variable is None else f" --key-env {shlex.quote(remote.key_variable)}"
+        key += "".join(f" --header-env {shlex.quote(header)}" for header in remote.headers_env)
     return f"zopog tune --resume {shlex.quote(str(folder))}{served}{key}"

@@ -7,7 +7,8 @@ from typing import Any
 
 from zopog_models.families.sentence import POOLINGS
 from zopog_models.frozen.model import TEMPERATURE
-from zopog_models.served.completions import LARGEST_TOP
+from zopog_models.served.completions import LARGEST_TOP, SENT
+from zopog_models.served.conversation import ANSWERS, PROMPT_PLACES
 from zopog_models.served.kserve import ENCODINGS
 from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, TEMPLATE_ALONE
 from zopog_ref.app.tune.backends import BACKENDS
@@ -97,7 +98,7 @@ def method_options() -> dict[str, tuple[type, list[str]]]:
 
 def option(name: str) -> str:
     """--n-positions, of n_positions."""
-    return {"key_variable": "--key-env"}.get(name, "--" + name.replace("_", "-"))
+    return {"key_variable": "--key-env", "headers_env": "--header-env"}.get(name, "--" + name.replace("_", "-"))
 
 
 def _switch(text: str) -> bool:
@@ -146,7 +147,7 @@ def _add_served_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "a model that somebody else serves (docs/remote.md)",
         "--model kserve+http://HOST:PORT/v2/models/NAME, or, for methods that learn tokens alone, --model "
-        "completions+http://HOST:PORT/v1#NAME",
+        "completions+http://HOST:PORT/v1#NAME or chat+http://HOST:PORT/v1#NAME",
     )
     group.add_argument(
         "--tokenizer",
@@ -154,12 +155,41 @@ def _add_served_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="with config.json and tokenizer.json; of a GGUF file, with tokenizer.json",
     )
-    group.add_argument("--rows-per-request", type=int, metavar="ROWS", help="default: 64; of completions 1")
+    group.add_argument("--rows-per-request", type=int, metavar="ROWS", help="default: 64; of text endpoints 1")
     group.add_argument("--encoding", choices=ENCODINGS, help="of tensors; auto: binary where the server offers it")
     group.add_argument("--embedding-std", type=float, help="of the word embeddings, where the server does not say")
-    group.add_argument("--top-logprobs", type=int, help=f"of completions: asked for, 1 to {LARGEST_TOP} (default 5)")
+    group.add_argument(
+        "--top-logprobs", type=int, help=f"asked for, 1 to {LARGEST_TOP} (default: 5 of completions, 20 of chat)"
+    )
+    group.add_argument("--send", choices=SENT, help="to completions; ids: the tokens themselves (default: text)")
+    group.add_argument("--prompt-in", choices=PROMPT_PLACES, help="of a conversation (default: user)")
+    group.add_argument("--system", metavar="TEXT", help="what the system says in every conversation")
+    group.add_argument("--answers", choices=ANSWERS, help="labels: learn from what is answered, without scores")
+    group.add_argument("--answer-tokens", type=int, help="with --answers labels: of an answer (default 8)")
     group.add_argument("--timeout", type=float, help="seconds for a whole answer (default 60)")
     group.add_argument("--retries", type=int, help="of a failed request, with growing pauses (default 8)")
     group.add_argument("--concurrency", type=int, help="requests under way at once (default 4)")
-    group.add_argument("--refused-share", type=float, help="of texts a completions endpoint may refuse (default 0.05)")
+    group.add_argument("--refused-share", type=float, help="of texts an endpoint may refuse (default 0.05)")
+    group.add_argument("--rpm", type=float, help="requests a minute (default: what the server's headers say)")
+    group.add_argument("--tpm", type=float, help="tokens a minute (default: what the server's headers say)")
+    group.add_argument("--price-in", type=float, metavar="USD", help="for a million tokens that are read")
+    group.add_argument("--price-out", type=float, metavar="USD", help="for a million tokens that are written")
+    group.add_argument("--budget-usd", type=float, metavar="USD", help="spend no more than that; needs the prices")
+    group.add_argument("--query", action="append", metavar="NAME=VALUE", help="of every request; may be repeated")
+    group.add_argument(
+        "--key-header", metavar="HEADER", help="which shows the key (default: Authorization; Azure: api-key)"
+    )
+    add_key_arguments(group)
+
+
+def add_key_arguments(group: argparse._ArgumentGroup) -> None:
+    """What is said each time of a served model, since no folder may decide it."""
     group.add_argument("--key-env", dest="key_variable", metavar="NAME", help="environment variable with the key")
+    group.add_argument(
+        "--header-env", dest="headers_env", action="append", metavar="HEADER=NAME",
+        help="a further header, from the environment variable NAME; may be repeated",
+    )  # fmt: skip
+    group.add_argument(
+        "--allow-http", action="store_true", default=None, help="send the key over http to another machine"
+    )
+    group.add_argument("--cache", type=Path, metavar="DIR", help="answers kept across runs, which are not asked again")
