@@ -62,6 +62,19 @@ ONE_TEXT = {
         '{"token": "true", "logprob": -1.5}, {"token": "true", "logprob": -2.5}]}]}',
         [added(-1.5, -2.5), -1.0], 0,
     ),
+    "entries of one text, the chosen token among them": (
+        '{"content": [{"token": "true", "logprob": -0.2, "top_logprobs": [{"token": "true", "logprob": -0.2}, '
+        '{"token": "true", "logprob": -6.0}, {"token": "false", "logprob": -2.0}]}]}',
+        [added(-0.2, -6.0), -2.0], 0,
+    ),
+    "a key twice, the chosen token's": (
+        '{"tokens": ["true"], "token_logprobs": [-1.0], "top_logprobs": [{"true": -1.0, "true": -2.0, "false": -1.5}]}',
+        [added(-1.0, -2.0), -1.5], 0,
+    ),
+    "a key twice, and the chosen token is a third": (
+        '{"tokens": ["true"], "token_logprobs": [-0.2], "top_logprobs": [{"true": -6.0, "true": -7.0, "false": -2.0}]}',
+        [added(-0.2, -6.0, -7.0), -2.0], CONTRADICTION,
+    ),
     "one entry twice is one token": (
         '{"content": [{"token": "true", "logprob": -1.0, "top_logprobs": [{"token": "true", "logprob": -1.0}, '
         '{"token": "true", "logprob": -1.0}, {"token": "false", "logprob": -1.5}]}]}',
