@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from zopog_ref import read_loss
 from zopog_ref.arrays import FLOAT64, INT64
 from zopog_ref.checks import NOT_NEGATIVE, POSITIVE, at_least, check, check_choices
 from zopog_ref.distribution import mode
@@ -29,7 +30,7 @@ __all__ = ["Settings", "ZOPoG", "ZOPoGState"]
 
 @dataclass(frozen=True)
 class ZOPoGState:
-    """Where a run stands. The floats are for the learning curve; only step, alpha and z decide what comes next."""
+    """Where a run stands. The floats are for the learning curve; step, alpha, z and readout decide what comes next."""
 
     step: int
     alpha: FLOAT64  # (n, N)
@@ -37,6 +38,7 @@ class ZOPoGState:
     loss: float = float("nan")  # mean loss of the step's queries
     alpha_gradient_norm: float = 0.0
     z_gradient_norm: float = 0.0
+    readout: FLOAT64 | None = None  # (folds, C + 1, C): Theta of `read_loss`
 
 
 class ZOPoG(Method):
@@ -78,6 +80,9 @@ class ZOPoG(Method):
         - deploy: the argmax of alpha ("mode"), or of the last noisy p ("noisy_mode"). Default: "mode".
         - policy: False is the ablation without policy gradient: alpha stays at 1/N. Default: True.
         - zeroth_order: False is the ablation without zeroth-order steps: z stays 0. Default: True.
+        - readout_folds: 0 is the published method. F > 0: the loss is read through a readout, refitted after each step
+          from its own scores, a third block that costs no calls. F = 1: fitted on all rows, and so to the rows whose
+          loss is read; F >= 2: each row by one that never saw it (zopog_ref/read_loss.py). Default: 0.
 
         Errors: ValueError naming the setting that cannot be used.
         """
@@ -95,12 +100,14 @@ class ZOPoG(Method):
         deploy: Literal["mode", "noisy_mode"] = "mode"
         policy: bool = True
         zeroth_order: bool = True
+        readout_folds: int = 0
 
         def __post_init__(self) -> None:
             check(self, at_least(2), "policy_samples")
             check(self, at_least(1), "direction_pairs")
             check(self, POSITIVE, "tau", "mu", "eta_alpha", "eta_z", "alpha_min")
             check(self, NOT_NEGATIVE, "decay")
+            check(self, at_least(0), "readout_folds")
             check_choices(self)
             if not (self.policy or self.zeroth_order):
                 raise ValueError("policy and zeroth_order are both off: nothing would be learned")
@@ -117,7 +124,11 @@ class ZOPoG(Method):
             return cls.official(mu=0.01, eta_alpha=1e-3, eta_z=1e-2)
 
     settings: Settings
-    has_kernels = True
+
+    @property
+    def has_kernels(self) -> bool:
+        """True without a readout in the loss, which is fitted in NumPy."""
+        return not self.settings.readout_folds
 
     @property
     def calls_per_step(self) -> int:
@@ -128,13 +139,14 @@ class ZOPoG(Method):
     def init(self) -> ZOPoGState:
         """alpha_0 = 1/N everywhere, z_0 = 0."""
         alpha = np.full((self.n_positions, self.n_candidates), 1 / self.n_candidates)
-        return ZOPoGState(step=0, alpha=alpha, z=np.zeros(self.dim))
+        return ZOPoGState(0, alpha, np.zeros(self.dim), readout=read_loss.start(self.settings.readout_folds))
 
     def step(self, state: ZOPoGState, objective: Objective, examples: INT64) -> ZOPoGState:
         """One iteration of Algorithm 1 on the mini-batch of rows `examples` (B,)."""
         s, b = self.settings, self.backend
         alpha, z = b.asarray(state.alpha), b.asarray(state.z)
         eta_alpha, eta_z = (eta / (1 + s.decay * state.step) for eta in (s.eta_alpha, s.eta_z))
+        objective = read_loss.reading(objective, s.readout_folds, state.readout, self.seed)
         queries: list[FLOAT64] = []
         alpha_gradient, z_gradient = np.zeros_like(alpha), np.zeros_like(z)
 
@@ -173,7 +185,7 @@ class ZOPoG(Method):
                 f"step {state.step} has mean loss {loss} and gradients of norm {alpha_norm} and {z_norm}: "
                 "a smaller eta_z or scale may help, or losses in a larger unit"
             )
-        return ZOPoGState(state.step + 1, alpha, z, loss, alpha_norm, z_norm)
+        return ZOPoGState(state.step + 1, alpha, z, loss, alpha_norm, z_norm, read_loss.refitted(objective))
 
     def prompts(self, state: ZOPoGState) -> list[WeightedPrompt]:
         """The prompt to deploy: the mode of the distribution, and z.
@@ -186,7 +198,8 @@ class ZOPoG(Method):
         else:
             p = self._probabilities(state.alpha, state.step, Purpose.GUMBEL_POLICY, 1)
             weights = p[0] if p.ndim == 3 else p
-        return [WeightedPrompt(mode(self.backend.to_numpy(weights)), self.backend.to_numpy(state.z), 1.0)]
+        tokens, z = mode(self.backend.to_numpy(weights)), self.backend.to_numpy(state.z)
+        return [WeightedPrompt(tokens, z, 1.0, read_loss.deployed(state.readout))]
 
     def _probabilities(self, alpha: FLOAT64, step: int, purpose: Purpose, samples: int) -> FLOAT64:
         """p with the noise of this mode: (n, N), or (samples, n, N) for per_sample."""

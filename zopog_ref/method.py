@@ -13,11 +13,15 @@ __all__ = ["Method", "WeightedPrompt"]
 
 
 class WeightedPrompt(NamedTuple):
-    """A prompt to deploy: candidate indices (n,), continuous prompt (d,), and its weight among several."""
+    """A prompt to deploy: candidate indices (n,), continuous prompt (d,), and its weight among several.
+
+    readout: Theta (C + 1, C), by which its scores are read (`read_loss`). Default: None, as they are.
+    """
 
     tokens: INT64
     z: FLOAT64
     weight: float
+    readout: FLOAT64 | None = None
 
 
 class Method(ABC):

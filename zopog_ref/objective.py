@@ -1,19 +1,17 @@
 """What a method may see: the frozen model as an Oracle, its losses as an Objective, and the ledger of calls.
 
-An API call is one prompt on one mini-batch, as the literature counts; the ledger also counts sequences (rows sent
-to the model) and tokens. It refuses to start what would pass the budget, so a run never overspends.
+What they cost is `zopog_ref.ledger`.
 """
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zopog_ref.arrays import FLOAT32, FLOAT64, INT64
-from zopog_ref.checks import at_least, check
+from zopog_ref.arrays import ARRAY, FLOAT32, FLOAT64, INT64
+from zopog_ref.ledger import BudgetExhausted, Journal, Ledger
 from zopog_ref.rounding import DOUBLE, SINGLE, roundoff_of
 
 __all__ = [
@@ -55,7 +53,7 @@ class Objective(Protocol):
     It may have `roundoff`, the relative rounding error of its losses, so that a mu which drowns in it is noticed.
     """
 
-    ledger: "Ledger"
+    ledger: Ledger
 
     def losses(self, tokens: INT64, z: FLOAT64, examples: INT64) -> FLOAT64:
         """(K, B) losses f(t_k, z_k; x_b) >= 0, for ledger.price(K, B) calls. Arguments as Oracle.logits."""
@@ -73,70 +71,6 @@ class Thinnable(Protocol):
 
     def thinned(self, unit_mask: FLOAT64) -> Objective:
         """The objective of the network whose hidden units are multiplied by unit_mask (layers, F), same ledger."""
-        ...
-
-
-class BudgetExhausted(Exception):
-    """The budget of calls does not allow what was asked; nothing was sent to the model."""
-
-
-@dataclass
-class Ledger:
-    """Counts what a run has spent, and refuses what would pass the budget.
-
-    A call is one prompt on at most batch_size rows, so a method that wants more rows at once pays for each mini-batch
-    they fill.
-
-    Parameters:
-
-    - budget: calls that the run may spend.
-    - calls: calls spent so far. Default: 0.
-    - sequences: rows sent to the model so far, for the record. Default: 0.
-    - tokens: tokens sent to the model so far, for the record. Default: 0.
-    - batch_size: rows of a call at most; at least 1. Default: None, any number of rows.
-
-    Errors: ValueError for a batch_size below 1.
-    """
-
-    budget: int
-    calls: int = 0
-    sequences: int = 0
-    tokens: int = 0
-    batch_size: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.batch_size is not None:
-            check(self, at_least(1), "batch_size")
-
-    def price(self, prompts: int, rows: int) -> int:
-        """Calls that K prompts on B rows cost: K ceil(B / batch_size). Errors: ValueError without a row."""
-        if rows < 1:
-            raise ValueError(f"a query has {rows} rows; a mean loss needs one at least")
-        return prompts if self.batch_size is None else prompts * -(-rows // self.batch_size)
-
-    @property
-    def left(self) -> int:
-        """Calls left."""
-        return self.budget - self.calls
-
-    def charge(self, calls: int, sequences: int = 0, tokens: int = 0) -> None:
-        """Pay before asking. Errors: BudgetExhausted when the calls would pass the budget; nothing is charged then."""
-        if calls > self.left:
-            raise BudgetExhausted(f"{calls} calls asked for, {self.left} of {self.budget} left")
-        self.calls += calls
-        self.sequences += sequences
-        self.tokens += tokens
-
-
-class Journal(Protocol):
-    """Losses paid for since the last checkpoint, kept so that an interrupted step does not pay for them twice."""
-
-    def replay(self) -> FLOAT64 | None:
-        """The next recorded losses, or None when all have been replayed."""
-        ...
-
-    def record(self, losses: FLOAT64) -> None:
-        """Keep these losses, in order."""
         ...
 
 
@@ -173,7 +107,7 @@ def error(logits: ArrayLike, labels: ArrayLike) -> FLOAT64:
     return (np.asarray(logits).argmax(axis=-1) != np.asarray(labels)).astype(np.float64)
 
 
-def answered(logits: FLOAT32) -> FLOAT32:
+def answered(logits: ARRAY) -> ARRAY:
     """The logits (..., C) themselves, if every row has a class that they speak for.
 
     argmax would read a NaN as the first class. Errors: FloatingPointError, for NaN, for inf, for nothing but -inf.
@@ -225,26 +159,69 @@ class ModelObjective:
             )
         self.oracle, self.ledger, self.loss, self.journal = oracle, ledger, LOSSES[loss], journal
         self.roundoff = DOUBLE if loss == "error" else SINGLE  # the logits are float32; 0 and 1 are exact
+        # A step's queries of one point a prompt on all rows, for `paid_scores`; None where no loop empties it.
+        self.whole: list[tuple[INT64, FLOAT64, ARRAY]] | None = None
 
     def losses(self, tokens: INT64, z: FLOAT64, examples: INT64) -> FLOAT64:
         """(K, B) losses, charged; see Objective."""
+        rows = np.arange(len(self.labels))
+        whole = self.whole is not None and z.ndim == 2 and np.array_equal(np.sort(examples), rows)
+        paid = self._paid(tokens, examples)
+        if paid is not None and paid.ndim == 2:
+            return paid
+        scores: ARRAY = self.oracle.logits(tokens, z, examples) if paid is None else paid  # (K, B, C)
+        with np.errstate(invalid="ignore"):  # what is not finite is named below
+            losses = self.loss(scores, self.labels[examples])  # (K, B)
+        self._check(losses, scores)
+        whole = whole and bool(np.isfinite(scores).all())
+        if whole and self.whole is not None:
+            self.whole.append((tokens, z, scores[:, np.argsort(examples)]))
+        if paid is None and self.journal is not None:
+            self.journal.record(scores if whole else losses)
+        return losses
+
+    def scores(self, tokens: INT64, z: FLOAT64, examples: INT64) -> FLOAT64:
+        """(K, B, C) scores of the label words, charged as losses are; see `read_loss`.
+
+        Errors: ValueError for another loss than the cross-entropy; FloatingPointError.
+        """
+        if self.loss is not cross_entropy:
+            raise ValueError(
+                "a readout inside the objective is fitted by cross-entropy: set the loss to cross_entropy, "
+                "or readout_folds to 0"
+            )
+        paid = self._paid(tokens, examples)
+        if paid is not None and paid.ndim != 3:
+            raise ValueError("the journal holds losses where scores are needed: it is of a run without readout_folds")
+        scores = np.asarray(self.oracle.logits(tokens, z, examples) if paid is None else paid, np.float64)
+        self._check(scores, scores)
+        if paid is None and self.journal is not None:
+            self.journal.record(scores)
+        return scores
+
+    def paid_scores(self, tokens: INT64, z: FLOAT64) -> FLOAT64 | None:
+        """(rows, C) scores of one prompt on all training rows, if the queries in `whole` have paid for them."""
+        for asked, points, scores in self.whole or []:
+            same = (asked == tokens).all(axis=1) & (points == z).all(axis=1)  # (K,)
+            if same.any():
+                return np.asarray(scores[int(same.argmax())], np.float64)
+        return None
+
+    def _paid(self, tokens: INT64, examples: INT64) -> FLOAT64 | None:
+        """Charges a query, and returns its losses (K, B) or scores (K, B, C) if the journal has them."""
         count, rows = len(tokens), len(examples)
         read = count * int(self.oracle.lengths[examples].sum())
         self.ledger.charge(self.ledger.price(count, rows), count * rows, read)
-        if self.journal is not None and (paid := self.journal.replay()) is not None:
-            return paid
-        logits = self.oracle.logits(tokens, z, examples)  # (K, B, C)
-        with np.errstate(invalid="ignore"):  # what is not finite is named below
-            losses = self.loss(logits, self.labels[examples])  # (K, B)
+        return None if self.journal is None else self.journal.replay()
+
+    def _check(self, losses: FLOAT64, scores: ARRAY) -> None:
+        """Errors: FloatingPointError for what is not finite."""
         if not np.isfinite(losses).all():
             raise FloatingPointError(
                 f"the model answered with {int((~np.isfinite(losses)).sum())} non-finite losses of {losses.size}: "
                 "the continuous prompt may have diverged (a smaller eta_z or scale), or the model is damaged"
             )
-        answered(logits)
-        if self.journal is not None:
-            self.journal.record(losses)
-        return losses
+        answered(scores)
 
     @property
     def hidden_units(self) -> tuple[int, int]:
@@ -256,6 +233,7 @@ class ModelObjective:
         """The loss of a thinned network, charged to the same ledger; see Thinnable. Errors: ValueError."""
         network = copy.copy(self)
         network.oracle = self._thinnable().thinned(unit_mask)
+        network.whole = None  # what it answers is not the frozen model's
         return network
 
     def _thinnable(self) -> Any:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from zopog_ref.arrays import ARRAY, INT64
+from zopog_ref.arrays import ARRAY, FLOAT64, INT64
 from zopog_ref.method import Method, WeightedPrompt
-from zopog_ref.objective import BudgetExhausted, Ledger, Objective
+from zopog_ref.objective import BudgetExhausted, Ledger, ModelObjective, Objective
 from zopog_ref.randomness import Purpose, permutation
 
 __all__ = ["Arrays", "DevScore", "Record", "SearchResult", "Store", "mini_batch", "run", "step_price", "step_rows"]
@@ -43,7 +43,10 @@ class Record:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a run ends with: the prompts that were best on dev, where, and why it stopped."""
+    """What a run ends with: the prompts that were best on dev, where, and why it stopped.
+
+    scores: (M, rows, C) of those prompts on the training rows, where the step that found them paid for all of them.
+    """
 
     prompts: list[WeightedPrompt]
     dev: DevScore | None
@@ -51,6 +54,7 @@ class SearchResult:
     state: Any
     curve: list[Record]
     stop_reason: str
+    scores: FLOAT64 | None = None
 
 
 class Store(Protocol):
@@ -125,21 +129,24 @@ def run(
             stop_reason = "interrupted"
             break
         step = len(curve)
+        if isinstance(objective, ModelObjective):
+            objective.whole = []
         state = method.step(state, objective, step_rows(method, step, rows, batch_size))
         score = None
         if dev is not None and ((step + 1) % every == 0 or _stop_reason(method, state, objective, price)):
             prompts = method.prompts(state)
             score = dev(prompts)
             if score.beats(best):
-                best, kept = score, _Kept(step + 1, prompts)
+                best, kept = score, _Kept(step + 1, prompts, _paid_scores(objective, prompts))
         curve.append(_record(step + 1, objective, score, state))
         if store is not None:
             store.save(_to_arrays(state, best, kept), curve[-1])
         if on_step is not None:
             on_step(curve[-1])
     if kept is None:
-        kept = _Kept(len(curve), method.prompts(state))
-    return SearchResult(kept.prompts, best, kept.step, state, curve, stop_reason)
+        prompts = method.prompts(state)
+        kept = _Kept(len(curve), prompts, _paid_scores(objective, prompts))
+    return SearchResult(kept.prompts, best, kept.step, state, curve, stop_reason, kept.scores)
 
 
 def _at_least_one(**sizes: int) -> None:
@@ -156,6 +163,15 @@ def _stop_reason(method: Method, state: Any, objective: Objective, price: int) -
 class _Kept(NamedTuple):
     step: int
     prompts: list[WeightedPrompt]
+    scores: FLOAT64 | None  # (M, rows, C)
+
+
+def _paid_scores(objective: Objective, prompts: Sequence[WeightedPrompt]) -> FLOAT64 | None:
+    """What the last step paid for of these prompts on all training rows: all of it, or None."""
+    if not isinstance(objective, ModelObjective):
+        return None
+    found = [objective.paid_scores(prompt.tokens, prompt.z) for prompt in prompts]
+    return None if any(scores is None for scores in found) else np.array(found)  # (M, rows, C)
 
 
 def _record(step: int, objective: Objective, score: DevScore | None, state: Any) -> Record:
@@ -173,13 +189,18 @@ def _fields(state: Any) -> dict[str, Any]:
 
 def _to_arrays(state: Any, best: DevScore | None, kept: _Kept | None) -> Arrays:
     """A checkpoint as plain arrays: the state's fields, and the best prompts so far."""
-    arrays = {f"state.{name}": _on_host(value) for name, value in _fields(state).items()}
+    arrays = {f"state.{name}": _on_host(value) for name, value in _fields(state).items() if value is not None}
     if kept is not None and best is not None:
         arrays["best.step"] = np.asarray(kept.step)
         arrays["best.score"] = np.asarray(best, np.float64)
         arrays["best.tokens"] = np.stack([prompt.tokens for prompt in kept.prompts])  # (M, n)
         arrays["best.z"] = np.stack([prompt.z for prompt in kept.prompts])  # (M, d)
         arrays["best.weight"] = np.asarray([prompt.weight for prompt in kept.prompts], np.float64)  # (M,)
+        read = [prompt.readout for prompt in kept.prompts if prompt.readout is not None]
+        if read:
+            arrays["best.readout"] = np.stack(read)  # (M, C + 1, C)
+        if kept.scores is not None:
+            arrays["best.scores"] = kept.scores
     return arrays
 
 
@@ -203,16 +224,23 @@ def _restore(
     if "best.step" not in arrays:
         return state, curve, None, None
     prompts = [
-        WeightedPrompt(tokens, z, float(weight))
-        for tokens, z, weight in zip(arrays["best.tokens"], arrays["best.z"], arrays["best.weight"])
-    ]
-    return state, curve, DevScore(*map(float, arrays["best.score"])), _Kept(int(arrays["best.step"]), prompts)
+        WeightedPrompt(tokens, z, float(weight), readout)
+        for tokens, z, weight, readout in zip(
+            arrays["best.tokens"], arrays["best.z"], arrays["best.weight"],
+            arrays.get("best.readout", [None] * len(arrays["best.weight"])),
+        )
+    ]  # fmt: skip
+    kept = _Kept(int(arrays["best.step"]), prompts, arrays.get("best.scores"))
+    return state, curve, DevScore(*map(float, arrays["best.score"])), kept
 
 
 def _state_fields(initial: Any, arrays: Mapping[str, ARRAY]) -> dict[str, Any]:
     """The saved fields with the types the method's own initial state has."""
     restored: dict[str, Any] = {}
     for name, value in _fields(initial).items():
+        if value is None:  # a part that these settings leave out
+            restored[name] = None
+            continue
         if f"state.{name}" not in arrays:
             raise ValueError(f"the checkpoint lacks {name!r}: it was made by another method or version")
         saved = arrays[f"state.{name}"]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from zopog_ref import read_loss
 from zopog_ref.convergence import readout_block
 from zopog_ref.convergence.cases import TINY, Bench
 from zopog_ref.convergence.comparison import Equality
@@ -59,6 +60,48 @@ def test_repeated_steps_reach_the_minimum() -> None:
         W = readout_block.step(loss, W)
     assert np.abs(loss.gradient(W)).max() < 1e-8
     assert loss.value(W) < loss.value(np.eye(3))
+
+
+def refit_wrongly(wrong: str):
+    """read_loss.refit with one thing wrong."""
+
+    def step(loss, W):
+        theta, x, y, rows = W.T, loss.scores, loss.labels, float(loss.weight.sum())
+        if wrong == "labels":
+            return read_loss.refit(theta, x, (y + 1) % 3, rows, 1.0, loss.pull).T
+        if wrong == "pull":  # a batch's J with the pull of all rows, n times too weak
+            return read_loss.refit(theta, x, y, rows * 1e4, 1.0, loss.pull).T
+        if wrong == "share":
+            return read_loss.refit(theta, x, y, rows, 3.0, loss.pull).T
+        return W
+
+    return step
+
+
+@pytest.mark.parametrize("wrong", ["labels", "pull", "share", "stands"])
+def test_the_step_that_methods_take_and_four_broken_ones(wrong: str) -> None:
+    loss = loss_of()
+    near = far = np.eye(3) + 3 * BENCH.rng(1).standard_normal((3, 3))
+    for _ in range(200):
+        near = readout_block.step(loss, near)
+    for W in (far, near):
+        for share in (1.0, 0.3):
+            assert readout_block.never_raised(loss, W, readout_block.refit_by(share), share).holds()
+    assert not all(readout_block.never_raised(loss, W, refit_wrongly(wrong)).holds() for W in (far, near))
+
+
+@pytest.mark.parametrize("folds", [1, 2, 3])
+def test_a_run_with_readouts_never_raises_a_step_s_loss(folds: int) -> None:
+    problem = readout_block.scored_prompts(BENCH.rng(5))
+    assert all(c.holds() for c in readout_block.sampled_blocks(problem, 12, 1, folds))
+
+
+@pytest.mark.parametrize("broken", ["climbs", "stands", "long"])
+def test_broken_refits_show_in_a_run(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, right = readout_block.scored_prompts(BENCH.rng(5)), read_loss.refit
+    wrong = {"climbs": -0.5, "stands": 0.0, "long": 4.0}[broken]
+    monkeypatch.setattr(read_loss, "refit", lambda *given: given[0] + wrong * (right(*given) - given[0]))
+    assert not readout_block.sampled_blocks(problem, 12, 1, 2)[0].holds()
 
 
 def test_three_blocks() -> None:

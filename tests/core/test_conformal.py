@@ -121,3 +121,39 @@ def test_errors(change: dict[str, object], message: str) -> None:
         conformal_threshold(**arguments)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"\(2, rows, 2\)"):
         jackknife_plus_sets([[0.5, 0.5], [0.1, 0.9]], [0, 1], np.zeros((3, 4, 2)))
+
+
+@pytest.mark.parametrize("n", [9, 19, 32, 64, 99])
+@pytest.mark.parametrize("alpha", [0.1, 0.25])
+def test_split_coverage_lies_between_its_two_bounds_q1(n: int, alpha: float) -> None:
+    """Exactly exchangeable and continuous: 1 - alpha <= k/(n + 1) <= 1 - alpha + 1/(n + 1), and Beta(k, n + 1 - k)."""
+    rng, runs = np.random.default_rng(n), 4000
+    q = np.empty(runs)
+    for run in range(runs):
+        right = rng.random(n)  # p of the true class: misfits are uniform, so a threshold q covers a share q
+        q[run] = conformal_threshold(np.column_stack([right, 1 - right]), np.zeros(n, int), alpha)[0]
+    k = np.ceil((1 - alpha) * (n + 1) - 1e-9)
+    mean, spread = k / (n + 1), np.sqrt(k * (n + 1 - k) / ((n + 1) ** 2 * (n + 2)))
+    assert 1 - alpha <= mean <= 1 - alpha + 1 / (n + 1)
+    assert abs(q.mean() - mean) < 4 * spread / np.sqrt(runs)
+    assert abs(q.std() - spread) < 4 * spread / np.sqrt(runs)
+    fooled = np.quantile(rng.random((runs, n)), 1 - alpha, axis=1).mean()  # the plain quantile, without n + 1
+    assert fooled < 1 - alpha
+
+
+def test_held_out_and_left_out_rows_together_cover_q1_q2() -> None:
+    """The threshold of a manual prompt: as good a mean as the held-out rows alone, and half the variance."""
+    alone, together = [], []
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        x, y = rows(rng, 496)
+        fit = vocabulary(x[:48], y[:48], 4)
+        p, new = fit.readout.predict(x[48:]), np.arange(400)
+        for covered, left_out, labels in (
+            (alone, p[:48], y[48:96]),
+            (together, np.concatenate([p[:48], fit.left_out]), np.concatenate([y[48:96], y[:48]])),
+        ):
+            covered.append(conformal_sets(p[48:], left_out, labels, ALPHA)[new, y[96:]].mean())
+    error = np.std(together) / np.sqrt(120)
+    assert 0.9 - 3 * error < np.mean(together) < 0.93
+    assert np.std(together) < 0.85 * np.std(alone)

@@ -56,13 +56,25 @@ LLAMA = {"model_type": "llama", "vocab_size": 30, "hidden_size": 8, "num_hidden_
           "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                            "original_max_position_embeddings": 16}}  # fmt: skip
 CONFIGS: dict[str, dict[str, Any]] = {
-    **{name: BERT | {"model_type": name} for name in ("bert", "roberta", "electra", "albert")},
+    **{name: BERT | {"model_type": name} for name in ("bert", "roberta", "xlm-roberta", "camembert", "electra", "albert", "mpnet")},
     "distilbert": {"model_type": "distilbert", "vocab_size": 30, "dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 16,
                    "max_position_embeddings": 32, "activation": "gelu"},
+    "modernbert": BERT | {"model_type": "modernbert", "local_attention": 8, "global_attn_every_n_layers": 2},
     "gpt2": {"model_type": "gpt2", "vocab_size": 30, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 32,
              "n_inner": None, "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new"},
     "llama": LLAMA,
     "qwen2": LLAMA | {"model_type": "qwen2", "use_sliding_window": False},
+    "qwen3": LLAMA | {"model_type": "qwen3", "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
+    "phi3": LLAMA | {"model_type": "phi3", "sliding_window": 4, "head_dim": None, "partial_rotary_factor": 0.5,
+                     "original_max_position_embeddings": 16, "rope_scaling": {"type": "longrope", "short_factor": [1.5]}},
+    "gpt_neox": LLAMA | {"model_type": "gpt_neox", "hidden_act": "gelu", "rotary_pct": 0.5, "rope_scaling": None},
+    "opt": LLAMA | {"model_type": "opt", "ffn_dim": 16, "activation_function": "relu"},
+    "mistral": LLAMA | {"model_type": "mistral", "sliding_window": 4},
+    "smollm3": LLAMA | {"model_type": "smollm3", "no_rope_layers": [1, 0], "rope_scaling": None},
+    "gemma3_text": LLAMA | {"model_type": "gemma3_text", "hidden_activation": "gelu_pytorch_tanh", "sliding_window": 4,
+                            "layer_types": ["sliding_attention", "full_attention"], "query_pre_attn_scalar": 8,
+                            "rope_scaling": None, "rope_parameters": {"full_attention": {
+                                "rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 16}}},
 }  # fmt: skip
 MODULES = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
            {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]  # fmt: skip

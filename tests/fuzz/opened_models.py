@@ -22,7 +22,13 @@ from zopog_models.tasks.vocabulary import VocabularyError, pmi_candidates
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.predict import _lines, _rows
 
-FAMILIES = {"bert": ("bert", "WordPiece"), "qwen2": ("qwen2", "BPE")}
+FAMILIES = {
+    "bert": ("bert", "WordPiece"),
+    "modernbert": ("modernbert", "WordPiece"),
+    "qwen2": ("qwen2", "BPE"),
+    "gemma3_text": ("gemma3_text", "BPE"),
+    "phi3": ("phi3", "BPE"),
+}
 
 
 def opened_models(scratch: Path) -> list[Target]:

@@ -17,6 +17,7 @@ BBT_BOUND, ELBO_BOUND = (
 # (method, setting): smallest, largest that can be used, those that cannot, what is said
 BOUNDS = {
     **{("zo-pog", name): (TINY, HUGE, (0.0, -1.0, math.inf), POSITIVE_WORDS) for name in ("tau", "mu", "eta_alpha", "eta_z", "alpha_min")},
+    **{(name, "readout_folds"): (0, 10**9, (-1,), "it must be at least 0") for name in ("zo-pog", "sspt", "bdpl")},
     ("zo-pog", "policy_samples"): (2, 10**9, (1, 0), "it must be at least 2"),
     ("zo-pog", "direction_pairs"): (1, 10**9, (0, -1), "it must be at least 1"),
     ("zo-pog", "decay"): (0.0, HUGE, (-TINY, math.inf), NOT_NEGATIVE_WORDS),

@@ -26,6 +26,10 @@ class Flaws:
     answer_shift: int = 0
     unscaled_attention: bool = False
     token_type: int = 0
+    mirrored_shift: bool = False  # MPNet: i − j in place of j − i
+    no_window: bool = False  # ModernBERT
+    window_shift: int = 0  # ModernBERT: windows wider by this on either side
+    one_base: bool = False  # ModernBERT: all layers turned as those that see everything
 
 
 SOUND = Flaws()
@@ -45,16 +49,21 @@ def activation(x: np.ndarray, kind: str, flaws: Flaws) -> np.ndarray:
 
 
 def attention(
-    q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, visible: Sequence[int], flaws: Flaws
-) -> np.ndarray:
-    """softmax(q kᵀ / √width) v, head by head: (S, D)."""
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, visible: Sequence[int], flaws: Flaws,
+    shift: np.ndarray | None = None, near: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    """softmax(q kᵀ / √width) v, head by head: (S, D). shift (heads, S, S) is added, near (S, S) says who sees whom."""
     width = q.shape[1] // heads
     hidden_away = np.zeros(len(k), bool) if flaws.see_padding else ~np.asarray(visible, bool)
     context = np.empty_like(q)
     for h in range(heads):
         span = slice(h * width, (h + 1) * width)
         scores = q[:, span] @ k[:, span].T / (1 if flaws.unscaled_attention else math.sqrt(width))
+        scores = scores if shift is None else scores + shift[h]
         scores[:, hidden_away] = -np.inf
+        if near is not None:
+            lost = ~(near & ~hidden_away).any(1, keepdims=True)  # padding that sees nothing: nobody looks at it
+            scores[~(near | lost)] = -np.inf
         scores = np.exp(scores - scores.max(-1, keepdims=True))
         context[:, span] = scores / scores.sum(-1, keepdims=True) @ v[:, span]
     return context

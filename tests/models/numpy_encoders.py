@@ -4,7 +4,7 @@ In the spirit of numpy_bert: slow, obvious, by published tensor names, and shari
 function a family, with the arguments of `numpy_bert.full_logits`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from tests.models.numpy_bert import Flaws, activation, attention, full_logits, l
 Tensors = Mapping[str, np.ndarray]
 
 
-class _Parts:
+class Parts:
     """Linear maps and normalisations by name."""
 
     def __init__(self, tensors: Tensors, epsilon: float) -> None:
@@ -35,7 +35,7 @@ def distilbert(
     injection: str, flaws: Flaws,
 ) -> np.ndarray:  # fmt: skip
     """No types, no pooler, ε = 1e-12 throughout."""
-    m, size, soft = _Parts(tensors, flaws.epsilon or 1e-12), len(ids), soft_prompt(len(ids), offset, flaws)
+    m, size, soft = Parts(tensors, flaws.epsilon or 1e-12), len(ids), soft_prompt(len(ids), offset, flaws)
     x = m.get("distilbert.embeddings.word_embeddings.weight")[np.asarray(ids)]
     if injection == "word_embedding":
         x = x + soft
@@ -60,7 +60,7 @@ def electra(
     injection: str, flaws: Flaws,
 ) -> np.ndarray:  # fmt: skip
     """Embeddings of width E, a map to D, BERT's layers, a head back to E whose activation is always gelu."""
-    m, size = _Parts(tensors, flaws.epsilon or config["layer_norm_eps"]), len(ids)
+    m, size = Parts(tensors, flaws.epsilon or config["layer_norm_eps"]), len(ids)
     x = _bert_embeddings(m, "electra", ids, offset, injection, flaws)
     if config["embedding_size"] != config["hidden_size"]:
         x = m.linear(x, "electra.embeddings_project")
@@ -82,7 +82,7 @@ def albert(
     injection: str, flaws: Flaws,
 ) -> np.ndarray:  # fmt: skip
     """Factorised embeddings; group by group, the same weights again and again."""
-    m = _Parts(tensors, flaws.epsilon or config["layer_norm_eps"])
+    m = Parts(tensors, flaws.epsilon or config["layer_norm_eps"])
     x = _bert_embeddings(m, "albert", ids, offset, injection, flaws)
     x = m.linear(x, "albert.encoder.embedding_hidden_mapping_in")
     layers, groups = config["num_hidden_layers"], config["num_hidden_groups"]
@@ -99,7 +99,7 @@ def albert(
 
 
 def _bert_embeddings(
-    m: _Parts, family: str, ids: Sequence[int], offset: np.ndarray, injection: str, flaws: Flaws
+    m: Parts, family: str, ids: Sequence[int], offset: np.ndarray, injection: str, flaws: Flaws
 ) -> np.ndarray:
     """word + position + type, normalised, of width E: (S, E)."""
     soft = soft_prompt(len(ids), offset, flaws)
@@ -113,10 +113,6 @@ def _bert_embeddings(
     return x + soft if injection == "post_layernorm" else x
 
 
-FORWARD: dict[str, Callable[..., np.ndarray]] = {
-    "bert": full_logits,
-    "roberta": full_logits,
-    "distilbert": distilbert,
-    "electra": electra,
-    "albert": albert,
-}
+def as_roberta(config: Mapping[str, Any], *args: Any) -> np.ndarray:
+    """XLM-R and CamemBERT: RoBERTa, whose names they kept."""
+    return full_logits({**config, "model_type": "roberta"}, *args)

@@ -30,19 +30,39 @@ class Flaws:
     no_rope_scaling: bool = False  # Llama
     gelu: bool = False  # the exact GELU, or GELU instead of SiLU
     epsilon: float | None = None
+    window_shift: int = 0  # windows larger by this
+    no_window: bool = False
+    no_head_norm: bool = False  # queries and keys as they come
+    late_head_norm: bool = False  # queries and keys normalised after they are turned
+    turned_everywhere: bool = False  # SmolLM3: positions in every layer
+    one_base: bool = False  # Gemma 3: layers with a window turned as those without
+    norm_as_stored: bool = False  # Gemma 3: RMSNorm's weights without the 1
+    no_embedding_factor: bool = False  # Gemma 3
+    no_branch_norms: bool = False  # Gemma 3
+    whole_rotary: bool = False  # GPT-NeoX: all of a head turned
+    one_after_the_other: bool = False  # GPT-NeoX: feed-forward reads what attention gives
 
 
 SOUND = Flaws()
 
 
-def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, visible: Sequence[int], flaws: Flaws) -> np.ndarray:
-    """One head: softmax(Q Kᵀ / √w) V over the visible positions up to the query's own. All (S, w)."""
+def attention(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, visible: Sequence[int], flaws: Flaws, window: int | None = None,
+    scalar: float | None = None,
+) -> np.ndarray:  # fmt: skip
+    """One head: softmax(Q Kᵀ / √w) V over the visible positions up to the query's own. All (S, w).
+
+    window: so many of them only, the last ones; scalar: a number in place of w.
+    """
     size, width = q.shape
-    scores = q @ k.T / (1 if flaws.unscaled_attention else math.sqrt(width))
+    scores = q @ k.T / (1 if flaws.unscaled_attention else math.sqrt(scalar or width))
     i, j = np.arange(size)[:, None], np.arange(size)
     future = (j > i) & (not flaws.see_the_future)
     padding = (j != i) & ~np.asarray(visible, bool) & (not flaws.see_padding)
     scores[future | padding] = -np.inf
+    if window is not None and not flaws.no_window:
+        at = positions(visible, flaws)
+        scores[at[:, None] - at >= window + flaws.window_shift] = -np.inf
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     return weights / weights.sum(-1, keepdims=True) @ v
 

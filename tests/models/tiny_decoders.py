@@ -11,7 +11,8 @@ from tests.models.tiny_models import SENTENCES
 from zopog_models.families import FAMILIES, Config
 from zopog_models.files.tensor_file import write_tensors
 
-FAMILY_NAMES = ("gpt2", "llama", "qwen2")
+FAMILY_NAMES = ("gpt2", "gpt_neox", "opt", "llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma3_text", "phi3")
+BEGUN = ("opt", "llama", "mistral", "gemma3_text", "phi3")  # a text begins with a BOS token
 LLAMA3_SCALING = {
     "rope_type": "llama3",
     "factor": 8.0,
@@ -20,10 +21,29 @@ LLAMA3_SCALING = {
     "original_max_position_embeddings": 32,
 }
 
+# Windows smaller than the tests' rows, heads that are not D / heads wide.
+OWN: dict[str, dict[str, Any]] = {
+    "mistral": {"sliding_window": 5},
+    "qwen3": {"head_dim": 12},
+    "opt": {"ffn_dim": 48, "activation_function": "relu", "tie_word_embeddings": True},
+    "phi3": {"sliding_window": 6, "hidden_size": 32, "partial_rotary_factor": 0.5},
+    "gpt_neox": {"hidden_act": "gelu", "layer_norm_eps": 1e-5, "rotary_pct": 0.5, "rotary_emb_base": 10000.0},
+    "smollm3": {"num_hidden_layers": 5},
+    "gemma3_text": {
+        "head_dim": 12,
+        "query_pre_attn_scalar": 48,
+        "sliding_window": 5,
+        "sliding_window_pattern": 2,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "rope_local_base_freq": 100.0,
+        "tie_word_embeddings": True,
+    },
+}
+
 
 def tokenizer_for(family: str) -> Tokenizer:
-    """GPT-2 and Qwen2: byte-level, nothing before a text. Llama: a space in front of every text, and a BOS token."""
-    if family == "llama":
+    """Llama and its like: a space in front of every text, and a BOS token. Others: byte-level, nothing before a text."""
+    if family in BEGUN:
         tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
         tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
         tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
@@ -76,9 +96,10 @@ def config_for(family: str, vocab_size: int, **changes: Any) -> dict[str, Any]:
             "rope_theta": 10000.0,
             "hidden_act": "silu",
             "tie_word_embeddings": False,
-            "bos_token_id": 1 if family == "llama" else 0,
-            "eos_token_id": 2 if family == "llama" else 0,
+            "bos_token_id": 1 if family in BEGUN else 0,
+            "eos_token_id": 2 if family in BEGUN else 0,
         }
+        config |= OWN.get(family, {})
     return config | changes
 
 

@@ -22,6 +22,8 @@ SENTENCES = [
     "an object made of wood , used to cut food",
 ]
 
+ROBERTAS = ("roberta", "xlm-roberta", "camembert", "mpnet")  # their tokens, and positions from pad_token_id + 1
+
 
 def tokenizer_for(family: str) -> Tokenizer:
     if family == "albert":
@@ -36,7 +38,7 @@ def tokenizer_for(family: str) -> Tokenizer:
         tokenizer.decoder = decoders.Metaspace()
         tokenizer.add_special_tokens(specials)
         return tokenizer
-    if family != "roberta":
+    if family not in ROBERTAS:
         tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -65,11 +67,11 @@ def config_for(family: str, vocab_size: int, **changes: Any) -> dict[str, Any]:
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
         "intermediate_size": 48,
-        "max_position_embeddings": 66 if family == "roberta" else 64,
-        "type_vocab_size": 1 if family == "roberta" else 2,
-        "layer_norm_eps": 1e-5 if family == "roberta" else 1e-12,
+        "max_position_embeddings": 66 if family in ROBERTAS else 64,
+        "type_vocab_size": 1 if family in ROBERTAS else 2,
+        "layer_norm_eps": 1e-5 if family in ROBERTAS else 1e-12,
         "hidden_act": "gelu",
-        "pad_token_id": 1 if family == "roberta" else 0,
+        "pad_token_id": 1 if family in ROBERTAS else 0,
     }
     if family == "distilbert":
         names = {"dim": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}
@@ -80,6 +82,13 @@ def config_for(family: str, vocab_size: int, **changes: Any) -> dict[str, Any]:
         config |= {"embedding_size": 16, "summary_type": "first"}
     elif family == "albert":
         config |= {"embedding_size": 16, "hidden_act": "gelu_new", "num_hidden_groups": 1, "inner_group_num": 1}
+    elif family == "mpnet":
+        del config["type_vocab_size"]
+    elif family == "modernbert":
+        config |= {"hidden_activation": config.pop("hidden_act"), "norm_eps": config.pop("layer_norm_eps")}
+        # A window smaller than the tests' rows, and two bases.
+        config |= {"local_attention": 8, "global_rope_theta": 160000.0, "local_rope_theta": 100.0}
+        del config["type_vocab_size"]
     return config | changes
 
 
@@ -102,7 +111,7 @@ def random_tensors(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
     tensors = {}
     for name, shape in family.shapes(family.read(read)).items():
         values = rng.normal(0, 0.2, shape)
-        if name.endswith(("LayerNorm.weight", "layer_norm.weight")):
+        if name.lower().endswith("norm.weight"):
             values += 1
         tensors[name] = values.astype(np.float32)
     return tensors

@@ -232,12 +232,21 @@ def readout_step(bench: Bench) -> list[Comparison]:
         )
         W = np.eye(3) + far * rng.standard_normal((3, 3))
         found += [readout_block.never_raised(loss, W), readout_block.gradient_is_the_derivative(loss, W)]
+        near = W
+        for _ in range(200):  # where a refit of something else would climb
+            near = readout_block.step(loss, near)
+        for share, start in ((1.0, W), (1 / 3, W), (1.0, near), (1 / 3, near)):  # what read_loss does
+            found.append(readout_block.never_raised(loss, start, readout_block.refit_by(share), share))
     return found
 
 
 def three_blocks(bench: Bench) -> list[Inequality]:
-    """[W2] along a run of Algorithm 1."""
-    return readout_block.three_blocks(readout_block.scored_prompts(bench.rng(38)), 40, bench.seed % 2**62)
+    """[W2] along a run of Algorithm 1, with its own W-block and as `readout_folds` runs it."""
+    problem, seed = readout_block.scored_prompts(bench.rng(38)), bench.seed % 2**62
+    found = readout_block.three_blocks(problem, 40, seed)
+    for folds in (1, 3):
+        found += readout_block.sampled_blocks(problem, 20, seed, folds)
+    return found
 
 
 _A, _T = "test_assumptions.py::", "test_theorem.py::"

@@ -1,7 +1,8 @@
 """A third block, the readout W: labels read from class scores s as softmax(W s), pulled to the identity [W1], [W2].
 
 A readout is fitted on scores that have been fetched already, so its step costs no calls. Its loss is convex and smooth,
-so a gradient step of length 1/L_W lowers it by a known amount, and Theorem 1 gains a block without a noise term.
+so a gradient step of length 1/L_W lowers it by a known amount, and Theorem 1 gains a block without a noise term. The
+step that methods take, `read_loss.refit`, lowers it by as much or more; its W is Theta^T, of the features [s P; 1].
 """
 
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from zopog_ref import read_loss
 from zopog_ref.algorithm import Settings, ZOPoG
 from zopog_ref.convergence.comparison import Equality, Inequality, equal
 from zopog_ref.convergence.exact import no_noise, prompt_weights
@@ -20,7 +22,10 @@ INT64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ReadoutLoss:
-    """J(W) = sum_i weight_i CE(softmax(W s_i), y_i) + (pull/2) ||W - I||^2; scores (m, C), labels and weights (m,)."""
+    """J(W) = sum_i weight_i CE(softmax(W s_i), y_i) + (pull/2) ||W - I||^2, W (C, F).
+
+    scores (m, F), labels and weights (m,).
+    """
 
     scores: FLOAT64
     labels: INT64
@@ -32,7 +37,7 @@ class ReadoutLoss:
         z = self.scores @ W.T
         top = z.max(axis=1)
         loss = np.log(np.exp(z - top[:, None]).sum(axis=1)) + top - z[np.arange(len(z)), self.labels]
-        return float(self.weight @ loss + self.pull / 2 * ((W - np.eye(len(W))) ** 2).sum())
+        return float(self.weight @ loss + self.pull / 2 * ((W - np.eye(*W.shape)) ** 2).sum())
 
     def gradient(self, W: FLOAT64) -> FLOAT64:
         """sum_i weight_i (softmax(W s_i) - e_{y_i}) s_i^T + pull (W - I)."""
@@ -40,7 +45,7 @@ class ReadoutLoss:
         p = np.exp(z - z.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         p[np.arange(len(p)), self.labels] -= 1
-        return np.asarray((self.weight[:, None] * p).T @ self.scores + self.pull * (W - np.eye(len(W))))
+        return np.asarray((self.weight[:, None] * p).T @ self.scores + self.pull * (W - np.eye(*W.shape)))
 
     @property
     def smoothness(self) -> float:
@@ -53,13 +58,24 @@ def step(loss: ReadoutLoss, W: FLOAT64) -> FLOAT64:
     return W - loss.gradient(W) / loss.smoothness
 
 
-def never_raised(loss: ReadoutLoss, W: FLOAT64, stepper: object = step) -> Inequality:
-    """The W-step [W1], proved: J(W+) <= J(W) - ||grad J(W)||^2 / (2 L_W), at no calls.
+def refit_by(share: float) -> object:
+    """The step that the methods take: W + share (argmin J - W)."""
 
-    J is L_W-smooth, so J(W - G/L_W) <= J(W) - ||G||^2/L_W + ||G||^2/(2 L_W). It is a function of scores that the policy
-    half has fetched. J is convex with J >= 0: repeated, W tends to its only minimum.
+    def taken(loss: ReadoutLoss, W: FLOAT64) -> FLOAT64:
+        rows = float(loss.weight.sum())  # what the scores, of one weight each, stand for
+        return np.asarray(read_loss.refit(W.T, loss.scores, loss.labels, rows, share, loss.pull).T)
+
+    return taken
+
+
+def never_raised(loss: ReadoutLoss, W: FLOAT64, stepper: object = step, share: float = 1.0) -> Inequality:
+    """The W-step [W1], proved: J(W+) <= J(W) - share ||grad J(W)||^2 / (2 L_W), at no calls.
+
+    J is L_W-smooth, so J(W - G/L_W) <= J(W) - ||G||^2/L_W + ||G||^2/(2 L_W). It is a function of scores that the other
+    halves have fetched. argmin J is no worse than that step, and a share of the way to it has the share of its drop at
+    least, for J is convex. With J >= 0 and repeated, W tends to its only minimum.
     """
-    gain = float((loss.gradient(W) ** 2).sum()) / (2 * loss.smoothness)
+    gain = share * float((loss.gradient(W) ** 2).sum()) / (2 * loss.smoothness)
     return Inequality(loss.value(stepper(loss, W)), loss.value(W) - gain, f"{len(loss.labels)} rows")  # type: ignore[operator]
 
 
@@ -137,3 +153,56 @@ def three_blocks(problem: ScoredPrompts, steps: int, seed: int, stepper: object 
         W = after
     descent = Inequality(float(np.mean(gains)), float(np.mean(drops)), f"{steps} steps, W-blocks")
     return [descent, Inequality(float(ledger.calls), float(calls), "calls: those of the two other halves")]
+
+
+class RecordedScores:
+    """The scores of ScoredPrompts as an objective, and the features of all that was asked of it."""
+
+    def __init__(self, problem: ScoredPrompts, ledger: Ledger) -> None:
+        self.problem, self.ledger, self.labels = problem, ledger, problem.labels
+        self.features: list[FLOAT64] = []  # (K, B, C + 1)
+
+    def scores(self, tokens: INT64, z: FLOAT64, examples: INT64) -> FLOAT64:
+        """(K, B, C)."""
+        self.ledger.charge(len(tokens))
+        along = np.asarray(z)[..., :1] if z.ndim == 3 else np.asarray(z)[:, None, :1]
+        s = self.problem.offset[tokens[:, :1], examples[None]] + self.problem.slope[tokens[:, 0]][:, None] * along
+        centred = s - s.mean(axis=-1, keepdims=True)
+        self.features.append(np.concatenate([centred, np.ones((*s.shape[:-1], 1))], axis=-1))
+        return np.asarray(s)
+
+    def losses(self, tokens: INT64, z: FLOAT64, examples: INT64) -> FLOAT64:
+        """Not asked for: the readout's."""
+        raise AssertionError("losses were asked for, not scores")
+
+
+def sampled_blocks(problem: ScoredPrompts, steps: int, seed: int, folds: int) -> list[Inequality]:
+    """[W2] as ZO-PoG runs it with `readout_folds`: each step's W-step on that step's own scores, never raised [W1].
+
+    The worst step's J_f(W+) - J_f(W) + share ||grad J_f||^2 / (2 L_W), over steps and folds; and the calls.
+    """
+    settings = Settings(
+        policy_samples=4, direction_pairs=2, eta_alpha=0.02, eta_z=0.05, gumbel="none", readout_folds=folds
+    )
+    method, ledger = ZOPoG(1, 2, 1, settings, seed), Ledger(budget=10**9)
+    state, rng, n, excess, calls = method.init(), np.random.default_rng(seed), len(problem.labels), [], 0
+    for _ in range(steps):
+        asked, examples = RecordedScores(problem, ledger), rng.permutation(n)[: n // 2]
+        before = state.readout
+        assert before is not None
+        fold = read_loss.ReadLoss(asked, folds, before, seed).fold
+        state = method.step(state, asked, examples)
+        calls += method.calls_per_step
+        for f in range(folds):
+            seen = fold[examples] != f if folds > 1 else np.ones(len(examples), bool)
+            x = np.concatenate(asked.features)[:, seen].reshape(-1, 4)
+            y = np.tile(problem.labels[examples[seen]], method.calls_per_step)
+            if not len(x):
+                continue
+            rows, W = n * seen.mean(), before[f].T if before.size else np.eye(3, 4)
+            loss = ReadoutLoss(x, y, np.full(len(x), rows / len(x)), read_loss.PULL)
+            assert state.readout is not None
+            gain = len(examples) / n * float((loss.gradient(W) ** 2).sum()) / (2 * loss.smoothness)
+            excess.append(loss.value(state.readout[f].T) - loss.value(W) + gain)
+    descent = Inequality(float(np.max(excess)), 0.0, f"{steps} steps, readout_folds {folds}")
+    return [descent, Inequality(float(ledger.calls), float(calls), f"calls, readout_folds {folds}")]

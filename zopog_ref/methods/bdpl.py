@@ -13,6 +13,7 @@ from typing import Literal, Self
 
 import numpy as np
 
+from zopog_ref import read_loss
 from zopog_ref.arrays import FLOAT64, INT64
 from zopog_ref.checks import NOT_NEGATIVE, POSITIVE, Rule, at_least, check, check_choices
 from zopog_ref.distribution import mode
@@ -37,6 +38,7 @@ class BDPLState:
     second_moment: FLOAT64  # (n, N)
     loss: float = float("nan")  # mean loss of the step's prompts
     gradient_norm: float = 0.0  # before clipping
+    readout: FLOAT64 | None = None  # (folds, C + 1, C): Theta of `read_loss`
 
 
 class BDPL(Method):
@@ -57,9 +59,11 @@ class BDPL(Method):
         weight_decay: float = 0.1  # of AdamW
         clip: float = 0.0  # largest norm of the gradient; 0: never clipped
         floor: float = 1e-4  # least probability, at most 1/N
+        readout_folds: int = 0  # F readouts inside the objective, refitted after each step (zopog_ref/read_loss.py)
 
         def __post_init__(self) -> None:
             check(self, at_least(2), "samples")
+            check(self, at_least(0), "readout_folds")
             check(self, POSITIVE, "eta_p")
             check(self, NOT_NEGATIVE, "weight_decay", "clip")
             check(self, Rule("lie above 0, at most 1/N", lambda floor: 0 < floor <= 1), "floor")
@@ -71,7 +75,11 @@ class BDPL(Method):
             return cls(eta_p=1e-4, score="official", optimizer="adamw", clip=3.0, floor=1e-8)
 
     settings: Settings
-    has_kernels = True
+
+    @property
+    def has_kernels(self) -> bool:
+        """True without a readout in the loss, which is fitted in NumPy."""
+        return not self.settings.readout_folds
 
     def check_shape(self) -> None:
         """See that the floor leaves room for all candidates. Errors: ValueError."""
@@ -87,11 +95,13 @@ class BDPL(Method):
     def init(self) -> BDPLState:
         """p = 1/N everywhere."""
         shape = (self.n_positions, self.n_candidates)
-        return BDPLState(0, np.full(shape, 1 / self.n_candidates), np.zeros(shape), np.zeros(shape))
+        uniform, nothing = np.full(shape, 1 / self.n_candidates), np.zeros(shape)
+        return BDPLState(0, uniform, nothing, nothing, readout=read_loss.start(self.settings.readout_folds))
 
     def step(self, state: BDPLState, objective: Objective, examples: INT64) -> BDPLState:
         """One policy-gradient step on the mini-batch of rows `examples` (B,)."""
         s, b, p = self.settings, self.backend, state.p
+        objective = read_loss.reading(objective, s.readout_folds, state.readout, self.seed)
         on_backend = b.asarray(p)
         u = b.uniform(self.seed, state.step, Purpose.TOKENS_POLICY, (s.samples, self.n_positions))
         tokens = b.sample(on_backend, u)  # (I, n)
@@ -112,8 +122,9 @@ class BDPL(Method):
             moved = p * (1 - s.eta_p * s.weight_decay) - s.eta_p * unbiased_m / (np.sqrt(unbiased_v) + _EPSILON)
         else:
             moved = p - s.eta_p * g
-        return BDPLState(state.step + 1, project(moved, s.floor), m, v, loss, length)
+        theta = read_loss.refitted(objective)
+        return BDPLState(state.step + 1, project(moved, s.floor), m, v, loss, length, theta)
 
     def prompts(self, state: BDPLState) -> list[WeightedPrompt]:
         """The most probable prompt, argmax_j p_ij at every position."""
-        return [WeightedPrompt(mode(state.p), np.zeros(self.dim), 1.0)]
+        return [WeightedPrompt(mode(state.p), np.zeros(self.dim), 1.0, read_loss.deployed(state.readout))]

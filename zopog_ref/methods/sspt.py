@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from zopog_ref import read_loss
 from zopog_ref.arrays import FLOAT64, INT64
 from zopog_ref.checks import NOT_NEGATIVE, POSITIVE, at_least, check, check_choices
 from zopog_ref.method import Method, WeightedPrompt
@@ -32,6 +33,7 @@ class SSPTState:
     z: FLOAT64  # (d,)
     loss: float = float("nan")  # mean loss of the step's queries
     z_gradient_norm: float = 0.0
+    readout: FLOAT64 | None = None  # (folds, C + 1, C): Theta of `read_loss`
 
 
 def hard_threshold(z: ArrayLike, k: int) -> FLOAT64:
@@ -59,11 +61,13 @@ class SSPT(Method):
         decay: float = 0.0  # step t uses eta_z / (1 + decay t)
         keep: int = 100  # k, entries of z that may differ from 0; all of them when k >= d
         directions: Literal["per_example", "shared"] = "per_example"
+        readout_folds: int = 0  # F readouts inside the objective, refitted after each step (zopog_ref/read_loss.py)
 
         def __post_init__(self) -> None:
             check(self, at_least(1), "direction_pairs", "keep")
             check(self, POSITIVE, "mu", "eta_z")
             check(self, NOT_NEGATIVE, "decay")
+            check(self, at_least(0), "readout_folds")
             check_choices(self)
 
     settings: Settings
@@ -80,11 +84,12 @@ class SSPT(Method):
 
     def init(self) -> SSPTState:
         """z = 0."""
-        return SSPTState(0, np.zeros(self.dim))
+        return SSPTState(0, np.zeros(self.dim), readout=read_loss.start(self.settings.readout_folds))
 
     def step(self, state: SSPTState, objective: Objective, examples: INT64) -> SSPTState:
         """One two-point step and its threshold, on the mini-batch of rows `examples` (B,)."""
         s = self.settings
+        objective = read_loss.reading(objective, s.readout_folds, state.readout, self.seed)
         shared = s.directions == "shared"
         shape = (s.direction_pairs, self.dim) if shared else (s.direction_pairs, len(examples), self.dim)
         u = normal(self.seed, state.step, Purpose.DIRECTIONS, shape)
@@ -95,8 +100,8 @@ class SSPT(Method):
             plus, minus = plus.mean(axis=1), minus.mean(axis=1)
         g = two_point_gradient(plus, minus, u, s.mu, getattr(objective, "roundoff", None))  # (d,)
         z = hard_threshold(state.z - s.eta_z / (1 + s.decay * state.step) * g, s.keep)
-        return SSPTState(state.step + 1, z, float(losses.mean()), norm(g))
+        return SSPTState(state.step + 1, z, float(losses.mean()), norm(g), read_loss.refitted(objective))
 
     def prompts(self, state: SSPTState) -> list[WeightedPrompt]:
         """The fixed tokens and z."""
-        return [WeightedPrompt(self.tokens, state.z, 1.0)]
+        return [WeightedPrompt(self.tokens, state.z, 1.0, read_loss.deployed(state.readout))]

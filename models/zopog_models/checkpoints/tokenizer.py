@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zopog_models.checkpoints.checked_tokenizer import CheckedTokenizer, check_description
-from zopog_models.checkpoints.checkpoint import Checkpoint
+from zopog_models.checkpoints.checked_tokenizer import MAX_BYTES, CheckedTokenizer, check_description
+from zopog_models.checkpoints.checkpoint import Checkpoint, GgufCheckpoint
 from zopog_models.checkpoints.special_tokens import find_special
 from zopog_models.errors import CheckpointError, ProviderError
 from zopog_models.families.decoder import DecoderArchitecture
@@ -34,10 +34,18 @@ def open_tokenizer(checkpoint: Checkpoint) -> CheckedTokenizer:
         raise ProviderError(
             f'the package tokenizers is missing ({error}); install it with: pip install "tokenizers>=0.20"'
         ) from error
-    description, settings = check_description(checkpoint.tokenizer_path), _settings(checkpoint)
+    if isinstance(checkpoint, GgufCheckpoint):
+        description = checkpoint.tokenizer
+    else:
+        description = read_object(checkpoint.tokenizer_path, MAX_BYTES)
+    check_description(description, checkpoint.tokenizer_path)
+    settings = _settings(checkpoint)
     _refuse_other_normalizer(description, settings, checkpoint.tokenizer_path)
     special = find_special(
-        description, settings, checkpoint.family.special_tokens.values(), _configured_ids(checkpoint)
+        description,
+        settings,
+        checkpoint.family.special_tokens.values(),
+        _configured_ids(checkpoint),
     )
     try:
         tokenizer = CheckedTokenizer(description, checkpoint.tokenizer_path, special)
@@ -57,6 +65,9 @@ def open_tokenizer(checkpoint: Checkpoint) -> CheckedTokenizer:
 
 
 def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What tokenizer_config.json says; nothing where there is none."""
+    if isinstance(checkpoint, GgufCheckpoint):
+        return checkpoint.settings
     path = checkpoint.folder / "tokenizer_config.json"
     return read_object(path) if path.is_file() else {}
 
@@ -137,7 +148,6 @@ def beginning_id(checkpoint: Checkpoint, tokenizer: CheckedTokenizer) -> int | N
     what it puts before an empty text. Raises CheckpointError (a damaged tokenizer_config.json, a BOS token that is
     asked for and not there).
     """
-    path = checkpoint.folder / "tokenizer_config.json"
     settings = _settings(checkpoint)
     asked = settings.get("add_bos_token")
     if asked is None:
@@ -150,7 +160,9 @@ def beginning_id(checkpoint: Checkpoint, tokenizer: CheckedTokenizer) -> int | N
     found = tokenizer.token_to_id(token) if isinstance(token, str) else checkpoint.config.get("bos_token_id")
     if type(found) is not int or not 0 <= found < checkpoint.architecture.vocab_size:
         shown = quoted(token)
-        raise CheckpointError(f"{path} asks for a BOS token before every text, but there is none: bos_token {shown}")
+        raise CheckpointError(
+            f"{checkpoint.folder} asks for a BOS token before every text, but there is none: bos_token {shown}"
+        )
     return found
 
 

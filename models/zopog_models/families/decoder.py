@@ -5,23 +5,14 @@ from types import MappingProxyType
 
 from zopog_models.errors import CheckpointError
 from zopog_models.families.family import Architecture, Config, Family
+from zopog_models.families.rotary import Rotary
 
-
-@dataclass(frozen=True, kw_only=True)
-class Rotary:
-    """Rotary positions: frequencies θ^(−2i/w), and how they are rescaled for long contexts."""
-
-    theta: float
-    kind: str = "default"  # "default", "linear" (all divided by factor) or "llama3" (the slow ones)
-    factor: float = 1.0
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_max_positions: int = 8192
+GELUS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderArchitecture(Architecture):
-    """What GPT-2 and the Llama family differ in."""
+    """What decoders differ in. What has a default here is what only some of Llama's relatives have."""
 
     position_rows: int  # the most positions a row may have, prompt included
     key_heads: int  # heads of keys and values; each serves heads / key_heads heads of queries
@@ -32,11 +23,31 @@ class DecoderArchitecture(Architecture):
     output_bias: bool  # on the attention's output
     feed_forward_bias: bool
     rotary: Rotary | None  # None: learned positions
+    windows: tuple[int, ...] = ()  # positions that each layer sees, its own and those before it; 0 (or no entry): all
+    local_rotary: Rotary | None = None  # of layers with a window, where they have another one
+    unturned: tuple[int, ...] = ()  # layers without positions
+    query_norm: bool = False  # every head's queries and keys are normalised before they are turned
+    norm_offset: float = 0.0  # RMSNorm's weights are stored less this
+    branch_norms: bool = False  # what attention and feed-forward give is normalised before it is added
+    embedding_factor: float = 1.0  # of what enters the first layer
+    attention_scale: float | None = None  # of queries with keys; None: 1/√w
+    parallel: bool = False  # feed-forward reads what attention reads, not what it gives
 
     @property
     def max_positions(self) -> int:
         """The longest sequence, prompt included."""
         return self.position_rows
+
+    def window(self, i: int) -> int:
+        """Positions that layer i sees, 0 for all: also where no row can be longer than its window."""
+        size = self.windows[i] if self.windows else 0
+        return size if size < self.max_positions else 0
+
+    def rotary_of(self, i: int) -> Rotary | None:
+        """The rotary positions of layer i."""
+        if i in self.unturned:
+            return None
+        return self.local_rotary if self.local_rotary and self.windows and self.windows[i] else self.rotary
 
 
 class DecoderFamily(Family):

@@ -58,7 +58,7 @@ class EmbeddingNames(NamedTuple):
     """Tables (with their `.weight`), the normalisation, and the linear map E -> D where there is one."""
 
     words: str
-    positions: str
+    positions: str | None
     types: str | None
     norm: str
     projection: str | None
@@ -108,7 +108,8 @@ class EncoderFamily(Family):
             shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (width,), (width,)
 
         shapes[embeddings.words] = (v, e)
-        shapes[embeddings.positions] = (a.max_position_rows, e)
+        if embeddings.positions is not None:
+            shapes[embeddings.positions] = (a.max_position_rows, e)
         if embeddings.types is not None:
             shapes[embeddings.types] = (a.token_types, e)
         layer_norm(embeddings.norm, e)

@@ -46,6 +46,15 @@ class Config:
             raise CheckpointError(f"{self.path}: {name} {quoted(value)} is not supported; supported: {allowed}")
         return value
 
+    def switch(self, name: str, *, default: bool = False) -> bool:
+        """Whether an entry is true; null means that it is not."""
+        return bool(self.choice(name, (True, False, None), default))
+
+    def even(self, name: str, width: int) -> None:
+        """Raises CheckpointError for a head width that rotary positions cannot turn."""
+        if width % 2:
+            raise CheckpointError(f"{self.path}: rotary positions need an even head width, got {width} ({name})")
+
     @property
     def tied(self) -> bool:
         """Whether the output matrix is the word embedding."""

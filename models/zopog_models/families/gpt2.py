@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from zopog_models.errors import CheckpointError
-from zopog_models.families.decoder import DecoderArchitecture, DecoderFamily, layers_of
+from zopog_models.families.decoder import GELUS, DecoderArchitecture, DecoderFamily, layers_of
 from zopog_models.families.family import Config
 
 
@@ -35,9 +35,7 @@ class GPT2Family(DecoderFamily):
             key_heads=heads,
             head_width=hidden_size // heads,
             norm_eps=config.fraction("layer_norm_epsilon", 1e-5),
-            activation=config.choice(
-                "activation_function", ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu"), "gelu_new"
-            ),
+            activation=config.choice("activation_function", GELUS, "gelu_new"),
             query_bias=True,
             output_bias=True,
             feed_forward_bias=True,

@@ -2,44 +2,42 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from zopog_models.errors import CheckpointError
-from zopog_models.families.decoder import DecoderArchitecture, DecoderFamily, Rotary, layers_of
+from zopog_models.families.decoder import DecoderArchitecture, DecoderFamily, layers_of
 from zopog_models.families.family import Config
+from zopog_models.families.rotary import Rotary, read_rotary
+from zopog_models.families.windows import windows_of
 from zopog_models.files.quoting import quoted
-
-_MOST_POSITIONS = 2**24  # 16 million; the longest published context is 10 million
 
 
 class LlamaFamily(DecoderFamily):
-    """Names as save_pretrained writes them."""
+    """Names as save_pretrained writes them. What a relative has of its own stands in `own`."""
 
     name = "llama"
     title = "Llama"
+    defaults: Mapping[str, Any] = MappingProxyType({"max_position_embeddings": 2048})  # what transformers reads
 
     def read(self, config: Config) -> DecoderArchitecture:
-        return self._read(
-            config, query_bias=_switch(config, "attention_bias"), output_bias=_switch(config, "attention_bias")
-        )
+        """The numbers of config.json; what it does not name is as in `defaults`."""
+        config = replace(config, values={**self.defaults, **config.values})
+        return replace(self.numbers(config), **self.own(config))
 
-    def _read(self, config: Config, *, query_bias: bool, output_bias: bool) -> DecoderArchitecture:
+    def own(self, config: Config) -> dict[str, Any]:
+        """What is the relative's own: entries of DecoderArchitecture."""
+        return {}
+
+    def numbers(self, config: Config) -> DecoderArchitecture:
+        """What all relatives have."""
         hidden_size, heads = config.size("hidden_size"), config.size("num_attention_heads")
         key_heads = heads if config.values.get("num_key_value_heads") is None else config.size("num_key_value_heads")
         if heads % key_heads:
             raise CheckpointError(
                 f"{config.path}: num_attention_heads {heads} is not a multiple of num_key_value_heads {key_heads}"
             )
-        if config.values.get("head_dim") is not None:
-            head_width = config.size("head_dim")
-        elif hidden_size % heads:
-            raise CheckpointError(
-                f"{config.path}: hidden_size {hidden_size} is not a multiple of num_attention_heads {heads}"
-            )
-        else:
-            head_width = hidden_size // heads
-        if head_width % 2:
-            raise CheckpointError(f"{config.path}: rotary positions need an even head width, got {head_width}")
         return DecoderArchitecture(
             family=self.name,
             vocab_size=config.size("vocab_size"),
@@ -48,17 +46,37 @@ class LlamaFamily(DecoderFamily):
             layers=layers_of(config, "num_hidden_layers"),
             heads=heads,
             intermediate_size=config.size("intermediate_size"),
-            tied=_switch(config, "tie_word_embeddings"),
-            position_rows=_positions(config),
+            tied=config.switch("tie_word_embeddings"),
+            position_rows=config.size("max_position_embeddings"),
             key_heads=key_heads,
-            head_width=head_width,
+            head_width=self.head_width(config),
             norm_eps=config.fraction("rms_norm_eps", 1e-6),
-            activation=config.choice("hidden_act", ("silu", "swish"), "silu"),
-            query_bias=query_bias,
-            output_bias=output_bias,
-            feed_forward_bias=_switch(config, "mlp_bias"),
-            rotary=_rotary(config),
+            activation=self.activation(config),
+            query_bias=config.switch("attention_bias"),
+            output_bias=config.switch("attention_bias"),
+            feed_forward_bias=config.switch("mlp_bias"),
+            rotary=self.rotary(config),
         )
+
+    def head_width(self, config: Config) -> int:
+        """w: of its own, or D / heads."""
+        hidden_size, heads = config.size("hidden_size"), config.size("num_attention_heads")
+        if config.values.get("head_dim") is None and hidden_size % heads:
+            raise CheckpointError(
+                f"{config.path}: hidden_size {hidden_size} is not a multiple of num_attention_heads {heads}"
+            )
+        width = hidden_size // heads if config.values.get("head_dim") is None else config.size("head_dim")
+        config.even("head_dim", width)
+        return width
+
+    def rotary(self, config: Config) -> Rotary:
+        """Positions."""
+        return read_rotary(config)
+
+    def activation(self, config: Config) -> str:
+        """The gate's activation."""
+        config.choice("hidden_act", ("silu", "swish"), "silu")
+        return "silu"
 
     def word_embeddings(self, architecture: Any) -> str:
         return "model.embed_tokens.weight"
@@ -80,7 +98,13 @@ class LlamaFamily(DecoderFamily):
             linear(f"{layer}.self_attn.k_proj", kv, d, a.query_bias)
             linear(f"{layer}.self_attn.v_proj", kv, d, a.query_bias)
             linear(f"{layer}.self_attn.o_proj", d, q, a.output_bias)
+            if a.query_norm:
+                shapes[f"{layer}.self_attn.q_norm.weight"] = (a.head_width,)
+                shapes[f"{layer}.self_attn.k_norm.weight"] = (a.head_width,)
             shapes[f"{layer}.post_attention_layernorm.weight"] = (d,)
+            if a.branch_norms:
+                shapes[f"{layer}.pre_feedforward_layernorm.weight"] = (d,)
+                shapes[f"{layer}.post_feedforward_layernorm.weight"] = (d,)
             linear(f"{layer}.mlp.gate_proj", f, d, a.feed_forward_bias)
             linear(f"{layer}.mlp.up_proj", f, d, a.feed_forward_bias)
             linear(f"{layer}.mlp.down_proj", d, f, a.feed_forward_bias)
@@ -101,64 +125,28 @@ class Qwen2Family(LlamaFamily):
 
     name = "qwen2"
     title = "Qwen2"
+    defaults = MappingProxyType({"max_position_embeddings": 32768})
 
-    def read(self, config: Config) -> DecoderArchitecture:
-        config.choice("use_sliding_window", (False,), False)
-        return self._read(config, query_bias=True, output_bias=False)
-
-
-def _positions(config: Config) -> int:
-    """No tensor's shape bears the number out, and cos and sin are made for so many: no memory on its word alone."""
-    found = config.size("max_position_embeddings")
-    if found > _MOST_POSITIONS:
-        raise CheckpointError(
-            f"{config.path}: max_position_embeddings is {quoted(found)}; at most {_MOST_POSITIONS} are supported"
-        )
-    return found
+    def own(self, config: Config) -> dict[str, Any]:
+        return {
+            "query_bias": True,
+            "output_bias": False,
+            "feed_forward_bias": False,
+            "windows": windows_of_last_layers(config),
+        }
 
 
-def _switch(config: Config, name: str) -> bool:
-    return bool(config.choice(name, (True, False, None), False))
-
-
-def _rotary(config: Config) -> Rotary:
-    """θ and the rescaling, from `rope_theta` and `rope_scaling`, or from `rope_parameters` (transformers 5)."""
-    newer = config.values.get("rope_parameters")
-    values = config.values.get("rope_scaling") if newer is None else newer
-    values = {} if values is None else values
-    if not isinstance(values, Mapping):
-        raise CheckpointError(f"{config.path}: rope_scaling must be an object, got {quoted(values)}")
-    kind = values.get("rope_type", values.get("type", "default"))
-    if kind not in ("default", "linear", "llama3"):
-        raise CheckpointError(
-            f"{config.path}: rotary positions of type {quoted(kind)} are not supported; "
-            "supported: default, linear, llama3"
-        )
-
-    def number(name: str, default: Any = None) -> float:
-        value = values.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e12:
-            shown = quoted(value)
-            raise CheckpointError(f"{config.path}: {name} of the rotary positions must be positive, got {shown}")
-        return float(value)
-
-    theta = number("rope_theta", config.values.get("rope_theta", 10000.0))
-    if kind == "default":
-        return Rotary(theta=theta)
-    factor = number("factor")
-    if kind == "linear":
-        return Rotary(theta=theta, kind=kind, factor=factor)
-    low, high = number("low_freq_factor"), number("high_freq_factor")
-    if low >= high:
-        raise CheckpointError(f"{config.path}: low_freq_factor {low} must be below high_freq_factor {high}")
-    positions = int(number("original_max_position_embeddings"))
-    return Rotary(
-        theta=theta,
-        kind=kind,
-        factor=factor,
-        low_freq_factor=low,
-        high_freq_factor=high,
-        original_max_positions=positions,
+def windows_of_last_layers(config: Config) -> tuple[int, ...]:
+    """Windows as Qwen has them: where they are switched on, of layers from `max_window_layers` on."""
+    layers, sliding = layers_of(config, "num_hidden_layers"), config.switch("use_sliding_window")
+    size = (
+        config.size("sliding_window", 4096) if sliding and config.values.get("sliding_window", 0) is not None else None
+    )
+    start = config.values.get("max_window_layers", 28)
+    if type(start) is not int:
+        raise CheckpointError(f"{config.path}: max_window_layers must be a whole number, got {quoted(start)}")
+    return windows_of(
+        config, layers, size, ["full_attention" if i < start else "sliding_attention" for i in range(layers)]
     )
 
 

@@ -19,15 +19,23 @@ from zopog_models.checkpoints.checkpoint import Checkpoint
 from zopog_models.graph.builder import GraphBuilder
 from zopog_models.graph.decoder_layers import DecoderLayers
 from zopog_models.graph.gpt2 import GPT2Layers
+from zopog_models.graph.gpt_neox import GPTNeoXLayers
 from zopog_models.graph.llama import LlamaLayers
+from zopog_models.graph.opt import OPTLayers
+from zopog_models.graph.phi3 import Phi3Layers
 
 # family -> its layers
-LAYERS: dict[str, type[DecoderLayers]] = {"gpt2": GPT2Layers, "llama": LlamaLayers, "qwen2": LlamaLayers}
+LAYERS: dict[str, type[DecoderLayers]] = {
+    "gpt2": GPT2Layers,
+    "gpt_neox": GPTNeoXLayers,
+    "opt": OPTLayers,
+    "phi3": Phi3Layers,
+}  # the others are relatives of Llama
 
 
 def layers_of(graph: GraphBuilder, checkpoint: Checkpoint) -> DecoderLayers:
     """The layers of the checkpoint's family."""
-    return LAYERS[checkpoint.architecture.family](graph, checkpoint)
+    return LAYERS.get(checkpoint.architecture.family, LlamaLayers)(graph, checkpoint)
 
 
 def check_injection(injection: str) -> None:
@@ -81,11 +89,11 @@ def build(
     visible = _insert(g, attention_mask, prompt_mask, first)  # (R, S), S = n + L
     total = g.op("Add", m, g.op("Shape", visible, start=1, end=2))  # (1,), T = m + S
     positions = _positions(g, visible, m)  # (R, S)
-    mask = _causal_mask(g, visible, m)  # (R, S, T)
+    masks = _masks(layers, visible, positions, m)  # (R, S, T) each
     x = layers.start(x, positions, total)
 
     at = g.op("Unsqueeze", g.op("Add", answer_position, n), g.integers(1))  # (R, 1), the answer's place in the row
-    x = _through_layers(layers, x, positions, mask, at, prompt_index, prefix)  # (R, 1, D)
+    x = _through_layers(layers, x, positions, masks, at, prompt_index, prefix)  # (R, 1, D)
     hidden = layers.end(g.op("Squeeze", x, g.integers(1)))  # (R, D)
     chosen = g.op("Gather", layers.outputs(), label_ids)  # (C, D): the vocabulary-wide head is never computed
     logits = g.to_float32(g.op("MatMul", hidden, g.op("Transpose", chosen, perm=(1, 0))))
@@ -95,7 +103,13 @@ def build(
 
 
 def _through_layers(
-    layers: DecoderLayers, x: str, positions: str, mask: str, at: str, prompt_index: str, prefix: str | None
+    layers: DecoderLayers,
+    x: str,
+    positions: str,
+    masks: dict[int, str],
+    at: str,
+    prompt_index: str,
+    prefix: str | None,
 ) -> str:
     """x (R, S, D) through all layers, the last one at the answer's place alone: (R, 1, D)."""
     g, a = layers.graph, layers.architecture
@@ -105,6 +119,7 @@ def _through_layers(
         k, v = layers.keys_values(y, positions, i)  # (R, S, W)
         if prefix:
             k, v = (_after_prefix(g, prefix, i, which, prompt_index, value) for which, value in enumerate((k, v)))
+        mask = masks[a.window(i)]
         queried, seen = positions, g.op("Unsqueeze", mask, heads_axis)  # (R, 1, S, T)
         if i == a.layers - 1:
             x, y, queried, seen = (_only(g, value, at) for value in (x, y, queried, mask))  # (R, D), ..., (R,), (R, T)
@@ -131,7 +146,8 @@ def build_prefix(checkpoint: Checkpoint, weights: Mapping[str, np.ndarray]) -> t
     shape = g.op("Shape", x, start=0, end=2)  # (P, m)
     visible = g.op("Expand", g.integers(1), shape)
     positions = _positions(g, visible, g.integers(0))
-    mask = g.op("Unsqueeze", _causal_mask(g, visible, g.integers(0)), g.integers(1))  # (P, 1, m, m)
+    masks = _masks(layers, visible, positions, g.integers(0))
+    seen = {window: g.op("Unsqueeze", mask, g.integers(1)) for window, mask in masks.items()}  # (P, 1, m, m) each
     x = layers.start(x, positions, g.op("Shape", visible, start=1, end=2))
     found = []
     for i in range(a.layers):
@@ -139,7 +155,7 @@ def build_prefix(checkpoint: Checkpoint, weights: Mapping[str, np.ndarray]) -> t
         k, v = layers.keys_values(y, positions, i)
         found += [g.op("Unsqueeze", value, g.integers(0)) for value in (k, v)]  # (1, P, m, W)
         if i < a.layers - 1:  # of the last layer nothing else is ever looked at
-            x = layers.layer(i, x, layers.queries(y, positions, i), k, v, mask)
+            x = layers.layer(i, x, layers.queries(y, positions, i), k, v, seen[a.window(i)])
     width = a.key_heads * a.head_width
     shape = g.op("Concat", g.integers(a.layers, 2), shape, g.integers(width), axis=0)
     prefix = g.op("Reshape", g.op("Concat", *found, axis=0), shape, allowzero=1)
@@ -181,6 +197,23 @@ def _causal_mask(g: GraphBuilder, visible: str, m: str) -> str:
     shape = g.op("Concat", g.op("Shape", seen, start=0, end=2), m, axis=0)
     prefix = g.op("Greater", g.op("Expand", g.integers(1), shape), g.scalar(0))  # (R, S, m), all true
     return g.op("Concat", prefix, seen, axis=2)
+
+
+def _masks(layers: DecoderLayers, visible: str, positions: str, m: str) -> dict[int, str]:
+    """Who looks at whom, (R, S, m + S), in layers of each window there is: within it, counted in positions."""
+    g, a = layers.graph, layers.architecture
+    whole = _causal_mask(g, visible, m)
+    masks = {0: whole}
+    if not any(map(a.window, range(a.layers))):
+        return masks
+    rows = g.op("Shape", visible, start=0, end=1)
+    before = g.op("Range", g.scalar(0), g.op("Squeeze", m), g.scalar(1))  # (m,), positions of the prefix
+    before = g.op("Expand", g.op("Unsqueeze", before, g.integers(0)), g.op("Concat", rows, m, axis=0))  # (R, m)
+    looked_at = g.op("Concat", before, positions, axis=1)  # (R, m + S)
+    back = g.op("Sub", g.op("Unsqueeze", positions, g.integers(2)), g.op("Unsqueeze", looked_at, g.integers(1)))
+    for window in {a.window(i) for i in range(a.layers)} - {0}:
+        masks[window] = g.op("And", whole, g.op("Less", back, g.scalar(window)))
+    return masks
 
 
 def _after_prefix(g: GraphBuilder, prefix: str, i: int, which: int, prompt_index: str, own: str) -> str:

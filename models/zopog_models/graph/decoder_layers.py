@@ -50,17 +50,37 @@ class DecoderLayers(ABC):
     def end(self, x: str) -> str:
         """The last normalisation."""
 
-    @abstractmethod
     def outputs(self) -> str:
         """The output matrix (V, D)."""
+        return self.words() if self.architecture.tied else self.table("lm_head.weight")
 
     def table(self, name: str) -> str:
         """A weight as it is stored."""
         return self.graph.weight(name, self.tensors[name])
 
+    def linear(self, x: str, name: str) -> str:
+        """x Wᵀ (+ b), with W published as (out, in)."""
+        g, bias = self.graph, f"{name}.bias"
+        product = g.product(x, f"{name}.weight", self.tensors[f"{name}.weight"], transposed=True)
+        return g.op("Add", product, self.table(bias)) if bias in self.tensors else product
+
+    def layer_norm(self, x: str, name: str) -> str:
+        """(x − mean) / √(variance + ε) · γ + β over the last axis."""
+        gamma, beta = self.table(f"{name}.weight"), self.table(f"{name}.bias")
+        return self.graph.op("LayerNormalization", x, gamma, beta, axis=-1, epsilon=self.architecture.norm_eps)
+
+    def gelu(self, x: str) -> str:
+        """The activation between two linear maps: one of GELU's forms, or relu."""
+        kind = self.architecture.activation
+        if kind == "relu":
+            return self.graph.op("Relu", x)
+        return self.graph.op("Gelu", x, approximate="none" if kind == "gelu" else "tanh")
+
     def layer(self, i: int, x: str, q: str, k: str, v: str, mask: str) -> str:
         """x + attention, + feed-forward: (R, Q, D), with queries q that look at k and v (R, T, ·) where mask says."""
         g, a = self.graph, self.architecture
-        attended = g.op("Attention", q, k, v, mask, q_num_heads=a.heads, kv_num_heads=a.key_heads)  # (R, Q, heads · w)
-        x = g.op("Add", x, self.attended(attended, i))
-        return g.op("Add", x, self.feed_forward(x, i))
+        scale = {} if a.attention_scale is None else {"scale": a.attention_scale}
+        # (R, Q, heads · w)
+        attended = g.op("Attention", q, k, v, mask, q_num_heads=a.heads, kv_num_heads=a.key_heads, **scale)
+        summed = g.op("Add", x, self.attended(attended, i))
+        return g.op("Add", summed, self.feed_forward(x if a.parallel else summed, i))

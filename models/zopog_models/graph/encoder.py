@@ -26,7 +26,10 @@ from zopog_models.families.encoder import EmbeddingNames, EncoderArchitecture, E
 from zopog_models.graph import onnx_format
 from zopog_models.graph.builder import GraphBuilder
 from zopog_models.graph.layers import Layers
+from zopog_models.graph.modernbert import ModernBertLayers
+from zopog_models.graph.mpnet import MPNetLayers
 
+LAYERS: dict[str, type[Layers]] = {"mpnet": MPNetLayers, "modernbert": ModernBertLayers}  # others have BERT's
 INJECTIONS = ("post_layernorm", "word_embedding")
 
 
@@ -54,7 +57,7 @@ def build(
     assert isinstance(family, EncoderFamily)
     assert isinstance(a, EncoderArchitecture)
     g = GraphBuilder() if graph is None else graph
-    layers = Layers(g, checkpoint.tensors, a)
+    layers = LAYERS.get(a.family, Layers)(g, checkpoint)
     embeddings, head = family.embedding_names(a), family.head_names(a)
     text_ids = g.input("text_ids", np.int64, ("R", "L"))
     attention_mask = g.input("attention_mask", np.int64, ("R", "L"))
@@ -72,19 +75,22 @@ def build(
     words = layers.table(embeddings.words)  # (V, E)
     x = _embed(layers, embeddings, injection, words, row)
     visible, to_answer, to_all = _masks(g, attention_mask, row)
-    for i in range(a.layers - 1):
-        x = layers.encoder_layer(x, x, to_all, family.layer_names(a, i), unit_mask[i])
-    last = family.layer_names(a, a.layers - 1)
+    total = g.op("Add", n, length)
+    everywhere = layers.sight(to_all, None, total)
+    last = a.layers - 1
+    for i in range(last):
+        x = layers.encoder_layer(x, x, everywhere, i, unit_mask[i])
     if a.pooling:
         labels = g.input("label_embeddings", np.float32, ("C", a.hidden_size))
-        x = layers.encoder_layer(x, x, to_all, last, unit_mask[-1])
+        x = layers.end(layers.encoder_layer(x, x, everywhere, last, unit_mask[-1]))
         logits = _pooled_logits(g, x, visible, a, labels)
     else:
         answer_position = g.input("answer_position", np.int64, ("R",))
         label_ids = g.input("label_ids", np.int64, ("C",))
-        answer = _at_answer(g, x, answer_position, n)  # (R, 1, D)
-        answer = layers.encoder_layer(answer, x, to_answer, last, unit_mask[-1])
-        hidden = g.op("Squeeze", answer, g.integers(1))  # (R, D)
+        at = g.op("Unsqueeze", g.op("Add", answer_position, n), g.integers(1))  # (R, 1), behind the prompt
+        answer = g.op("Unsqueeze", g.op("GatherND", x, at, batch_dims=1), g.integers(1))  # (R, 1, D)
+        answer = layers.encoder_layer(answer, x, layers.sight(to_answer, at, total), last, unit_mask[-1])
+        hidden = layers.end(g.op("Squeeze", answer, g.integers(1)))  # (R, D)
         logits = g.to_float32(_label_logits(layers, hidden, words, label_ids, head))
     g.output(logits, "logits", np.float32, ("R", "C"))
     metadata = {"injection": injection, "architecture": json.dumps(asdict(a), sort_keys=True)}
@@ -113,21 +119,17 @@ class _Row(NamedTuple):
 def _embed(layers: Layers, embeddings: EmbeddingNames, injection: str, words: str, row: _Row) -> str:
     """What enters the first layer, (R, S, D) with S = n + L. Prompts are embedded once each, not once a row."""
     g, (text_ids, prompt_ids, offset, prompt_index, n, length, one) = layers.graph, row
-    places = _places(layers, embeddings)  # (S, E)
-    after_prompt = g.op("Add", n, one)
-    prompt_places = g.op("Slice", places, one, after_prompt)  # (n, E)
-    text_places = g.op(
-        "Concat",
-        g.op("Slice", places, g.integers(0), one),
-        g.op("Slice", places, after_prompt, g.op("Add", n, length)),
-        axis=0,
-    )  # (L, E)
-    norm = embeddings.norm
-    text = layers.layer_norm(g.op("Add", g.op("Gather", words, text_ids), text_places), norm)  # (R, L, E)
-    prompt = g.op("Gather", words, prompt_ids)  # (P, n, E)
+    text, prompt = g.op("Gather", words, text_ids), g.op("Gather", words, prompt_ids)  # (R, L, E), (P, n, E)
     if injection == "word_embedding":
         prompt = g.op("Add", prompt, offset)
-    prompt = layers.layer_norm(g.op("Add", prompt, prompt_places), norm)
+    if embeddings.positions is not None:
+        places = _places(layers, embeddings, embeddings.positions)  # (S, E)
+        after_prompt = g.op("Add", n, one)
+        prompt = g.op("Add", prompt, g.op("Slice", places, one, after_prompt))
+        before = g.op("Slice", places, g.integers(0), one)
+        behind = g.op("Slice", places, after_prompt, g.op("Add", n, length))
+        text = g.op("Add", text, g.op("Concat", before, behind, axis=0))
+    text, prompt = (layers.layer_norm(x, embeddings.norm) for x in (text, prompt))
     if injection == "post_layernorm":
         prompt = g.op("Add", prompt, offset)
     x = _insert(g, text, g.op("Gather", prompt, prompt_index))  # (R, S, E), S = n + L
@@ -146,13 +148,6 @@ def _masks(g: GraphBuilder, attention_mask: str, row: _Row) -> tuple[str, str, s
     return visible, to_answer, to_all
 
 
-def _at_answer(g: GraphBuilder, x: str, answer_position: str, n: str) -> str:
-    """x (R, S, D) where each row's answer stands behind its prompt: (R, 1, D)."""
-    position = g.op("Unsqueeze", g.op("Add", answer_position, n), g.integers(1))  # (R, 1)
-    answer = g.op("GatherND", x, position, batch_dims=1)  # (R, D)
-    return g.op("Unsqueeze", answer, g.integers(1))
-
-
 def _pooled_logits(g: GraphBuilder, x: str, visible: str, a: EncoderArchitecture, labels: str) -> str:
     """Products (R, C) of the rows' unit vectors, an output of their own, with the labels' embeddings (C, D)."""
     embedding = _pool(g, g.to_float32(x), visible, a.pooling)  # (R, D)
@@ -160,9 +155,9 @@ def _pooled_logits(g: GraphBuilder, x: str, visible: str, a: EncoderArchitecture
     return g.op("MatMul", embedding, g.op("Transpose", labels, perm=(1, 0)))
 
 
-def _places(layers: Layers, names: EmbeddingNames) -> str:
+def _places(layers: Layers, names: EmbeddingNames, positions: str) -> str:
     """position + type embedding of every place in a row: row 0 is the first token's place, every token is of type 0."""
-    places = layers.tensors[names.positions][layers.architecture.first_position :].astype(np.float32)
+    places = layers.tensors[positions][layers.architecture.first_position :].astype(np.float32)
     if names.types is not None:
         # Summed here, once, in float32, as the model would on every run.
         places = places + layers.tensors[names.types][0].astype(np.float32)
@@ -197,4 +192,6 @@ def _label_logits(layers: Layers, hidden: str, words: str, label_ids: str, names
     hidden = layers.layer_norm(layers.activation(layers.linear(hidden, names.dense), a.head_activation), names.norm)
     outputs = g.op("Gather", words if a.tied else layers.table(names.output), label_ids)  # (C, E)
     scores = g.op("MatMul", hidden, g.op("Transpose", outputs, perm=(1, 0)))
+    if names.bias not in layers.tensors:
+        return scores
     return g.op("Add", scores, g.op("Gather", layers.table(names.bias), label_ids))

@@ -26,14 +26,11 @@ class GPT2Layers(DecoderLayers):
     def words(self) -> str:
         return self.table("transformer.wte.weight")
 
-    def outputs(self) -> str:
-        return self.words() if self.architecture.tied else self.table("lm_head.weight")
-
     def start(self, x: str, positions: str, total: str) -> str:
         return self.graph.op("Add", x, self.graph.op("Gather", self.table("transformer.wpe.weight"), positions))
 
     def before_attention(self, x: str, i: int) -> str:
-        return self._layer_norm(x, f"transformer.h.{i}.ln_1")
+        return self.layer_norm(x, f"transformer.h.{i}.ln_1")
 
     def queries(self, x: str, positions: str, i: int) -> str:
         return self._third(x, i, 0)
@@ -46,15 +43,11 @@ class GPT2Layers(DecoderLayers):
 
     def feed_forward(self, x: str, i: int) -> str:
         layer = f"transformer.h.{i}"
-        wide = self._conv1d(self._layer_norm(x, f"{layer}.ln_2"), f"{layer}.mlp.c_fc")  # (R, Q, F)
-        return self._conv1d(self._activation(wide), f"{layer}.mlp.c_proj")
+        wide = self._conv1d(self.layer_norm(x, f"{layer}.ln_2"), f"{layer}.mlp.c_fc")  # (R, Q, F)
+        return self._conv1d(self.gelu(wide), f"{layer}.mlp.c_proj")
 
     def end(self, x: str) -> str:
-        return self._layer_norm(x, "transformer.ln_f")
-
-    def _layer_norm(self, x: str, name: str) -> str:
-        gamma, beta = self.table(f"{name}.weight"), self.table(f"{name}.bias")
-        return self.graph.op("LayerNormalization", x, gamma, beta, axis=-1, epsilon=self.architecture.norm_eps)
+        return self.layer_norm(x, "transformer.ln_f")
 
     def _conv1d(self, x: str, name: str) -> str:
         """x W + b, with W published as (in, out)."""
@@ -76,9 +69,3 @@ class GPT2Layers(DecoderLayers):
         bias: np.ndarray = self.tensors[f"{name}.bias"][which * d : (which + 1) * d]
         product = g.product(x, f"{name}.weight.{'qkv'[which]}", weight)
         return g.op("Add", product, g.weight(f"{name}.bias.{'qkv'[which]}", bias))
-
-    def _activation(self, x: str) -> str:
-        kind = self.architecture.activation
-        if kind == "relu":
-            return self.graph.op("Relu", x)
-        return self.graph.op("Gelu", x, approximate="none" if kind == "gelu" else "tanh")

@@ -225,6 +225,8 @@ class Transport:
                 response.release_conn()  # a closed one too: the pool would wait for it for ever
         except ServiceError:
             raise
+        except urllib3.exceptions.NewConnectionError as error:
+            raise _Failure("no connection", error) from None
         except urllib3.exceptions.TimeoutError as error:
             raise _Failure("no answer in time", error) from None
         except urllib3.exceptions.SSLError as error:

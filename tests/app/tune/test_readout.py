@@ -102,12 +102,12 @@ def test_a_search_ends_with_its_baselines_and_keeps_to_its_budget(zopog: Run, sm
     result = tuned(zopog, small_task, tmp_path / "run", *SEARCH)
     names = ["manual", "manual + centred", "manual + readout", "tuned", "tuned + readout"]
     assert [row["name"] for row in result["answers"]] == names
-    # 18 rows in calls of 4: 5 calls kept back of 120, 14 steps of 8 calls.
-    assert [row["calls"] for row in result["answers"]] == [0, 5, 5, 112, 117]
-    assert (result["calls"], result["baseline_calls"]) == (117, 5)
+    # 18 rows in calls of 4: twice 5 calls kept back of 120, 13 steps of 8 calls.
+    assert [row["calls"] for row in result["answers"]] == [0, 5, 5, 104, 109]
+    assert (result["calls"], result["baseline_calls"]) == (114, 5)
     curve = [json.loads(line) for line in (tmp_path / "run" / "curve.jsonl").read_text().splitlines()]
-    assert curve[-1]["calls"] == 112
-    plain = tuned(zopog, small_task, tmp_path / "plain", *SMALL, "--budget", 115)
+    assert curve[-1]["calls"] == 104
+    plain = tuned(zopog, small_task, tmp_path / "plain", *SMALL, "--budget", 110)
     assert plain["test_accuracy"] == pytest.approx(result["tuned_accuracy"])
     assert "answers" not in plain
     assert (tmp_path / "plain" / "curve.jsonl").read_bytes() == (tmp_path / "run" / "curve.jsonl").read_bytes()
@@ -131,7 +131,31 @@ def test_a_budget_that_leaves_no_step_beside_the_readout_is_refused(
 ) -> None:
     code, _, error = zopog("tune", "--task", small_task, *SEARCH, "--budget", 12, "--out", tmp_path / "run")
     assert code != 0
-    assert "one step costs 8 and the readout 5" in error
+    assert "one step costs 8 and the readouts 10" in error
+
+
+def test_scores_that_the_search_has_paid_for_are_not_asked_again(
+    zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random search deploys what it has evaluated on all training rows; with `vocabulary` other tokens cost calls."""
+    given = ["--task", small_task, "--method", "random-search", "--samples", "2", "--shots", "3", "--batch-size", "4",
+             "--budget", "60", "--n-positions", "2", "--n-candidates", "8", "--dim", "4", "--threads", "1", "--json"]  # fmt: skip
+    found = {}
+    for kind in ("labels", "vocabulary"):
+        code, said, error = zopog("tune", *given, "--readout", kind, "--out", tmp_path / kind)
+        assert code == 0, error
+        found[kind] = json.loads(said)
+    # A step is 2 prompts on 18 rows, 10 calls; 10 of 60 are kept back for the two prompts' scores.
+    assert [found[kind]["calls"] for kind in found] == [55, 60]
+    assert [row["calls"] for row in found["labels"]["answers"]] == [0, 5, 5, 50, 50]
+    assert [row["calls"] for row in found["vocabulary"]["answers"]] == [0, 5, 5, 50, 55]
+    # The same readout as from scores that are asked for again.
+    monkeypatch.setattr(ending, "_tuned", lambda *a, kept=ending._tuned: kept(*a[:-1], None))
+    code, said, error = zopog("tune", *given, "--readout", "labels", "--out", tmp_path / "asked")
+    assert code == 0, error
+    again = json.loads(said)
+    assert again["calls"] == 60
+    assert again["answers"][-1]["nll"] == pytest.approx(found["labels"]["answers"][-1]["nll"], abs=1e-4)
 
 
 def test_a_run_goes_on_with_the_readout_it_was_started_with(zopog: Run, small_task: Path, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_no_folder(tmp_path: Path) -> None:
     [
         (
             {"model_type": "t5"},
-            "model_type 't5' is not supported; supported: bert, roberta, distilbert, electra, albert",
+            "model_type 't5' is not supported; supported: bert, roberta, xlm-roberta, .*two stacks",
         ),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type 'relative_key'"),
         ({"is_decoder": True}, "is_decoder True"),

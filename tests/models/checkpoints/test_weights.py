@@ -153,9 +153,14 @@ def test_an_index_that_does_not_fit_its_shards(fresh: Path) -> None:
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_missing_surplus_and_wrong_tensors(tmp_path: Path, family: str) -> None:
-    folder = write_decoder(tmp_path / "model", family)
+    folder = write_decoder(tmp_path / "model", family, tie_word_embeddings=family == "gpt2")
     tensors = {name: np.array(array) for name, array in read_tensors(folder / WEIGHTS).items()}
-    norm = "transformer.ln_f.weight" if family == "gpt2" else "model.norm.weight"
+    last = {
+        "gpt2": "transformer.ln_f.weight",
+        "opt": "model.decoder.final_layer_norm.weight",
+        "gpt_neox": "gpt_neox.final_layer_norm.weight",
+    }
+    norm = last.get(family, "model.norm.weight")
 
     def refused(change: Callable[[dict[str, np.ndarray]], Any], message: str) -> None:
         changed = dict(tensors)
@@ -189,6 +194,11 @@ def test_harmless_differences(tmp_path: Path) -> None:
     after = load_checkpoint(folder).tensors
     assert after.keys() == before.keys()
     assert all(np.array_equal(after[name], before[name]) for name in before)
+    neox = write_decoder(tmp_path / "neox", "gpt_neox")
+    before = load_checkpoint(neox).tensors
+    stored = {("embed_out.weight" if name == "lm_head.weight" else name): np.array(t) for name, t in before.items()}
+    write_tensors(neox / WEIGHTS, {**stored, "gpt_neox.layers.0.attention.masked_bias": np.array(-1e9, np.float32)})
+    assert load_checkpoint(neox).tensors.keys() == before.keys()
     llama = write_decoder(tmp_path / "llama", "llama", tie_word_embeddings=True)
     before = load_checkpoint(llama).tensors
     buffers = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": np.ones(4, np.float32) for i in range(3)}
@@ -208,15 +218,48 @@ CONFIGS = [
     ("llama", {"head_dim": 7}, "an even head width, got 7"),
     ("llama", {"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
     ("llama", {"rope_scaling": 3}, "rope_scaling must be an object"),
-    ("llama", {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "of type 'yarn' are not supported"),
-    ("llama", {"rope_scaling": {"type": "dynamic"}}, "of type 'dynamic' are not supported"),
+    ("llama", {"rope_scaling": {"rope_type": "yarn"}}, "factor of the rotary positions must be positive, got None"),
+    ("llama", {"rope_scaling": {"type": "longrope"}}, "type longrope are supported for phi3 only"),
+    ("llama", {"rope_parameters": {"full_attention": {}}}, "rope_parameters with full_attention .* is not supported"),
+    ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5 is not supported here; supported: 1"),
     ("llama", {"rope_scaling": {"rope_type": "linear"}}, "factor of the rotary positions must be positive, got None"),
     ("llama", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor of the rotary"),
     ("llama", {"rope_theta": -1}, "rope_theta of the rotary positions must be positive, got -1"),
+    ("llama", {"max_position_embeddings": 2**60}, f"max_position_embeddings {2**60} is more than {2**24}"),
     ("llama", {"attention_bias": 7}, "attention_bias 7 is not supported"),
-    ("qwen2", {"use_sliding_window": True}, "use_sliding_window True is not supported"),
+    ("qwen2", {"use_sliding_window": True, "sliding_window": 0}, "sliding_window must be a positive whole number"),
+    ("qwen2", {"max_window_layers": "28"}, "max_window_layers must be a whole number, got '28'"),
+    ("qwen3", {"layer_types": ["full_attention"]}, "layer_types must name .* for each of 3 layers, got .'full_att"),
+    ("qwen3", {"layer_types": ["chunked_attention"] * 3}, "layer_types must name full_attention or sliding_attention"),
+    ("mistral", {"sliding_window": 4.5}, "sliding_window must be a positive whole number, got 4.5"),
+    ("mistral", {"layer_types": ["full_attention"] * 3}, r"layer_types \['full_attention', .* is not supported"),
+    (
+        "smollm3",
+        {"no_rope_layers": [1, 2, 1, 1, 1]},
+        r"no_rope_layers must hold 1 \(positions\) or 0 \(none\) for each",
+    ),
+    ("opt", {"do_layer_norm_before": False}, "do_layer_norm_before False is not supported"),
+    ("opt", {"word_embed_proj_dim": 16}, r"word_embed_proj_dim 16 is not supported; supported: \(32,\)"),
+    ("gpt_neox", {"rotary_pct": 1.5}, "rotary_pct must lie between 0 and 1, got 1.5"),
+    ("gpt_neox", {"rotary_pct": 0.4}, "rotary positions need an even head width, got 3 "),
+    ("gpt_neox", {"hidden_act": "silu"}, "hidden_act 'silu' is not supported"),
+    (
+        "phi3",
+        {"rope_scaling": {"type": "longrope", "short_factor": [1, 2, 3]}},
+        "short_factor has 3 numbers, 2 are needed",
+    ),
+    ("phi3", {"rope_scaling": {"type": "linear", "factor": 2}}, "type linear are not supported for phi3; supported:"),
+    ("phi3", {"rope_scaling": {"type": "longrope", "short_factor": 3}}, "short_factor must be a list of positive numb"),
+    ("gemma3_text", {"use_bidirectional_attention": True}, "use_bidirectional_attention True is not supported"),
+    ("gemma3_text", {"final_logit_softcapping": 30.0}, "final_logit_softcapping 30.0 is not supported"),
+    ("gemma3_text", {"hidden_activation": "gelu"}, "hidden_activation 'gelu' is not supported"),
+    ("gemma3_text", {"rope_parameters": {"sliding_attention": 3}}, "rope_scaling must be an object"),
     ("llama", {"model_type": ["llama"]}, "model_type"),
-    ("llama", {"model_type": "mamba"}, "model_type 'mamba' is not supported; supported: .*gpt2, llama, qwen2"),
+    (
+        "llama",
+        {"model_type": "mamba"},
+        "model_type 'mamba' is not supported; supported: .*gpt2, gpt_neox, opt, llama, mistral, qwen2",
+    ),
 ]
 
 

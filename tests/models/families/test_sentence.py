@@ -29,6 +29,7 @@ from zopog_models import (
     save_prompt,
     write_tensors,
 )
+from zopog_models.families.encoder import EncoderFamily
 from zopog_models.graph import INJECTIONS
 from zopog_models.tasks.encoding import label_targets
 
@@ -40,7 +41,9 @@ MODULES = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Norma
 def as_sentence_transformers(folder: Path, modules: list[tuple[str, str]] = MODULES, **pooling: Any) -> Path:
     """Leave out the head and the prefix, and say what the folder is, as sentence-transformers does."""
     tensors = {name: np.array(array) for name, array in read_tensors(folder / "model.safetensors").items()}
-    prefix = json.loads((folder / "config.json").read_text())["model_type"] + "."
+    family = load_checkpoint(folder).family
+    assert isinstance(family, EncoderFamily)
+    prefix = f"{family.prefix}."
     bare = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
     bare["pooler.dense.weight"] = np.zeros((32, 32), np.float32)
     bare["embeddings.position_ids"] = np.arange(64)[None]
@@ -123,7 +126,7 @@ def test_each_flaw_would_be_noticed(sentence_folder: Path, sentence: FrozenModel
     assert np.abs(logits - reference(sentence_folder, inputs, **wrong)).max() > 3 * TOLERANCE
 
 
-@pytest.mark.parametrize("family", ["roberta", "distilbert", "electra", "albert"])
+@pytest.mark.parametrize("family", ["roberta", "distilbert", "electra", "albert", "mpnet", "modernbert"])
 def test_other_encoders_embed_as_well(tmp_path: Path, family: str) -> None:
     folder = write_model(tmp_path / "model", family)
     whole = load_model(folder, threads=1, pooling="mean")

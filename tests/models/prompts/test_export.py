@@ -11,17 +11,29 @@ import pytest
 
 from tests.models.families.test_families import family_case
 from tests.models.families.test_sentence import as_sentence_transformers
-from tests.models.tiny_decoders import write_decoder
+from tests.models.tiny_decoders import FAMILY_NAMES, write_decoder
 from tests.models.tiny_models import write_model
 from zopog_models import CheckpointError, load_model, read_tensors, write_tensors
 from zopog_models.prompts.export import Exported, export
 from zopog_models.runners.rows import ModelRows
 
-FAMILIES = ("bert", "roberta", "distilbert", "electra", "albert", "sentence", "gpt2", "llama", "qwen2")
+FAMILIES = (
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "distilbert",
+    "electra",
+    "albert",
+    "mpnet",
+    "modernbert",
+    "sentence",
+    *FAMILY_NAMES,
+)
 
 
 def write(folder: Path, family: str) -> Path:
-    if family in ("gpt2", "llama", "qwen2"):
+    if family in FAMILY_NAMES:
         return write_decoder(folder, family)
     if family == "sentence":
         return as_sentence_transformers(write_model(folder, "bert"))

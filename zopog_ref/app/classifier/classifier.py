@@ -174,7 +174,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         if tuned is not None and not reads(config):
             return tuned
         try:
-            ending = end(experiment, config, tuned, ledger)
+            ending = end(experiment, config, tuned, ledger, result.scores)
         except InputError as error:
             raise ValueError(str(error)) from error
         self.deployed_ = ending.deployed.name

@@ -152,9 +152,9 @@ def chosen_preset(
 
 
 @lru_cache(maxsize=1)
-def opened(model: str, machine: Machine) -> FrozenModel:
+def opened(model: str, device: str, threads: int | None) -> FrozenModel:
     """The frozen model; the last one stays open, so that cross-validation and a fitted copy share it."""
-    return load_model(model, device=machine.device, threads=machine.threads)
+    return load_model(model, device=device, threads=threads)
 
 
 def experiment_of(
@@ -183,7 +183,7 @@ def experiment_of(
         splits={"train": Split(ORIGIN, digest, train.tolist()), "dev": Split(ORIGIN, digest, dev.tolist())},
         texts=[" ".join(row) for row in texts],
     )
-    model = opened(config.model, machine)
+    model = opened(config.model, machine.device, machine.threads)
     experiment = assemble(model, config.task, preset, seed, drawn)
     return experiment, config.opened(model).to_json(Evidence.of(experiment))
 

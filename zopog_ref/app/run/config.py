@@ -215,6 +215,8 @@ class RunConfig:
         labels = ("pooling", "temperature") if found.label_ids is None else ("label_ids",)
         later = ("backend", "remote", "precision", "readout", "readout_tokens", "templates", "deploy")
         quoting = {"quoting": self.task.quoting} if self.task.quoting else {}
+        if not chosen["preset"]["method"].get("readout_folds", True):
+            del chosen["preset"]["method"]["readout_folds"]  # as before there was one
         return {
             "format": FORMAT,
             "method": self.method,

@@ -49,7 +49,8 @@ def read_record(path: Path, step: int, line: bytes) -> Record:
 
 
 def read_journal(path: Path) -> list[NDArray[np.float64]]:
-    """Losses of one step. A torn last line (a kill in the middle of a write) goes, so that appending can continue.
+    """Losses (K, B) or scores (K, B, C) of one step. A torn last line (a kill in the middle of a write) goes, so that
+    appending can continue.
 
     Errors: InputError for a whole line that is not what was written.
     """
@@ -59,7 +60,7 @@ def read_journal(path: Path) -> list[NDArray[np.float64]]:
 def _read_losses(path: Path, number: int, line: bytes) -> NDArray[np.float64]:
     try:
         losses = np.asarray(json.loads(line), np.float64)
-        if losses.ndim != 2 or not np.isfinite(losses).all():
+        if losses.ndim not in (2, 3) or not np.isfinite(losses).all():
             raise ValueError(f"losses of shape {losses.shape}")
         return losses
     except (ValueError, TypeError, RecursionError) as error:

@@ -1,7 +1,7 @@
 """From a run's configuration to the objects that run it: model, few-shot splits, candidates, oracle, method."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from zopog_models.frozen.device_oracle import DeviceOracle
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.frozen.oracle import FrozenModelOracle
 from zopog_models.prompts.bundle import Prompt, shared_source
+from zopog_models.prompts.readout import PromptReadout
 from zopog_models.runners.bound import DeviceMemory
 from zopog_models.runners.rows import ModelRows
 from zopog_models.tasks.encoding import Encoded, encode, label_targets
@@ -24,6 +25,7 @@ from zopog_ref.backend import NUMPY
 from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.methods import method_class
 from zopog_ref.objective import Journal, Ledger, ModelObjective, answered, cross_entropy, log_sum_exp
+from zopog_ref.read_loss import features
 from zopog_ref.search import DevScore
 from zopog_ref.zeroth_order import projection
 
@@ -79,6 +81,9 @@ class Experiment(Drawn):
         oracle, rows = self._oracle("dev"), np.arange(len(self.dev.labels))
         tokens, z = np.stack([p.tokens for p in prompts]), np.stack([p.z for p in prompts])
         logits = answered(oracle.logits(tokens, z, rows)).astype(np.float64)  # (M, rows, C)
+        for m, prompt in enumerate(prompts):
+            if prompt.readout is not None:  # as its training loss was read
+                logits[m] = features(logits[m]) @ prompt.readout
         weights = np.array([p.weight for p in prompts]) / sum(p.weight for p in prompts)
         if self.method().predictive == "votes":
             votes = np.eye(logits.shape[-1])[logits.argmax(axis=-1)]  # (M, rows, C)
@@ -96,7 +101,16 @@ class Experiment(Drawn):
         n, width = self.preset.n_positions, self.model.embedding_size
         offsets = np.stack([(self._projection @ p.z.astype(np.float32)).reshape(n, width) for p in prompts])
         ids = np.stack([self.candidates[p.tokens] for p in prompts])
-        return self._prompt(ids, offsets, np.array([p.weight for p in prompts]), self.method().predictive)
+        prompt = self._prompt(ids, offsets, np.array([p.weight for p in prompts]), self.method().predictive)
+        return prompt if prompts[0].readout is None else replace(prompt, readout=self._readout(prompts[0].readout))
+
+    def _readout(self, theta: NDArray[np.float64]) -> PromptReadout:
+        """Theta (C + 1, C) of `read_loss`, as a prompt on disk has it: of one prompt, since such methods have one."""
+        classes = theta.shape[1]
+        words = np.arange(classes) if self.model.pooling else np.asarray(self.labels)
+        centred = np.eye(classes) - 1 / classes
+        about = {"rows": len(self.train.labels), "inside": "objective"}
+        return PromptReadout("labels", (centred @ theta[:-1],), theta[-1], (words,), about=about)
 
     def first_rows(self, count: int) -> ModelRows:
         """The first training rows with no prompt before them, which is what a probe asks about."""

@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zopog_models.prompts.bundle import Prompt
+from zopog_models.runners.runner import Scores
 from zopog_ref import readout
+from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import RunConfig
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.presets import TEMPLATE_ALONE
@@ -29,6 +31,7 @@ from zopog_ref.app.tune.readings import (
     beats_chance,
     check_scores,
     fitted,
+    groups_of,
     measured,
     plain_reading,
     price,
@@ -38,6 +41,7 @@ from zopog_ref.app.tune.readings import (
 )
 from zopog_ref.objective import Ledger
 
+FLOAT64 = NDArray[np.float64]
 INT64 = NDArray[np.int64]
 
 
@@ -46,8 +50,7 @@ class Ending:
     """What to deploy, and everything beside it.
 
     readings: in the order above; deployed: one of them; best: the one that the dev rows say; learned: False where the
-    labels could as well be shuffled; baseline_calls: of the manual prompt's training scores, which the budget does not
-    pay where a prompt is tuned.
+    labels could as well be shuffled; baseline_calls: of the calls, those of the manual prompt beside a tuned one.
     """
 
     readings: list[Reading]
@@ -107,34 +110,45 @@ def reads(config: RunConfig) -> bool:
 
 
 def reserved(experiment: Experiment, config: RunConfig) -> int:
-    """Calls of the budget kept for the scores that the tuned prompts' readout is fitted to."""
+    """Calls of the budget kept for the scores of the training rows: the manual prompts', and the tuned prompts'."""
     if config.method == TEMPLATE_ALONE or not reads(config):
         return 0
     method = experiment.method()
-    return 0 if method.predictive == "votes" else price(experiment, len(method.prompts(method.init())))
+    tuned = 0 if method.predictive == "votes" else len(method.prompts(method.init()))
+    return price(experiment, len(config.templates or (experiment.task.template,))) + price(experiment, tuned)
 
 
-def end(experiment: Experiment, config: RunConfig, tuned: Prompt | None, ledger: Ledger) -> Ending:
+def end(
+    experiment: Experiment, config: RunConfig, tuned: Prompt | None, ledger: Ledger, paid: FLOAT64 | None = None
+) -> Ending:
     """Ask for what is missing, fit, choose. tuned: what was searched for; None: nothing was.
 
+    paid (M, rows, C): what the search has paid for of the tuned prompts on the training rows, which is not asked again.
     Errors: InputError for a readout that cannot be had; PromptError, TaskError.
     """
     asked, dev = config.readout or "none", experiment.dev
     check_scores(asked, experiment.model.scores)
+    if groups_of(experiment.train).max() == 0:
+        raise InputError("all training rows are one text, and a readout learns from differences: give other texts")
     tokens = 0 if asked in ("none", "centred", "labels") else config.readout_tokens or TOKENS
     manual = template_prompt(experiment, config.templates or (experiment.task.template,))
-    own = ledger if tuned is None else Ledger(price(experiment, len(manual.ids)), batch_size=ledger.batch_size)
+    cost = price(experiment, len(manual.ids))
+    # A search that was begun before the baselines were kept back from its budget may have left too little for them.
+    own = ledger if tuned is None or cost <= ledger.left else Ledger(cost, batch_size=ledger.batch_size)
+    searched_for = ledger.calls
     scored = ask(experiment, manual, own, tokens)
     found = _manual(experiment, scored, asked)
     best = chosen = found[-1]
     if tuned is not None:
-        found += _tuned(experiment, tuned, ledger, tokens, asked)
+        if (tokens and experiment.model.scores == Scores.ANY) or experiment.reduced is not None:
+            paid = None  # other tokens' scores, or those of the model in all its bits, were not paid for
+        found += _tuned(experiment, tuned, ledger, tokens, asked, searched_for, paid)
         searched = min(found[3:], key=lambda one: one.losses(dev.labels).mean())
         best = better(min(found[:3], key=lambda one: one.losses(dev.labels).mean()), searched, dev.labels)
         chosen = searched if config.deploy == "tuned" else best
     told = found[2].choice
     learned = (told is not None and told.learned) or beats_chance(chosen, dev.labels, len(experiment.task.labels))
-    return Ending(found, chosen, best, learned, 0 if tuned is None else own.calls)
+    return Ending(found, chosen, best, learned, 0 if tuned is None else cost)
 
 
 def better(cheap: Reading, dear: Reading, labels: INT64) -> Reading:
@@ -149,20 +163,24 @@ def _manual(experiment: Experiment, scored: Scored, asked: str) -> list[Reading]
     plain = readout.none(first.words(first.train), train.labels, columns=words)
     choice = fitted(scored, train, asked)
     return [
-        reading("manual", first, plain, dev, 0),
-        reading("manual + centred", scored, without_labels(scored, train), dev, scored.calls),
-        reading("manual + readout", scored, choice.fit, dev, scored.calls, choice),
+        reading("manual", first, plain, dev, 0, train=train),
+        reading("manual + centred", scored, without_labels(scored, train), dev, scored.calls, train=train),
+        reading("manual + readout", scored, choice.fit, dev, scored.calls, choice, train),
     ]
 
 
-def _tuned(experiment: Experiment, tuned: Prompt, ledger: Ledger, tokens: int, asked: str) -> list[Reading]:
-    spent, votes = ledger.calls, tuned.predict == "votes"
-    affordable = ledger.price(len(tuned.ids), len(experiment.train.labels)) <= ledger.left
+def _tuned(
+    experiment: Experiment, tuned: Prompt, ledger: Ledger, tokens: int, asked: str, searched_for: int,
+    paid: FLOAT64 | None,
+) -> list[Reading]:  # fmt: skip
+    votes = tuned.predict == "votes"
+    affordable = paid is not None or ledger.price(len(tuned.ids), len(experiment.train.labels)) <= ledger.left
     # Votes see labels alone: their scores are not part of the game. They are asked for dev and test rows all the same.
     own = ledger if affordable and not votes else Ledger(2**62, batch_size=ledger.batch_size)
-    scored = ask(experiment, tuned, own, 0 if own is not ledger else tokens)
-    found = [plain_reading("tuned", scored, spent)]
+    scored = ask(experiment, tuned, own, tokens if own is ledger else 0, paid if own is ledger else None)
+    found = [plain_reading("tuned", scored, searched_for)]
     if own is ledger:
         choice = fitted(scored, experiment.train, asked)
-        found.append(reading("tuned + readout", scored, choice.fit, experiment.dev, ledger.calls, choice))
+        total = searched_for + scored.calls
+        found.append(reading("tuned + readout", scored, choice.fit, experiment.dev, total, choice))
     return found

@@ -188,7 +188,7 @@ def _run(
     else:
         result = _searched(folder, experiment, config, ledger, should_stop, quiet)
         tuned = experiment.deployable(result.prompts)
-    ending = end(experiment, config, tuned, ledger) if reads(config) else None
+    ending = end(experiment, config, tuned, ledger, result.scores) if reads(config) else None
     prompt = tuned if ending is None else ending.deployed.prompt
     assert prompt is not None
     save_prompt(folder.path / "prompt", prompt)
@@ -208,7 +208,7 @@ def _searched(
     price = search.step_price(method, ledger, rows, preset.batch_size)
     if ledger.left < price:
         raise InputError(
-            f"--budget is {preset.budget} calls; one step costs {price} and the readout {kept_back}: raise it, or use "
+            f"--budget is {preset.budget} calls; one step costs {price} and the readouts {kept_back}: raise it, or use "
             "--readout none"
         )
     method, objective = on_backend(experiment.backend, experiment, ledger, folder)

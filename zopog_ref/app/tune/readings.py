@@ -100,9 +100,10 @@ def price(experiment: Experiment, prompts: int) -> int:
     return experiment.ledger().price(prompts, len(experiment.train.labels))
 
 
-def ask(experiment: Experiment, prompt: Prompt, ledger: Ledger, tokens: int) -> Scored:
+def ask(experiment: Experiment, prompt: Prompt, ledger: Ledger, tokens: int, paid: FLOAT64 | None = None) -> Scored:
     """The prompt's scores on all rows; the training rows' are charged. tokens: how many besides the label words.
 
+    paid (M, rows, C): the label words' scores on the training rows, which were paid for and are not asked again.
     Errors: BudgetExhausted, TaskError, PromptError.
     """
     model, task, count = experiment.model, experiment.task, len(prompt.ids)
@@ -113,15 +114,19 @@ def ask(experiment: Experiment, prompt: Prompt, ledger: Ledger, tokens: int) -> 
         for t in dict.fromkeys(prompt.every_template)
     }
     read = sum(lengths[t] + rows * prompt.n_positions for t in prompt.every_template)
-    calls = ledger.price(count, rows)
-    ledger.charge(calls, count * rows, read)
+    calls = ledger.price(count, rows) if paid is None else 0
+    if paid is None:
+        ledger.charge(calls, count * rows, read)
     columns, scores = [], []
     for m, template in enumerate(prompt.every_template):
         one = replace(
             prompt, ids=prompt.ids[m : m + 1], offsets=prompt.offsets[m : m + 1], weights=np.ones(1), templates=(),
             template=template,
         )  # fmt: skip
-        found, picked = _training_scores(experiment, one, tokens)
+        if paid is None:
+            found, picked = _training_scores(experiment, one, tokens)
+        else:
+            found, picked = paid[m], _word_columns(experiment, one)
         columns.append(picked)
         scores.append(found)
     union = np.unique(np.concatenate(columns))
@@ -134,14 +139,12 @@ def ask(experiment: Experiment, prompt: Prompt, ledger: Ledger, tokens: int) -> 
 
 def _training_scores(experiment: Experiment, prompt: Prompt, tokens: int) -> tuple[FLOAT64, INT64]:
     """(n, T) of one prompt, and its columns (T,): the label words, then the likely tokens or the embedding."""
-    model, labels = experiment.model, np.asarray(prompt.label_ids)
-    if model.pooling:
-        wide = len(labels) + model.hidden_size if tokens else len(labels)
-        every = np.arange(wide)
-        words = every[: len(labels)]
-    else:
-        words = label_targets(replace_template(experiment.task, prompt.template), model)
-        every = np.arange(model.vocab_size) if tokens and model.scores == Scores.ANY else words
+    model, labels, words = experiment.model, np.asarray(prompt.label_ids), _word_columns(experiment, prompt)
+    every = words
+    if tokens and model.pooling:
+        every = np.arange(len(labels) + model.hidden_size)
+    elif tokens and model.scores == Scores.ANY:
+        every = np.arange(model.vocab_size)
     wanted, texts, parts = targets(every, labels), experiment.train.texts, []
     for start in range(0, len(texts), _AT_ONCE):
         part, _ = prompt_scores(model, prompt, texts[start : start + _AT_ONCE], wanted)
@@ -151,6 +154,14 @@ def _training_scores(experiment: Experiment, prompt: Prompt, tokens: int) -> tup
         return scores.astype(np.float64), every
     picked = likely_tokens(scores, tokens, words)
     return scores[:, picked].astype(np.float64), picked
+
+
+def _word_columns(experiment: Experiment, prompt: Prompt) -> INT64:
+    """What the label words' columns are called (C,): their token ids; of phrases 0 .. C-1."""
+    if experiment.model.pooling:
+        return np.arange(len(prompt.label_ids))
+    words = label_targets(replace_template(experiment.task, prompt.template), experiment.model)
+    return np.asarray(words, np.int64)
 
 
 def _scores(
@@ -179,9 +190,13 @@ def without_labels(scored: Scored, rows: Rows) -> Fit:
 
 
 def reading(
-    name: str, scored: Scored, fit: Fit, dev: Rows, calls: int, choice: Choice | None = None
-) -> Reading:  # fmt: skip
-    """The prompt with this readout; its prediction sets' threshold is that of the dev rows, which no fit has seen."""
+    name: str, scored: Scored, fit: Fit, dev: Rows, calls: int, choice: Choice | None = None, train: Rows | None = None
+) -> Reading:
+    """The prompt with this readout, and the threshold of its prediction sets.
+
+    That is of the dev rows, which no fit has seen. train: given where no search has seen the training rows either:
+    each as the fit without it answers it counts, too.
+    """
     learned = fit.readout
     about = {
         name: getattr(learned, name)
@@ -193,19 +208,29 @@ def reading(
         given[1] = scored.words(scored.test)
     on_dev, on_test = (None if s is None else learned.predict(s) for s in given)
     assert on_dev is not None
-    threshold = conformal_threshold(on_dev, dev.labels, ALPHA, groups_of(dev))
+    calibration, seen = on_dev, dev
+    if train is not None:
+        calibration = np.concatenate([on_dev, fit.left_out])
+        seen = Rows([*dev.texts, *train.texts], np.concatenate([dev.labels, train.labels]))
+    threshold = conformal_threshold(calibration, seen.labels, ALPHA, groups_of(seen))
     prompt = replace(scored.prompt, readout=replace(kept, threshold=threshold), predict="mean")
     test = None if on_test is None else Prediction(on_test, on_test[None], scored.truncated)
     return Reading(name, prompt, calls, Prediction(on_dev, on_dev[None], 0), test, choice)
 
 
 def plain_reading(name: str, scored: Scored, calls: int) -> Reading:
-    """The prompt with its own answer: the label words' scores, by softmax or votes."""
-    dev = answered(scored.prompt, np.stack(scored.words(scored.dev)), 0)
-    test = None
-    if scored.test is not None:
-        test = answered(scored.prompt, np.stack(scored.words(scored.test)), scored.truncated)
+    """The prompt with its own answer: the label words' scores, by softmax, votes or the readout of its objective."""
+    dev = _own_answer(scored, scored.dev, 0)
+    test = None if scored.test is None else _own_answer(scored, scored.test, scored.truncated)
     return Reading(name, scored.prompt, calls, dev, test)
+
+
+def _own_answer(scored: Scored, scores: Sequence[FLOAT64], truncated: int) -> Prediction:
+    words = np.stack(scored.words(scores))  # (M, rows, C)
+    if scored.prompt.readout is None:
+        return answered(scored.prompt, words, truncated)
+    p = scored.prompt.readout.probabilities(words[..., np.argsort(scored.prompt.readout.columns[0])])
+    return Prediction(p, p[None], truncated)
 
 
 def measured(found: Reading, dev: Rows, test: Rows | None) -> dict[str, Any]:
