@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -184,7 +186,11 @@ def experiment_of(
         texts=[" ".join(row) for row in texts],
     )
     model = opened(config.model, machine.device, machine.threads)
-    experiment = assemble(model, config.task, preset, seed, drawn)
+    experiment = assemble(model, config.task, preset, seed, drawn, fewer=True)
+    if experiment.preset.n_candidates < preset.n_candidates:
+        asked, found = preset.n_candidates, experiment.preset.n_candidates
+        warnings.warn(f"{asked} candidate tokens were asked for, the texts hold {found}: N is {found}", stacklevel=3)
+    config = replace(config, preset=experiment.preset)
     return experiment, config.opened(model).to_json(Evidence.of(experiment))
 
 
