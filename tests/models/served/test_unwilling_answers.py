@@ -249,3 +249,16 @@ def test_a_key_twice_in_an_answer_is_unclear() -> None:
     body = b'{"outputs": [], "outputs": []}'
     with pytest.raises(ServiceError, match="unclear: the key 'outputs' is there twice"):
         read_tensor(Answer(200, {}, body), "logits", (1, 2), "id")
+
+
+@pytest.mark.filterwarnings("error")
+def test_more_than_float32_holds_is_not_finite_and_nothing_else_is_said() -> None:
+    with pytest.raises(ServiceError, match="1 values of 4 that are not finite, the first in row 1"):
+        tensor([1.0, 2.0, 3.0, 1e39])
+
+
+def test_an_output_twice_is_unclear() -> None:
+    output = {"name": "logits", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 2.0]}
+    answer = Answer(200, {}, json.dumps({"outputs": [output, output | {"data": [2.0, 1.0]}]}).encode())
+    with pytest.raises(ServiceError, match="the output 'logits' is there twice"):
+        read_tensor(answer, "logits", (1, 2), "id")
