@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 
 from zopog_models.checkpoints.special_tokens import AddedToken, Special, added_tokens, without_special
 from zopog_models.errors import CheckpointError
-from zopog_models.files.json_file import read_object
 from zopog_models.files.quoting import quoted
 
-__all__ = ["CheckedTokenizer", "TokenizedText", "check_description"]
+__all__ = ["MAX_BYTES", "CheckedTokenizer", "TokenizedText", "check_description"]
 
 MAX_BYTES = 100_000_000  # the largest that is published has 35 million
 MAX_GROWTH = 1000.0  # characters or tokens out, for each one in; published files stay below 20
@@ -155,9 +154,8 @@ class CheckedTokenizer:
         return text
 
 
-def check_description(path: Path) -> dict[str, Any]:
-    """A tokenizer.json. Raises CheckpointError for one that is too large, no JSON, or that multiplies what it reads."""
-    description = read_object(path, MAX_BYTES)
+def check_description(description: dict[str, Any], path: Path) -> None:
+    """Raises CheckpointError for a tokenizer.json that multiplies what it reads. path: for messages."""
     for part in ("normalizer", "pre_tokenizer", "post_processor"):
         try:
             growth = _growth(description.get(part))
@@ -175,7 +173,6 @@ def check_description(path: Path) -> dict[str, Any]:
     word = model.get("max_input_chars_per_word") if isinstance(model, dict) else None
     if isinstance(word, (int, float)) and word > MAX_WORD:
         raise CheckpointError(f"{path}: max_input_chars_per_word is {quoted(word)}, at most {MAX_WORD} are supported")
-    return description
 
 
 def _can_leave_out(description: dict[str, Any]) -> str:
