@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-__all__ = ["Pace", "pause_until_reset", "seconds_of"]
+__all__ = ["Pace", "asked_pause", "pause_until_reset", "seconds_of"]
 
 _HELD = 6.0  # seconds' worth that a bucket holds
 _A_DATE = 1e9  # seconds: more is a point in time, counted from 1970
@@ -73,3 +73,21 @@ def pause_until_reset(headers: Mapping[str, str]) -> float:
             seconds = seconds_of(reset) or 0.0
             pauses.append(seconds if seconds < _A_DATE else seconds - time.time())
     return max(pauses)
+
+
+def asked_pause(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a failure asks for, or None: Retry-After (a number, or a date), or finer in milliseconds."""
+    text, fine = headers.get("retry-after"), headers.get("retry-after-ms")
+    if fine is not None and (milliseconds := seconds_of(fine)) is not None:
+        return milliseconds / 1000.0
+    if text is None:
+        return pause_until_reset(headers) or None
+    if (seconds := seconds_of(text)) is not None:
+        return seconds
+    from urllib3.exceptions import InvalidHeader
+    from urllib3.util import Retry
+
+    try:
+        return Retry().parse_retry_after(text)
+    except (InvalidHeader, ValueError, OverflowError):  # a date of the year 99999 is a header that can be parsed
+        return None

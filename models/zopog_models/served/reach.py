@@ -41,7 +41,7 @@ class Reach(NamedTuple):
         headers, hidden = _headers(parts, wire)
         socket = unquote(parts.netloc) if parts.scheme == UNIX else None
         proxy = None if socket else _proxy(parts)
-        hidden += [] if proxy is None else [proxy.password or "", unquote(proxy.password or "")]
+        hidden += [] if proxy is None else [unquote(proxy.password or "")]
         bundle = next((os.environ[name] for name in _BUNDLES if os.environ.get(name)), None)
         if bundle is not None and not Path(bundle).exists():
             raise SetupError(f"the certificates that the environment names are not there: {bundle}")

@@ -10,11 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import count
 from typing import Any, NamedTuple
 
 from zopog_models.errors import Refused, ServiceError, SetupError, Stopped
 from zopog_models.runners.waiting import Late, Unwanted, exchange, wait
-from zopog_models.served.pace import Pace, pause_until_reset, seconds_of
+from zopog_models.served.pace import Pace, asked_pause, pause_until_reset
 from zopog_models.served.reach import Reach
 from zopog_models.served.request_log import RequestLog
 from zopog_models.served.spending import Usage, usage_of
@@ -65,6 +66,7 @@ class Transport:
             self.pace = Pace(wire.rpm, wire.tpm)
         except ValueError as error:
             raise SetupError(f"--{error}") from error
+        self._answered = 0  # requests
         self._not_before = 0.0  # on the monotonic clock: a pause that the server asked for holds for all threads
         self._abandoned, self._ended = threading.Event(), False
         self._jitter = random.Random()
@@ -119,8 +121,9 @@ class Transport:
         read: Callable[[Answer], Any] | None, most: Usage | None = None,
     ) -> Any:  # fmt: skip
         abandoned, where = self._abandoned, f"{method} {self.url}{path}"
-        attempts = self.wire.retries + 1
-        for attempt in range(1, attempts + 1):
+        attempts = left = self.wire.retries + 1
+        others = self._answered
+        for attempt in count(1):
             answer: Answer | None = None
             due = self.pace.wait(len(body or b"") * _TOKENS_A_BYTE)
             self._pause(max(due, self._not_before - time.monotonic()), abandoned, where)
@@ -134,8 +137,9 @@ class Transport:
                 if read is None and answer.status not in _PASSING:
                     return answer
                 if read is not None and answer.status == 200:
+                    self._answered += 1
                     return read(answer)
-                why, asked = f"HTTP {answer.status}", _asked_pause(answer)
+                why, asked = f"HTTP {answer.status}", asked_pause(answer.headers)
                 detail = f"{why}{self._said(answer)}"
             except _Failure as failure:
                 why, asked, detail = failure.why, None, self._secrets.brief(f"{failure.why} ({failure})", 300)
@@ -154,11 +158,14 @@ class Transport:
                 self.log.failed(identity, why, most if _may_be_billed(answer, why) else None)
             if answer is not None and (answer.status not in _PASSING or _is_final(answer)):
                 raise (Refused if answer.status in _REFUSALS else ServiceError)(f"{where}: {detail}")
-            if attempt == attempts:
-                raise ServiceError(f"{where}: {detail}; given up after {attempts} attempts")
-            wait = self._wait(attempt, asked, where)
+            # Too many at once, and others of this run got through meanwhile: its turn comes, however often it is told.
+            left = attempts if why == "HTTP 429" and self._answered > others else left - 1
+            others = self._answered
+            if not left:
+                raise ServiceError(f"{where}: {detail}; given up after {attempt} attempts")
+            wait = self._wait(max(1, attempts - left), asked, where)
             if wait > 2:
-                self._notify(f"{detail}; attempt {attempt + 1} of {attempts} in {wait:.0f} s")
+                self._notify(f"{detail}; attempt {attempts - left + 1} of {attempts} in {wait:.0f} s")
             self._pause(wait, abandoned, where)
         raise AssertionError("unreachable")
 
@@ -285,21 +292,3 @@ def _is_final(answer: Answer) -> bool:
 def _may_be_billed(answer: Answer | None, why: str) -> bool:
     """Whether a server that failed may have done its work: the answer was lost, or filtered away (Azure says so)."""
     return why != _UNREACHED if answer is None else answer.status in _REFUSALS | {408, 502, 504}
-
-
-def _asked_pause(answer: Answer) -> float | None:
-    """Seconds that an answer asks for, or None: Retry-After (a number, or a date), or finer in milliseconds."""
-    text, fine = answer.headers.get("retry-after"), answer.headers.get("retry-after-ms")
-    if fine is not None and (milliseconds := seconds_of(fine)) is not None:
-        return milliseconds / 1000.0
-    if text is None:
-        return pause_until_reset(answer.headers) or None
-    if (seconds := seconds_of(text)) is not None:
-        return seconds
-    from urllib3.exceptions import InvalidHeader
-    from urllib3.util import Retry
-
-    try:
-        return Retry().parse_retry_after(text)
-    except (InvalidHeader, ValueError, OverflowError):  # a date of the year 99999 is a header that can be parsed
-        return None
