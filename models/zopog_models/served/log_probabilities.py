@@ -14,15 +14,15 @@ import numpy as np
 
 from zopog_models.errors import ServiceError
 from zopog_models.files.repeated_keys import once
-from zopog_models.served.coverage import CONTRADICTION, FLOOR, SILENT
+from zopog_models.served.coverage import CONTRADICTION, FLOOR, SILENT, refused_rows
 from zopog_models.served.inference_protocol import read_object
 from zopog_models.served.transport import Answer
 
-__all__ = ["FLOOR_MARGIN", "floored", "read_scores", "score_words"]
+__all__ = ["FLOOR_MARGIN", "LEAST", "floored", "read_scores", "score_words"]
 
 FLOOR_MARGIN = 1.0  # nats
 _ROUNDING = 1e-3  # nats, of what a server writes
-_LEAST = 1e3  # nats: less than this some servers write for no probability
+LEAST = 1e3  # nats: less than this some servers write for no probability
 
 
 class _Total(float):
@@ -53,6 +53,9 @@ def read_scores(answer: Answer, rows: int, words: Sequence[str], score: Score | 
                 f"choice {place} of the answer has index {index!r:.40}, expected 0 to {rows - 1} once each"
             )
         seen.add(index)
+        if choice.get("finish_reason") == "content_filter":
+            result[index] = refused_rows(1, len(words))[0]
+            continue
         top, contradicts = _settled(*_top(choice))
         if not top:
             result[index] = [[0], [SILENT]]
@@ -108,6 +111,8 @@ def _top(choice: Mapping[str, Any]) -> tuple[dict[str, float], tuple[str, float]
             continue
         if not isinstance(token, str) or isinstance(value, bool) or not isinstance(value, int | float):
             raise ServiceError(f"a log-probability of the answer is {value!r:.40} of {token!r:.40}")
+        if value < -LEAST:
+            continue
         if not value <= _ROUNDING:
             raise ServiceError(f"the answer says that log p of {token!r:.40} is {value}; it cannot be above 0")
         plain = _plain(token)
@@ -115,7 +120,7 @@ def _top(choice: Mapping[str, Any]) -> tuple[dict[str, float], tuple[str, float]
         top[plain] = float(value) if plain not in top else float(np.logaddexp(top[plain], value))
     token, value = own
     said = isinstance(token, str) and isinstance(value, int | float) and not isinstance(value, bool)
-    if not said or not -_LEAST < value <= _ROUNDING:
+    if not said or not -LEAST < value <= _ROUNDING:
         return top, None
     token = _plain(token)
     counted = token in several and value <= top[token] + _ROUNDING  # the chosen token is one of them
