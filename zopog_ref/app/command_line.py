@@ -24,7 +24,7 @@ COMMANDS = {
     "verify": ("verify.command", "check every line of the theory against exact values"),
     "export": ("export", "a model folder, or a model on the hub, as an ONNX file"),
     "tasks": ("listings", "the embedded tasks"),
-    "methods": ("listings", "the methods"),
+    "methods": ("listings", "the methods; zopog methods NAME: what can be set of one"),
     "models": ("listings", "the models"),
     "doctor": ("doctor.command", "what is installed, which providers really start, what to install"),
     "bench": ("bench.command", "measure this machine, as ratios side by side"),
@@ -38,8 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     never_fail_at_a_letter()
     try:
-        if given[:1] == [] or given[0] not in COMMANDS:
-            _every_command().parse_args(given)  # which leaves: --help, --version, or an error
+        if given and given[0].lower() in COMMANDS:
+            given[0] = given[0].lower()
+        else:
+            _every_command().parse_args(given or ["--help"])  # which leaves: --help, --version, or an error
         name, (module, summary) = given[0], COMMANDS[given[0]]
         command = importlib.import_module(f"zopog_ref.app.{module}")  # the only one that is imported
         parser = Parser(prog=f"zopog {name}", description=summary)
@@ -84,7 +86,7 @@ class Parser(argparse.ArgumentParser):
         choice = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
         options = [word.split("=")[0] for word in message.split() if word.startswith("--")]
         if choice is not None:
-            message += did_you_mean(choice[1], re.findall(r"'(.*?)'", choice[2]))
+            message += did_you_mean(choice[1], [word.strip("' ") for word in choice[2].split(",")])
         elif "unrecognized arguments" in message and options:
             message += did_you_mean(options[0], self._option_string_actions)
         super().error(printable(message))
