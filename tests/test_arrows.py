@@ -118,7 +118,7 @@ APP = (
     {"errors", "output", "packages", "scores"},
     {"report", "run"},
     {"tune"},
-    {"bench", "classifier", "compare", "doctor", "export", "listings", "predict", "verify"},
+    {"bench", "classifier", "compare", "doctor", "export", "listings", "predict", "show", "verify"},
     {"bake"},
     {"command_line"},
 )
