@@ -1,5 +1,7 @@
 """The other commands: predict, tasks, methods, models, and how the command line fails."""
 
+import csv
+import gzip
 import io
 import json
 import subprocess
@@ -37,6 +39,27 @@ def test_predict_from_the_command_line_and_stdin_agree(
     assert zopog("predict", tuned / "prompt", "-") == (0, out, "")
     answers = [json.loads(line) for line in out.splitlines()]
     assert [set(answer) for answer in answers] == [{"label", "probabilities"}] * 3
+
+
+def test_predict_reads_what_tune_reads_and_passes_ids_through(zopog: Run, tuned: Path, tmp_path: Path) -> None:
+    texts = ["a large wild cat", 'a "quoted" text, with a comma']
+    plain = [json.loads(line) for line in zopog("predict", tuned, "--text", *texts)[1].splitlines()]
+    wanted = [{"id": f"x{i}"} | answer for i, answer in enumerate(plain)]
+    with open(tmp_path / "a.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([("id", "text"), *((f"x{i}", text) for i, text in enumerate(texts))])
+    lines = "\n".join(json.dumps({"id": f"x{i}", "text": text}) for i, text in enumerate(texts))
+    (tmp_path / "a.jsonl").write_text(lines)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "a.tsv").write_text("key\treview\n" + "\n".join(f"x{i}\t{text}" for i, text in enumerate(texts)))
+    for name, options in (
+        ("a.csv", []), ("a.jsonl", []), ("a.jsonl.gz", []), ("a.tsv", ["--text-column", "review", "--id-column", "key"]),
+    ):  # fmt: skip
+        code, out, error = zopog("predict", tuned, tmp_path / name, *options)
+        assert code == 0, error
+        assert [json.loads(line) for line in out.splitlines()] == wanted, name
+    code, _, error = zopog("predict", tuned, tmp_path / "a.tsv")
+    assert (code, "missing column text" in error) == (2, True)
 
 
 def test_a_long_text_is_cut_and_counted(zopog: Run, tuned: Path) -> None:
