@@ -1,6 +1,7 @@
 """zopog tasks, methods, models: what there is, one line each."""
 
 import argparse
+import sys
 from dataclasses import fields, replace
 from typing import Any, get_args, get_type_hints
 
@@ -91,7 +92,9 @@ def _one(arguments: argparse.Namespace) -> int:
         values = [said[row[k]] if isinstance(row[k], bool) else str(row[k]) for k in ("embedded", "paper")]
         choices = f" ({', '.join(row['choices'])})" if row["choices"] else ""
         body.append((row["option"], row["symbol"], row["type"], *values, row["about"] + choices))
-    show(table(("option of zopog tune", "symbol", "type", "embedded", "paper", "meaning"), body, "lllrrl"))
+    sys.stdout.write(
+        table(("option of zopog tune", "symbol", "type", "embedded", "paper", "meaning"), body, "lllrrl") + "\n"
+    )  # which is bold on a terminal
     show(f"\nembedded: {PRESETS[name, 'embedded'].about}\npaper: {PRESETS[name, 'paper'].about}")
     return 0
 

@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 
 from zopog_models.files.atomic import write_atomically
@@ -38,7 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         show_json(result, indent=2)
         return 0
-    show("\n".join([table(result, path), *learned_said(found), *examples_said(found)]))
+    sys.stdout.write(table(result, path) + "\n")  # which is bold on a terminal
+    show("\n".join([*learned_said(found), *examples_said(found)]))
     place = shlex.quote(str(path))
     show(
         (f"report: {report}\n" if report else "")
