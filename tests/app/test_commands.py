@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -163,6 +164,24 @@ def test_every_setting_has_a_meaning_a_type_and_defaults(zopog: Run) -> None:
 def test_typing_mistakes_get_a_suggestion(zopog: Run, arguments: list[str], meant: str) -> None:
     code, _, error = zopog(*arguments)
     assert (code, f"did you mean {meant}?" in error) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"), [("zopog tu", {"tune"}), ("zopog tune --eta", {"--eta-alpha", "--eta-z", "--eta-p"})]
+)
+def test_a_shell_is_told_commands_and_options(line: str, offered: set[str], tmp_path: Path) -> None:
+    pytest.importorskip("argcomplete", reason="completion needs argcomplete (extra completion)")
+    asked_by = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_IFS": " "}
+    asked_by["_ARGCOMPLETE_STDOUT_FILENAME"] = str(tmp_path / "out")
+    subprocess.run([sys.executable, "-m", "zopog_ref"], env=os.environ | asked_by, check=True)
+    assert set((tmp_path / "out").read_text().split()) == offered
+
+
+def test_quiet_leaves_errors_and_answers(zopog: Run, small_task: Path, tmp_path: Path) -> None:
+    code, out, error = zopog("tune", "--task", small_task, *SMALL, "--out", tmp_path / "run", "-q")
+    assert (code, error) == (0, "")
+    assert "test accuracy" in out
+    assert "already holds a run" in zopog("tune", "--task", small_task, *SMALL, "--out", tmp_path / "run", "-q")[2]
 
 
 def test_names_may_be_spelled_as_the_papers_do() -> None:

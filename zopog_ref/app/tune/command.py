@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         check_resumed(arguments)
     with learning.stop_requests() as should_stop:
-        path, result = learning.learn(config, machine, out, should_stop, quiet=arguments.json)
+        path, result = learning.learn(config, machine, out, should_stop, quiet=arguments.json or arguments.quiet)
     found = read_finished(path)
     write_atomically(path / "prompt" / "README.md", [card(found).encode("utf-8")])
     try:
