@@ -113,9 +113,7 @@ class Machine:
     threads: int | None = None
     workers: int | None = None  # Ray actors
     address: str | None = None  # of a continued run: where its model is now
-    wire: Mapping[str, Any] = field(
-        default_factory=dict, hash=False
-    )  # of a served model: what was given of WIRE and UNSAVED
+    wire: Mapping[str, Any] = field(default_factory=dict)  # of a served model: what was given of WIRE and UNSAVED
 
 
 @dataclass(frozen=True)
