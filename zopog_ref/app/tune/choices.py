@@ -78,10 +78,13 @@ def check_readout(arguments: argparse.Namespace) -> None:
 
 def chosen_machine(arguments: argparse.Namespace) -> Machine:
     """How this machine carries the run out; of a continued run, where its model is now."""
-    return Machine(
-        arguments.device, arguments.threads, arguments.workers, arguments.model,
-        _given(arguments, (*WIRE, *UNSAVED)),
-    )  # fmt: skip
+    wire = said_of_the_wire(arguments)
+    return Machine(arguments.device, arguments.threads, arguments.workers, arguments.model, wire)
+
+
+def said_of_the_wire(arguments: argparse.Namespace) -> dict[str, Any]:
+    """How a served model is talked to, as far as it was said: `Machine.wire`."""
+    return _given(arguments, (*WIRE, *UNSAVED))
 
 
 def check_resumed(arguments: argparse.Namespace) -> None:
