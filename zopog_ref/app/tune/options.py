@@ -84,6 +84,11 @@ def _add_task_arguments(parser: argparse.ArgumentParser) -> None:
         help='with {text}, or {text_a} and {text_b}, and {mask}: "{text} . {mask} ."; with --task: instead of its own; '
         "given several times, the manual prompt is all of them, read together",
     )
+    own.add_argument(
+        "--chat", action="store_true", default=None,
+        help="what the template says is said by the user of a conversation, in the model's own chat template "
+        "(docs/chat.md)",
+    )  # fmt: skip
     own.add_argument("--labels", metavar="VALUE=WORD,...", help='label values and their words: "0=bad,1=good"')
 
 
