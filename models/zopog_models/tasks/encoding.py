@@ -152,10 +152,11 @@ def label_ids(task: Task, model: Described, *, first_piece: bool = False) -> np.
                 f"label word {word!r} (label {value!r}) is not in the vocabulary of model {model.name!r}; "
                 "choose another word"
             )
-        if len(ids) > 1 and not first_piece:
+        if len(ids) > 1 and not (first_piece or task.first_pieces):
             raise TaskError(
                 f"label word {word!r} (label {value!r}) is {len(ids)} tokens for model "
-                f"{model.name!r}: {' '.join(pieces)}; choose a word of one token"
+                f"{model.name!r}: {' '.join(pieces)}; choose a word of one token, or score "
+                "the first where that tells the classes apart: --label-words first-piece"
             )
         token = ids[0]
         if token in chosen:

@@ -1,6 +1,7 @@
 """Decoders' rows and label words: BOS where the tokenizer has one, the answer at the end, words with their spaces."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from tests.models.tiny_decoders import write_decoder
 from zopog_models import CheckpointError, FrozenModel, TaskError, encode, label_ids, load_model, make_task
 from zopog_models.tasks.encoding import row_recipe
+from zopog_models.tasks.template import replace_template
 from zopog_models.tasks.vocabulary import pmi_candidates
 
 LABELS = {"good": "great", "bad": "terrible"}
@@ -89,6 +91,8 @@ def test_label_words_of_several_tokens(model: FrozenModel) -> None:
     with pytest.raises(TaskError, match=r"label word 'wonderfully' \(label 'b'\) is \d+ tokens for model 'tiny-"):
         label_ids(task, model)
     assert len(label_ids(task, model, first_piece=True)) == 2
+    first = replace_template(replace(task, first_pieces=True), "{text} it was {mask}")
+    assert label_ids(first, model).tolist() == label_ids(task, model, first_piece=True).tolist()
 
 
 @pytest.mark.parametrize(

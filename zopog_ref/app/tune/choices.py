@@ -25,7 +25,8 @@ _DEFAULTS = {"model": "embedded", "seed": 42, "shots": 16}
 # Options that a run keeps from its start.
 _FIXED = (
     "task", "data", "seed", "shots",
-    "train", "dev", "test", "template", "chat", "labels", "method", "settings", "out", "pooling", "temperature",
+    "train", "dev", "test", "template", "chat", "label_words",
+    "labels", "method", "settings", "out", "pooling", "temperature",
     "backend", "precision", "precision_scope", "readout", "readout_tokens", "deploy_tuned",
     *(name for name in _SERVED if name not in WIRE),
 )  # fmt: skip
@@ -40,6 +41,8 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
     task, source = _task(arguments)
     if arguments.chat:
         task, source = _in_conversation(task, arguments), None
+    if arguments.label_words == "first-piece":
+        task, source = dataclasses.replace(task, first_pieces=True), None
     check_readout(arguments)
     if arguments.deploy_tuned and arguments.method == TEMPLATE_ALONE:
         raise InputError("--deploy-tuned: --method none tunes nothing")

@@ -89,6 +89,10 @@ def _add_task_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the template says is said by the user of a conversation, in the model's own chat template "
         "(docs/chat.md)",
     )  # fmt: skip
+    own.add_argument(
+        "--label-words", choices=("whole", "first-piece"),
+        help="first-piece: a label word of several tokens is scored by the first, if that tells the classes apart",
+    )  # fmt: skip
     own.add_argument("--labels", metavar="VALUE=WORD,...", help='label values and their words: "0=bad,1=good"')
 
 
