@@ -172,7 +172,7 @@ def add_served_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--send", choices=SENT, help="to completions; ids: the tokens themselves (default: text)")
     group.add_argument("--prompt-in", choices=PROMPT_PLACES, help="of a conversation (default: user)")
-    group.add_argument("--system", metavar="TEXT", help="what the system says in every conversation")
+    group.add_argument("--system", metavar="TEXT", help="what the system says in every conversation; also with --chat")
     group.add_argument("--answers", choices=ANSWERS, help="labels: learn from what is answered, without scores")
     group.add_argument("--answer-tokens", type=int, help="with --answers labels: of an answer (default 8)")
     group.add_argument("--timeout", type=float, help="seconds for a whole answer (default 60)")
