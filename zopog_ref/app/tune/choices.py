@@ -9,7 +9,9 @@ from typing import Any
 from zopog_models.errors import RepeatedKey
 from zopog_models.files.gguf_file import is_gguf
 from zopog_models.files.repeated_keys import once
+from zopog_models.frozen.model import locate_model
 from zopog_models.served.addresses import default_top, is_served
+from zopog_models.tasks.chat import chat_template, in_conversation
 from zopog_models.tasks.published_tasks import load_published, published_tasks
 from zopog_models.tasks.task_files import embedded_tasks, load_task
 from zopog_models.tasks.template import Task, make_task, replace_template
@@ -23,8 +25,8 @@ _DEFAULTS = {"model": "embedded", "seed": 42, "shots": 16}
 # Options that a run keeps from its start.
 _FIXED = (
     "task", "data", "seed", "shots",
-    "train", "dev", "test", "template", "labels", "text_column", "label_column", "method", "settings",
-    "out", "pooling", "temperature",
+    "train", "dev", "test", "template", "chat", "label_words", "labels", "text_column", "label_column", "method",
+    "settings", "out", "pooling", "temperature",
     "backend", "precision", "precision_scope", "readout", "readout_tokens", "deploy_tuned",
     *(name for name in _SERVED if name not in WIRE),
 )  # fmt: skip
@@ -37,6 +39,10 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
     if arguments.tokenizer is not None and is_gguf(arguments.model):
         arguments.model, arguments.tokenizer = f"{arguments.model}#{arguments.tokenizer}", None
     task, source = _task(arguments)
+    if arguments.chat:
+        task, source = _in_conversation(task, arguments), None
+    if arguments.label_words == "first-piece":
+        task, source = dataclasses.replace(task, first_pieces=True), None
     check_readout(arguments)
     if arguments.deploy_tuned and arguments.method == TEMPLATE_ALONE:
         raise InputError("--deploy-tuned: --method none tunes nothing")
@@ -65,6 +71,17 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
         templates=tuple(several) if len(several) > 1 else None,
         deploy="tuned" if arguments.deploy_tuned else None,
     )
+
+
+def _in_conversation(task: Task, arguments: argparse.Namespace) -> Task:
+    """The task as what a user says to the model: from here on one with another template. Errors: InputError."""
+    if is_served(arguments.model):
+        raise InputError("--chat is for a model that is here; a served one has a conversation with chat+http://...")
+    chat = chat_template(locate_model(arguments.model)[0])
+    spoken = [in_conversation(one, chat, arguments.system or "") for one in arguments.template or task.templates]
+    said = spoken[0] if spoken else in_conversation(task.template, chat, arguments.system or "")
+    arguments.system, arguments.template = None, spoken or None
+    return replace_template(task, said)
 
 
 def check_readout(arguments: argparse.Namespace) -> None:

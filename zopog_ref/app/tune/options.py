@@ -138,6 +138,10 @@ def _add_task_arguments(parser: argparse.ArgumentParser) -> None:
         "--template", action="append", metavar="TEXT",
         help='with {text} and {mask}: "{text} . {mask} ."; repeatable',
     )  # fmt: skip
+    task.add_argument(
+        "--chat", action="store_true", default=None, help="the template is what the user says (docs/chat.md)"
+    )
+    task.add_argument("--label-words", choices=("whole", "first-piece"), help="of several tokens: the first (whole)")
     task.add_argument("--labels", metavar="VALUE=WORD,...", help='labels and their words: "0=bad,1=good"')
 
 
@@ -220,7 +224,7 @@ def add_served_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--send", choices=SENT, help="to completions; ids: the tokens themselves (default: text)")
     group.add_argument("--prompt-in", choices=PROMPT_PLACES, help="of a conversation (default: user)")
-    group.add_argument("--system", metavar="TEXT", help="what the system says in every conversation")
+    group.add_argument("--system", metavar="TEXT", help="what the system says in every conversation; also with --chat")
     group.add_argument("--answers", choices=ANSWERS, help="labels: from answers, without scores")
     group.add_argument("--answer-tokens", type=int, help="with --answers labels: of an answer (default 8)")
     group.add_argument("--timeout", type=float, help="seconds for a whole answer (default 60)")
