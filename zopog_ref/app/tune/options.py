@@ -141,7 +141,12 @@ def _add_task_arguments(parser: argparse.ArgumentParser) -> None:
     task.add_argument(
         "--chat", action="store_true", default=None, help="the template is what the user says (docs/chat.md)"
     )
-    task.add_argument("--label-words", choices=("whole", "first-piece"), help="of several tokens: the first (whole)")
+    task.add_argument(
+        "--label-words",
+        choices=("whole", "first-piece"),
+        metavar="HOW",
+        help="whole; first-piece: of several tokens the first",
+    )
     task.add_argument("--labels", metavar="VALUE=WORD,...", help='labels and their words: "0=bad,1=good"')
 
 
