@@ -120,6 +120,7 @@ def test_bowls_and_opposites() -> None:
         make(2)
         for make in (sharp_problems.plain_bowl, sharp_problems.opposite_examples, sharp_problems.opposite_prompts)
     )
+    assert [(p.n, p.n_candidates, p.rows) for p in (bowl, examples, two)] == [(1, 1, 1), (1, 1, 2), (1, 2, 1)]
     assert bowl.table(z).tolist() == [[2.125]]
     assert bowl.slope_table(z).tolist() == [[[0.5, -2]]]
     slopes = np.array([examples.slope_table(z)[0], two.slope_table(z)[:, 0]]) - z
