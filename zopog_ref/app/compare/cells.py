@@ -4,12 +4,13 @@ What a cell is given and gives back is plain data and a folder, so that any conc
 see the same files can run it.
 """
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import parent_process
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class Cell:
     seed: int
     folder: Path
     config: RunConfig = field(compare=False)  # told apart by the names above
-    device: str = "cpu"
+    machine: Machine = field(default=Machine(), compare=False)
 
     @property
     def name(self) -> str:
@@ -48,18 +49,20 @@ def run_cell(cell: Cell, stop: Path, threads: int) -> str:
     An error's traceback is kept in the cell's folder. The file `started` is there while the cell runs, so that whoever
     finds a dead worker knows which cell it died of.
     """
-    cell.folder.mkdir(parents=True, exist_ok=True)
     started, error = cell.folder / STARTED, cell.folder / ERROR
-    started.touch()
     try:
+        cell.folder.mkdir(parents=True, exist_ok=True)
+        started.touch()
         fresh = None if (cell.folder / "config.json").exists() else cell.config
-        learning.learn(fresh, Machine(cell.device, threads), cell.folder, stop.exists, quiet=True)
+        own = None if cell.config.remote is not None else threads  # a served model computes elsewhere
+        learning.learn(fresh, replace(cell.machine, threads=own), cell.folder, stop.exists, quiet=True)
         error.unlink(missing_ok=True)
         return ""
     except Interrupted:
         return "interrupted"
     except Exception as failure:
-        error.write_text(traceback.format_exc(), encoding="utf-8")
+        with contextlib.suppress(OSError):  # a full disk: what is returned says it
+            error.write_text(traceback.format_exc(), encoding="utf-8")
         return f"{type(failure).__name__}: {failure}"
     finally:
         started.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ import sys
 from contextlib import closing
 
 from zopog_models.cluster.ray_connection import require_ray
+from zopog_models.files.atomic import write_atomically
 from zopog_models.runners.cores import usable_cores
 from zopog_ref.app.compare.gathering import document
 from zopog_ref.app.compare.live import LiveTable
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         errors = _run(plan, arguments.executor, arguments.workers)
         found = document(plan, errors, tokens)
         write_json(plan.out / "compare.json", found.to_json())
-        (plan.out / "report.html").write_text(page(found), encoding="utf-8")
+        write_atomically(plan.out / "report.html", [page(found).encode()])
     finally:
         lock.close()
     say(f"{plan.out / 'compare.json'}, {plan.out / 'report.html'}")
@@ -52,7 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(plan: Plan, executor: str, workers: int | None) -> Errors:
     cells = plan.cells()
     unfinished = sum(not cell.finished for cell in cells)
-    workers = min(workers or usable_cores(), max(1, unfinished))
+    workers = 1 if plan.remote is not None else min(workers or usable_cores(), max(1, unfinished))
+    if plan.remote is not None and plan.remote.budget_usd is not None and unfinished:
+        most = unfinished * plan.remote.budget_usd
+        say(f"--budget-usd holds for each run: ${most:g} at most for the {unfinished} that are not finished")
     say(
         f"{len(cells)} cells: {len(plan.variants)} methods, {len(plan.tasks)} tasks, {len(plan.seeds)} seeds, "
         f"{plan.budget} calls each; {len(cells) - unfinished} finished already; {workers} at once"

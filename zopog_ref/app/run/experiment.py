@@ -11,6 +11,7 @@ from zopog_models.frozen.device_oracle import DeviceOracle
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.frozen.oracle import FrozenModelOracle
 from zopog_models.prompts.bundle import Prompt, shared_source
+from zopog_models.prompts.predicting import chosen, votes
 from zopog_models.prompts.readout import PromptReadout
 from zopog_models.runners.bound import DeviceMemory
 from zopog_models.runners.rows import ModelRows
@@ -91,14 +92,14 @@ class Experiment(Drawn):
                 logits[m] = features(logits[m]) @ prompt.readout
         weights = np.array([p.weight for p in prompts]) / sum(p.weight for p in prompts)
         if self.method().predictive == "votes":
-            votes = np.eye(logits.shape[-1])[logits.argmax(axis=-1)]  # (M, rows, C)
+            each = votes(logits)  # (M, rows, C)
             count, classes = len(prompts), logits.shape[-1]
-            mixture = np.log((count * np.tensordot(weights, votes, axes=1) + 1) / (count + classes))  # (rows, C)
+            mixture = np.log((count * np.tensordot(weights, each, axes=1) + 1) / (count + classes))  # (rows, C)
         else:
-            log_softmax = logits - log_sum_exp(logits)[..., None]
-            mixture = np.log(np.tensordot(weights, np.exp(log_softmax), axes=1))  # (rows, C)
+            each = np.exp(logits - log_sum_exp(logits)[..., None])
+            mixture = np.log(np.tensordot(weights, each, axes=1))  # (rows, C)
         loss = cross_entropy(mixture, self.dev.labels).mean()
-        metrics = classification_metrics(self.dev.labels, mixture.argmax(axis=-1), list(self.task.labels))
+        metrics = classification_metrics(self.dev.labels, chosen(mixture, each), list(self.task.labels))
         return DevScore(metrics[self.task.metric], float(loss))
 
     def deployable(self, prompts: Sequence[WeightedPrompt]) -> Prompt:

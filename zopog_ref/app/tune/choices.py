@@ -11,19 +11,20 @@ from zopog_models.files.gguf_file import is_gguf
 from zopog_models.files.repeated_keys import once
 from zopog_models.served.addresses import default_top, is_served
 from zopog_models.tasks.published_tasks import load_published, published_tasks
-from zopog_models.tasks.task_files import load_task
+from zopog_models.tasks.task_files import embedded_tasks, load_task
 from zopog_models.tasks.template import Task, make_task, replace_template
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import UNSAVED, WIRE, Machine, Precision, RunConfig, Served
 from zopog_ref.app.run.presets import PRESET_FIELDS, TEMPLATE_ALONE, Preset, default_preset, preset_of
-from zopog_ref.app.tune.options import method_options, option
+from zopog_ref.app.tune.options import method_options, option, plain_name
 
 _SERVED = tuple(field.name for field in dataclasses.fields(Served))
 _DEFAULTS = {"model": "embedded", "seed": 42, "shots": 16}
 # Options that a run keeps from its start.
 _FIXED = (
     "task", "data", "seed", "shots",
-    "train", "dev", "test", "template", "labels", "method", "settings", "out", "pooling", "temperature",
+    "train", "dev", "test", "template", "labels", "text_column", "label_column", "method", "settings",
+    "out", "pooling", "temperature",
     "backend", "precision", "precision_scope", "readout", "readout_tokens", "deploy_tuned",
     *(name for name in _SERVED if name not in WIRE),
 )  # fmt: skip
@@ -77,10 +78,13 @@ def check_readout(arguments: argparse.Namespace) -> None:
 
 def chosen_machine(arguments: argparse.Namespace) -> Machine:
     """How this machine carries the run out; of a continued run, where its model is now."""
-    return Machine(
-        arguments.device, arguments.threads, arguments.workers, arguments.model,
-        _given(arguments, (*WIRE, *UNSAVED)),
-    )  # fmt: skip
+    wire = said_of_the_wire(arguments)
+    return Machine(arguments.device, arguments.threads, arguments.workers, arguments.model, wire)
+
+
+def said_of_the_wire(arguments: argparse.Namespace) -> dict[str, Any]:
+    """How a served model is talked to, as far as it was said: `Machine.wire`."""
+    return _given(arguments, (*WIRE, *UNSAVED))
 
 
 def check_resumed(arguments: argparse.Namespace) -> None:
@@ -145,9 +149,10 @@ def chosen_served(arguments: argparse.Namespace) -> Served | None:
 def _task(arguments: argparse.Namespace) -> tuple[Task, str | None]:
     """The task asked for, and its embedded name or TOML when it has one."""
     if arguments.train is None:
-        given = [name for name in ("labels", "dev", "test") if getattr(arguments, name) is not None]
+        own = ("labels", "dev", "test", "text_column", "label_column")
+        given = [name for name in own if getattr(arguments, name) is not None]
         if given:
-            raise InputError(f"--{given[0]} describes your own data, but --train is missing")
+            raise InputError(f"{option(given[0])} describes your own data, but --train is missing")
         name = arguments.task or "supersense"
         task = _task_named(name, arguments.data)
         if arguments.template is None:
@@ -173,11 +178,14 @@ def _task(arguments: argparse.Namespace) -> tuple[Task, str | None]:
     stem = arguments.train.name.partition(".")[0]
     name = arguments.train.resolve().parent.name if stem.lower() in ("", "train") else stem
     train, dev, test = (path and path.resolve() for path in (arguments.train, arguments.dev, arguments.test))
-    return make_task(arguments.template[0], labels, train, dev, test, name=name), None
+    columns = {"text_columns": arguments.text_column, "label_column": arguments.label_column or "label"}
+    return make_task(arguments.template[0], labels, train, dev, test, name=name, **columns), None
 
 
 def _task_named(name: str, data: Path | None) -> Task:
     """An embedded task, a TOML's, or a published one with the user's files. Errors: InputError, TaskError."""
+    spelled = plain_name(name)  # names are lower case; files are as they are
+    name = spelled if spelled in (*published_tasks(), *(task.name for task in embedded_tasks())) else name
     if name not in published_tasks():
         if data is not None:
             known = ", ".join(published_tasks())

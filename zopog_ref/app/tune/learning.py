@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zopog_models.errors import ClusterError, ServiceError, Stopped
+from zopog_models.files.durable import FULL, DiskFull
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.prompts.bundle import save_prompt
 from zopog_models.runners.runner import Scores
@@ -19,7 +20,6 @@ from zopog_ref.app.errors import InputError, Interrupted
 from zopog_ref.app.output import say
 from zopog_ref.app.report.progress import Progress
 from zopog_ref.app.run.config import Evidence, Machine, RunConfig, versions
-from zopog_ref.app.run.durable import FULL, DiskFull
 from zopog_ref.app.run.experiment import Experiment, method_of, prepare
 from zopog_ref.app.run.folder import RunFolder, free_name, write_json
 from zopog_ref.app.run.presets import TEMPLATE_ALONE
@@ -67,7 +67,7 @@ def learn(
             if error.errno not in FULL or isinstance(error, DiskFull):
                 raise
             what = f"all that was paid for is kept; make room, then {go_on(folder.path, config)}"
-            raise DiskFull(Path(error.filename or folder.path), what) from None
+            raise DiskFull(Path(error.filename or folder.path), what, error.errno) from None
 
 
 def _start(
