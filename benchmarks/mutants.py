@@ -1,4 +1,4 @@
-"""Mistakes made on purpose in the core and in the methods, one at a time: which of them does no test see?
+"""Mistakes made on purpose in the core, the methods and the theory, one at a time: which of them does no test see?
 
     python benchmarks/mutants.py                                  # every mutant of every module; hours
     python benchmarks/mutants.py zopog_ref/search.py --every 3     # every third of one module
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+ROOMS = ("zopog_ref", "zopog_ref/methods", "zopog_ref/convergence")
 SECONDS = 120  # of one mutant, after which it counts as seen
 # module -> the tests of it, the most telling first: tests/ROOM/test_NAME.py
 TESTS = {
@@ -36,10 +37,10 @@ TESTS = {
     "method": "core/numerics core/algorithm core/search methods/start",
     "norms": "core/numerics",
     "objective": "core/objective core/numerics core/search",
-    "policy_gradient": "core/policy_gradient core/numerics",
+    "policy_gradient": "core/policy_gradient core/numerics core/parameters",
     "randomness": "core/randomness core/pinned core/numerics",
     "rounding": "core/numerics",
-    "search": "core/pinned core/search core/numerics",
+    "search": "core/pinned core/search core/numerics core/parameters",
     "zeroth_order": "core/pinned core/zeroth_order core/numerics",
     "bbt": "methods/start methods/incumbents methods/settings methods/searches",
     "bdpl": "methods/pinned methods/start methods/bdpl",
@@ -54,6 +55,28 @@ TESTS = {
     "random_search": "methods/pinned methods/start methods/incumbents methods/settings methods/searches",
     "simplex": "methods/simplex",
     "sspt": "methods/pinned methods/start methods/settings methods/searches",
+    "readout": "core/readout",
+    "readout_map": "core/readout",
+    "linear_fits": "core/linear_fits core/readout",
+    "conformal": "core/conformal",
+    "assumptions": "convergence/constants convergence/assumptions convergence/proposition convergence/smoothing_lemmas",
+    "comparison": "convergence/constants convergence/lines convergence/prompt_lemmas convergence/smoothing_lemmas",
+    "complexity": "convergence/constants convergence/complexity",
+    "coupling": "convergence/constants convergence/theorem",
+    "exact": "convergence/prompt_lemmas convergence/noise_lemmas convergence/proposition convergence/theorem "
+    "convergence/noise_in_z convergence/smoothing_lemmas",
+    "noise_in_z": "convergence/noise_in_z convergence/theorem convergence/constants",
+    "noise_lemmas": "convergence/noise_lemmas convergence/rates",
+    "problems": "convergence/constants convergence/assumptions convergence/prompt_lemmas convergence/smoothing_lemmas "
+    "convergence/theorem",
+    "prompt_lemmas": "convergence/prompt_lemmas convergence/proposition convergence/noise_lemmas",
+    "proposition": "convergence/constants convergence/proposition convergence/theorem",
+    "rates": "convergence/rates",
+    "readout_block": "convergence/readout_block",
+    "runs": "convergence/theorem convergence/complexity",
+    "sharp_problems": "convergence/constants convergence/assumptions convergence/smoothing_lemmas convergence/theorem",
+    "smoothing_lemmas": "convergence/constants convergence/smoothing_lemmas convergence/noise_in_z",
+    "theorem": "convergence/constants convergence/theorem",
 }
 OTHER = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -170,18 +193,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("files", nargs="*", type=Path, help="modules (default: all)")
     parser.add_argument("--every", type=int, default=1, help="try every n-th mutant only")
+    parser.add_argument("--skip", type=int, default=0, help="of those, start with another than the first")
     parser.add_argument("--lines", help="only those of lines FIRST-LAST")
     parser.add_argument("--list", action="store_true", help="say what they are, and run nothing")
     arguments = parser.parse_args()
     os.chdir(ROOT)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # none is needed, and each mutant would load them anew
     sys.path[:0] = [str(ROOT), str(ROOT / "models"), str(ROOT / "kernels")]
     warnings.simplefilter("ignore")  # cma cannot plot without matplotlib
     for name in ("numpy", "pytest", "cma", "cmaes", "doctest", "unittest.mock"):  # once, for every child
         importlib.import_module(name)
-    files = arguments.files or [p for d in ("zopog_ref", "zopog_ref/methods") for p in sorted(Path(d).glob("*.py"))]
+    files = arguments.files or [p for d in ROOMS for p in sorted(Path(d).glob("*.py"))]
     first, last = map(int, (arguments.lines or "0-999999").split("-"))
     for path in (file.resolve() for file in files if file.stem in TESTS):
-        chosen = [m for m in mutants(path.read_text("utf-8")) if first <= m[0] <= last][:: arguments.every]
+        chosen = [m for m in mutants(path.read_text("utf-8")) if first <= m[0] <= last][
+            arguments.skip :: arguments.every
+        ]
         tests = ["tests/{}/test_{}.py".format(*test.split("/")) for test in TESTS[path.stem].split()]
         if not arguments.list and not survives(path, None, tests):
             sys.exit(f"{path.name}: its tests fail as it is")

@@ -30,6 +30,7 @@ ALLOWED = {
         "onnxruntime",
         "tokenizers",
         "onnx",
+        "gguf",
         "huggingface_hub",
         "openvino",
         "urllib3",

@@ -59,9 +59,9 @@ class Method(ABC):
         self.n_positions, self.n_candidates, self.dim, self.seed = n_positions, n_candidates, dim, operator.index(seed)
         check(self, Rule("lie in 0 to 2^64 - 1", lambda seed: 0 <= seed < 2**64), "seed")
         check(self, at_least(1), "n_positions", "n_candidates", "dim")
-        if backend is not NUMPY and not self.has_kernels:
-            raise ValueError(f"{type(self).__name__} runs in NumPy only: leave out backend")
         self.settings = self.Settings() if settings is None else settings
+        if backend is not NUMPY and not self.has_kernels:  # which may hang on the settings
+            raise ValueError(f"{type(self).__name__} runs in NumPy only: leave out backend")
         self.backend = backend
         self.check_shape()
 

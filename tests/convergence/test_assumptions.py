@@ -7,7 +7,7 @@ import pytest
 
 from zopog_ref.convergence import assumptions
 from zopog_ref.convergence.cases import Bench
-from zopog_ref.convergence.problems import GaussianWells, TableQuadratic, exact_gradients
+from zopog_ref.convergence.problems import GaussianWells, Kink, TableQuadratic, exact_gradients, gaussian_wells
 
 BENCH = Bench(seed=4)
 
@@ -86,3 +86,23 @@ def test_unbounded_losses_have_no_constants() -> None:
 def test_lower_bound() -> None:
     assert assumptions.observed_lower_bound(0.2, 0.1).holds()
     assert not assumptions.observed_lower_bound(0.05, 0.1).holds()
+
+
+def test_slopes_of_wells_of_any_depth_and_width_are_their_derivatives() -> None:
+    """F = 2, s = 1/2: with F = s = 1, as elsewhere, a power of s that is lost does not show."""
+    rng, h = BENCH.rng(5), 1e-6
+    wells = gaussian_wells(rng, 1, 2, 2, 3, 2.0, 0.5)
+    for z in 0.4 * rng.standard_normal((4, 2)):
+        difference = np.stack([(wells.table(z + h * e) - wells.table(z - h * e)) / (2 * h) for e in np.eye(2)], axis=-1)
+        np.testing.assert_allclose(wells.slope_table(z), difference, rtol=0, atol=1e-8)
+        np.testing.assert_allclose(wells.smoothed_slope_table(z, 1e-5), difference, rtol=0, atol=1e-8)
+    assert wells.table(np.full(2, 50.0)) == pytest.approx(2.0)  # far away: F
+    centre = wells.w[1, 2]
+    one_off = wells.of(np.array(1), centre + np.array([0.5, 0.0]), np.array(2))
+    assert one_off == pytest.approx(2 * (1 - np.exp(-0.5)))  # at r = s
+
+
+def test_slope_of_the_kink() -> None:
+    z = np.array([-2.0, 0.5, 3.0])
+    assert Kink(3).slope_table(z).tolist() == [[[0.0, 0.5, 3.0]]]
+    assert Kink(3).table(z) == 0.5 * (0.25 + 9.0)

@@ -6,7 +6,7 @@ import pytest
 from zopog_ref.convergence import prompt_lemmas
 from zopog_ref.convergence.cases import Bench
 from zopog_ref.convergence.comparison import equal
-from zopog_ref.convergence.exact import Atoms, policy_moments
+from zopog_ref.convergence.exact import Atoms, policy_moments, prompt_atoms
 from zopog_ref.convergence.prompt_lemmas import PolicyCase
 from zopog_ref.distribution import mode
 from zopog_ref.policy_gradient import collapsed, literal
@@ -163,3 +163,17 @@ def test_floor_entry_has_a_huge_score() -> None:
 
 def test_equal_flags_what_is_not_finite() -> None:
     assert not equal(np.array([np.nan]), np.array([1.0])).holds(5)
+
+
+@pytest.mark.parametrize("samples", [2, 3, 5])
+def test_the_prediction_at_the_paper_s_shape_is_v5_enumerated(bench: Bench, samples: int) -> None:
+    from zopog_ref.convergence.problems import SeparableTable
+
+    table = SeparableTable(bench.rng(3).random((2, 4)), F=2.0)
+    atoms = prompt_atoms(np.full((2, 4), 1 / 4))
+    losses = table.losses(atoms.tokens, np.zeros(1), np.zeros(1, int))[:, 0]
+    _, variance = prompt_lemmas.at_paper_shape(table, samples, 4, bench.rng(4))
+    exact = policy_moments(literal, atoms, losses, samples).trace_covariance if samples < 4 else None
+    formula = prompt_lemmas.variance_formula(atoms.weight, losses, atoms.score, samples)
+    assert variance.right == pytest.approx(formula, rel=1e-12)
+    assert exact is None or exact == pytest.approx(formula, rel=1e-10)

@@ -73,3 +73,21 @@ def test_float32() -> None:
     assert at_best < 2 * total.min()
     assert total[0] > 100 * at_best  # mu a hundred times smaller: round-off
     assert total[-1] > 100 * at_best  # mu a hundred times larger: bias
+
+
+def test_predictions_by_hand() -> None:
+    """(d+1)||grad||^2 / I_2 with d = 20 and slopes of length 1; d + 1; (d+2)||grad||^2 on a well."""
+    rng = BENCH.rng(1)
+    np.testing.assert_allclose(rates.pairs_curve(rng, (1, 3), 5).predicted, [21, 7], rtol=1e-12)
+    found = rates.dimension_curve(rng, (2, 5), 5)
+    assert (found.predicted.tolist(), found.x.tolist()) == ([3, 6], [3, 6])
+    wells = BENCH.wells
+    slope2 = float((wells.slope_table(BENCH.z)[0, 0] ** 2).sum())
+    np.testing.assert_allclose(rates.radius_curve(rng, wells, BENCH.z, (0.1, 0.2), 5).predicted, 4 * slope2, rtol=1e-12)
+
+
+def test_points_of_a_curve_against_their_predictions() -> None:
+    for found in (
+        lines_rates.pairs_curve(BENCH), lines_rates.dimension_curve(BENCH),
+    ):  # fmt: skip
+        assert all(abs(point.z) < 4.75 for point in found.against_prediction())

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zopog_ref.convergence import smoothing_lemmas
+from zopog_ref.convergence import lines_continuous, smoothing_lemmas
 from zopog_ref.convergence.cases import Bench
 from zopog_ref.convergence.problems import TableQuadratic
 from zopog_ref.convergence.smoothing_lemmas import batches
@@ -103,3 +103,10 @@ def test_per_example_gains_over_batches_and_may_lose_on_one(bench: Bench) -> Non
     per_example = [smoothing_lemmas.exact_variance_per_example(case, batch).left for batch in batches(2, 2)]
     assert shared[1] < 1e-12 < per_example[1]
     assert np.mean(per_example) <= np.mean(shared) + 1e-12
+
+
+def test_the_bounds_on_the_bias_are_used_as_far_as_they_can_be(bench: Bench) -> None:
+    """Exact shares: sqrt(2/pi) of mu L_z sqrt(d) on the odd kink whatever d, 1/sqrt(d) of rho mu^2 d / 2 on a cubic."""
+    first, smooth = lines_continuous._radius_cases(bench)[-2:], lines_continuous._radius_cases_smooth(bench)[-2:]
+    assert [c.ratio for c in first] == pytest.approx([np.sqrt(2 / np.pi)] * 2, rel=1e-4)  # nodes of d = 2: 5e-6
+    assert [c.ratio for c in smooth] == pytest.approx([1, np.sqrt(1 / 2)], rel=1e-9)

@@ -194,6 +194,48 @@ def test_a_vertex_is_not_stationary_in_alpha() -> None:
     assert runs.mapping2(BENCH.wells, alpha, BENCH.z, 0.01) == pytest.approx(float(z_only @ z_only), abs=1e-6)
 
 
+def test_both_sides_along_a_trace_by_hand() -> None:
+    """Two runs of two steps, whole numbers: L falls from 10 to 4 in the mean, by 2 in the policy halves, 1 in z's."""
+    two = np.ones((2, 2))
+    trace = runs.Trace(
+        value=np.array([[11.0, 8.0, 5.0], [9.0, 6.0, 3.0]]), between=np.array([[9.0, 6.0], [7.0, 4.0]]),
+        alpha_slope2=4 * two, moved2=3 * two, alpha_error=7 * two, z_slope2=5 * two, smallest_alpha=np.ones((2, 3)),
+    )  # fmt: skip
+    c = BENCH.run_constants
+    plan = theorem.Plan(0.2, 0.4, 0.1, 4, 8, 2)
+    noise_a, noise_z, clipped = theorem.alpha_noise(c, plan), theorem.z_noise(c, plan), theorem.projected_noise(c, plan)
+
+    def sides(found) -> list[float]:
+        return [found.left, found.right]
+
+    def near(*values: float) -> object:
+        return pytest.approx(list(values), rel=1e-12)
+
+    assert sides(runs.theorem_1(c, plan, trace, None, 0.5)) == near(0.1 * 4 + 0.1 * 5, 6 / 2 + noise_a + noise_z + 0.5)
+    assert sides(runs.theorem_1(c, plan, trace, 1.0)) == near(0.9, 9 / 2 + noise_a + noise_z)
+    assert sides(runs.policy_halves(c, plan, trace, False, 0.5)) == near(0.4, 2 + noise_a + 0.5)
+    assert sides(runs.policy_halves(c, plan, trace, True)) == near(0.4, 2 + c.L_alpha * 0.04 / 2 * 7)
+    assert sides(runs.zeroth_halves(c, plan, trace, 0.5)) == near(0.5, 1 + noise_z + 0.5)
+    assert sides(runs.projected_theorem(c, plan, trace, False)) == near(0.05 * 3 + 0.5, 3 + clipped + noise_z)
+    assert sides(runs.projected_theorem(c, plan, trace, True)) == near(0.65, 3 + 1.5 * 0.2 * 7 + noise_z)
+
+
+def test_settings_of_a_plan() -> None:
+    plan = theorem.Plan(0.2, 0.4, 0.1, 4, 8, 2)
+    assert runs.settings_of(plan, 1e-3).directions == "shared"
+    assert runs.settings_of(replace(plan, per_example=True), 1e-3).directions == "per_example"
+
+
+def test_steps_until_a_run_is_stationary() -> None:
+    """A plan that hardly moves: the mean of the measure is that of the start, under eps at once or never."""
+    start, plan = BENCH.start, theorem.Plan(1e-12, 1e-12, 0.1, 2, 3, 1)
+    size = np.sqrt(runs.mapping2(BENCH.wells, start.alpha, start.z, 1e-12))
+    at_once = runs.evaluations_to_reach(BENCH.wells, start, plan, 1.01 * size, 3, range(2))
+    assert (at_once.steps, at_once.evaluations, at_once.error, at_once.unfinished) == (1, 8, 0, 0)
+    never = runs.evaluations_to_reach(BENCH.wells, start, plan, 0.99 * size, 3, range(2))
+    assert (never.steps, never.evaluations, never.error, never.unfinished) == (3, 24, 0, 2)
+
+
 def test_a_half_step_is_clipped_by_hand() -> None:
     """alpha = (a, a) on the floor, losses 0 and 1, two samples: half of the pairs differ and raise alpha_0 by eta/(2a)."""
     a, eta = 0.2, 0.01

@@ -9,7 +9,7 @@ import pytest
 
 from tests.core import toy
 from zopog_ref import FunctionObjective, Ledger, Settings, ZOPoG, algorithm, run
-from zopog_ref.backend import NUMPY
+from zopog_ref.backend import NUMPY, NumPyBackend
 
 OFFICIAL = json.loads((Path(__file__).parent / "official_steps.json").read_text())
 MODES = [(g, d) for g in ("per_sample", "per_step", "none") for d in ("per_example", "shared")]
@@ -174,3 +174,10 @@ def test_settings_refuse_nonsense(change: dict, message: str) -> None:
 def test_sizes_must_be_positive() -> None:
     with pytest.raises(ValueError, match="n_candidates is 0"):
         ZOPoG(1, 0, 1)
+
+
+def test_another_backend_is_taken_unless_the_settings_need_numpy() -> None:
+    other = NumPyBackend()
+    assert ZOPoG(2, 3, 4, Settings(), 0, other).backend is other
+    with pytest.raises(ValueError, match="runs in NumPy only"):
+        ZOPoG(2, 3, 4, Settings(readout_folds=2), 0, other)

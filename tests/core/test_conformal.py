@@ -123,6 +123,20 @@ def test_errors(change: dict[str, object], message: str) -> None:
         jackknife_plus_sets([[0.5, 0.5], [0.1, 0.9]], [0, 1], np.zeros((3, 4, 2)))
 
 
+@pytest.mark.parametrize("row", [[1.5, 0.2], [-0.1, 0.5]])
+def test_what_is_no_probability(row: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        conformal_threshold([[0.5, 0.5], row], [0, 1], 0.5)
+
+
+def test_0_and_1_are_probabilities_and_alpha_is_a_tenth_unless_given() -> None:
+    p, y = np.array([[1.0, 0.0]] * 9 + [[0.0, 1.0]]), np.zeros(10, int)
+    new = np.array([[0.75, 0.25], [0.0, 1.0]])
+    assert np.array_equal(conformal_sets(new, p, y), conformal_sets(new, p, y, 0.1))
+    at_new = np.tile(new, (10, 1, 1))
+    assert np.array_equal(jackknife_plus_sets(p, y, at_new), jackknife_plus_sets(p, y, at_new, 0.1))
+
+
 @pytest.mark.parametrize("n", [9, 19, 32, 64, 99])
 @pytest.mark.parametrize("alpha", [0.1, 0.25])
 def test_split_coverage_lies_between_its_two_bounds_q1(n: int, alpha: float) -> None:

@@ -60,6 +60,11 @@ def test_alpha_must_be_positive(bad: float) -> None:
         probabilities(np.array([[1.0, bad]]))
 
 
+def test_one_row_that_is_not_finite_is_enough() -> None:
+    with pytest.raises(ValueError, match="the largest alpha is inf"):
+        probabilities(np.array([[1.0, 2.0], [1.0, np.inf]]))
+
+
 def test_tau_must_be_positive() -> None:
     with pytest.raises(ValueError, match="tau must be positive"):
         probabilities(np.ones((1, 2)), tau=0.0)
@@ -147,6 +152,32 @@ def test_log_probability(alpha: np.ndarray) -> None:
     np.testing.assert_allclose(np.exp(log_probability(prompts, p)), prompt_probabilities(p, prompts), rtol=1e-13)
 
 
+def test_log_probability_of_prompts_that_have_their_own_noise() -> None:
+    """Three prompts of two positions and four candidates, of which the drawn ones have probabilities 1/2, 1/4, 1/8."""
+    p, tokens = np.full((3, 2, 4), 1e-3), np.array([[0, 3], [2, 1], [1, 1]])
+    for k, chance in enumerate((1 / 2, 1 / 4, 1 / 8)):
+        p[k, [0, 1], tokens[k]] = chance
+    np.testing.assert_allclose(log_probability(tokens, p), 2 * np.log([1 / 2, 1 / 4, 1 / 8]), rtol=1e-14)
+
+
+def test_rows_that_end_short_of_1_still_give_a_token() -> None:
+    """As probabilities of float32 do: u is a share of the row's own sum, so the last entry is in reach, not beyond."""
+    p = np.array([[0.5, 0.5 - 1e-6]])
+    u = np.array([[0.4999], [1 - 2.0**-33]])
+    assert sample(p, u).ravel().tolist() == [0, 1]
+    assert sample(np.stack([p, p]), u).ravel().tolist() == [0, 1]
+
+
+def test_the_temperature_is_1_unless_given(alpha: np.ndarray) -> None:
+    p, prompts = probabilities(alpha), all_prompts(N_POSITIONS, N_CANDIDATES)
+    assert np.array_equal(p, probabilities(alpha, 1.0))
+    for function, arguments in (
+        (score, (prompts, alpha, p)), (expected_score, (alpha, p)), (score_second_moment, (alpha, p)),
+        (score_second_moment_bound, (3, 0.1)), (score_norm_bound, (prompts, p, 0.1)), (scale_derivative, (prompts, alpha, p)),
+    ):  # fmt: skip
+        assert np.array_equal(function(*arguments), function(*arguments, 1.0)), function.__name__
+
+
 def test_sampling_inverts_the_distribution_function() -> None:
     p = np.array([[0.25, 0.0, 0.5, 0.25], [0.0, 1.0, 0.0, 0.0]])
     u = np.array([[1e-12, 0.5], [0.2499, 1e-12], [0.2501, 1 - 1e-12], [0.7499, 0.1], [0.7501, 0.9], [1 - 1e-12, 0.3]])
@@ -190,3 +221,10 @@ def test_public_functions_have_their_labels() -> None:
                             (score_norm_bound, "[S4]"), (scale_derivative, "[S5]")]:  # fmt: skip
         assert label in (function.__doc__ or "").splitlines()[0]
     assert "[S1]" in (distribution.__doc__ or "")
+
+
+def test_the_scale_derivative_is_what_p_lacks_of_1_s5(alpha: np.ndarray) -> None:
+    """sum_j alpha_ij s_ij = (1 - sum_j p_ij) / tau, whatever p."""
+    prompts = all_prompts(N_POSITIONS, N_CANDIDATES)
+    given = scale_derivative(prompts, alpha, 0.75 * probabilities(alpha, TAU), TAU)
+    np.testing.assert_allclose(given, 0.25 / TAU, rtol=1e-12)

@@ -234,3 +234,42 @@ def test_errors_say_what_was_expected(change: dict[str, object], message: str) -
     arguments = {"kernel": x @ x.T, "targets": np.eye(3)[y]} | change
     with pytest.raises(ValueError, match=message):
         kernel_ridge(**arguments)  # type: ignore[arg-type]
+
+
+def test_one_target_that_is_not_finite_is_enough() -> None:
+    x, y = drawn()
+    Y = np.eye(3)[y]
+    Y[5, 1] = np.nan
+    with pytest.raises(ValueError, match="must be finite"):
+        kernel_ridge(x @ x.T, Y)
+    K = x @ x.T
+    K[3, 4] = np.inf
+    with pytest.raises(ValueError, match="must be finite"):
+        kernel_ridge(K, np.eye(3)[y])
+
+
+def test_a_hundred_rows_are_enough_to_choose_the_penalty_r5() -> None:
+    """Labels that nothing tells: the least PRESS is that of a heavy penalty, which 99 rows do not ask for."""
+    x, y = drawn(n=100, signal=0.0)
+    assert kernel_ridge(x @ x.T, np.eye(3)[y]).penalty > 1
+    assert kernel_ridge(x[:99] @ x[:99].T, np.eye(3)[y[:99]]).penalty == 1
+
+
+def test_the_p_value_does_not_see_where_the_features_stand_r9() -> None:
+    x, y = drawn(signal=0.05)
+    here, there = (permutation_p_value(z @ z.T, y, 3, draws=99) for z in (x, x + 1.0))
+    assert here == there
+    assert 0.05 < here < 1
+
+
+def test_the_labels_are_shuffled_by_their_own_stream_r9() -> None:
+    """Labels that nothing tells: p hangs on the shuffles, and these are LABEL_SHUFFLE's."""
+    x, y = drawn(signal=0.0)
+    K, Y, n = x @ x.T, np.eye(3)[y], len(y)
+
+    def press(targets: np.ndarray) -> float:
+        return kernel_ridge(K, targets, 1.0).press
+
+    for seed in (0, 1, 2):
+        below = [press(Y[permutation(seed, k, Purpose.LABEL_SHUFFLE, n)]) <= press(Y) * (1 + 1e-12) for k in range(99)]
+        assert permutation_p_value(K, y, 3, None, seed, 99) == (1 + sum(below)) / 100

@@ -224,3 +224,20 @@ def test_the_normaliser_of_large_logits() -> None:
     assert log_sum_exp([[1e4, 1e4], [-1e4, -1e4], [0.0, np.log(3)]]).tolist() == pytest.approx(
         [1e4 + np.log(2), -1e4 + np.log(2), np.log(4)], rel=1e-15
     )
+
+
+def test_what_rounding_a_loss_has() -> None:
+    """Logits are float32; 0 and 1 are exact."""
+    for name, size in (("cross_entropy", 2.0**-24), ("hinge", 2.0**-24), ("error", 2.0**-53)):
+        given = ModelObjective(TableOracle(), [0, 1, 0], Ledger(9), name).roundoff
+        assert size / 4 < given < 4 * size, name
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_row_keeps_its_label_in_whatever_order_rows_are_asked(loss: str) -> None:
+    objective = ModelObjective(BrokenOracle([3.0, 1.0]), [0, 1, 1], Ledger(9), loss)
+    prompt = np.array([[2, 2]]), np.full((1, 4), 0.5)
+    in_order = objective.losses(*prompt, np.arange(3))
+    shuffled = ModelObjective(TableOracle(), [0, 1, 1], Ledger(9), loss).losses(*prompt, np.array([2, 0]))
+    assert in_order[0, 0] != in_order[0, 2]
+    assert shuffled.tolist() == [[in_order[0, 2], in_order[0, 0]]]

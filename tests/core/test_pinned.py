@@ -14,14 +14,14 @@ from zopog_ref.search import mini_batch, step_rows
 PURPOSES = {
     "PROJECTION": 1, "SPLIT": 2, "EPOCH": 3, "GUMBEL_STEP": 4, "GUMBEL_POLICY": 5, "GUMBEL_ZEROTH": 6,
     "TOKENS_POLICY": 7, "TOKENS_ZEROTH": 8, "DIRECTIONS": 9, "TOKENS_SEARCH": 10, "Z_SEARCH": 11,
-    "POSTERIOR_DRAWS": 12, "ANCESTORS": 13, "UNIT_MASK": 14,
+    "POSTERIOR_DRAWS": 12, "ANCESTORS": 13, "UNIT_MASK": 14, "LABEL_SHUFFLE": 15, "READOUT_FOLDS": 16,
 }  # fmt: skip
 
 
 def test_every_purpose_has_its_own_number_for_ever() -> None:
     """Names of one number would be aliases: two streams of the algorithm would be the same numbers."""
     numbers = {name: int(purpose) for name, purpose in Purpose.__members__.items()}
-    assert {name: numbers[name] for name in PURPOSES} == PURPOSES
+    assert numbers == PURPOSES  # a new one is pinned here as well
     assert len(set(numbers.values())) == len(numbers)
 
 

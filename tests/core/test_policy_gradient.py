@@ -43,6 +43,12 @@ def test_it_is_the_sample_covariance_of_loss_and_score_v2(rng: np.random.Generat
     np.testing.assert_allclose(policy_gradient(losses, tokens, alpha, p, tau), covariance, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("estimator", [policy_gradient, literal, leave_one_out, collapsed])
+def test_the_temperature_is_1_unless_given(estimator: Estimator, rng: np.random.Generator) -> None:
+    losses, tokens, alpha, p, _ = draw(rng)
+    assert np.array_equal(estimator(losses, tokens, alpha, p), estimator(losses, tokens, alpha, p, 1.0))
+
+
 def test_one_noise_per_sample_uses_the_literal_sum(rng: np.random.Generator) -> None:
     losses, tokens, alpha, _, tau = draw(rng)
     p = probabilities(alpha, tau, rng.gumbel(size=(len(losses), *alpha.shape)))
@@ -158,9 +164,11 @@ def test_equals_the_official_code(step: int) -> None:
         ({"losses": [1.0, np.nan]}, "entry 1 is not"),
         ({"tokens": [[0, 1]]}, "expected tokens"),
         ({"tokens": [[0, 1], [0, 3]]}, r"lie in 0\.\.2"),
+        ({"tokens": [[0, 1], [-1, 1]]}, r"lie in 0\.\.2"),
         ({"tokens": [[0.0, 1.0], [0.0, 1.0]]}, "must be integers"),
         ({"p": np.ones((2, 4))}, "p must be"),
         ({"alpha": np.zeros((2, 3))}, "must be positive"),
+        ({"alpha": np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])}, "must be positive"),
         ({"tau": 0.0}, "must be positive"),
     ],
 )

@@ -60,6 +60,7 @@ def test_slices_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = normal(42, 1, 2, (1003,))
     monkeypatch.setattr(randomness, "_BLOCKS_AT_ONCE", 8)
     assert normal(42, 1, 2, (1003,)).tobytes() == whole.tobytes()
+    assert bits(42, 1, 2, 500, 37).tolist() == bits(42, 1, 2, 537).tolist()[37:]  # several slices, not from the start
 
 
 @pytest.mark.parametrize(("seed", "step"), [(-1, 0), (1 << 64, 0), (0, -1), (0, 1 << 32)])

@@ -370,3 +370,22 @@ def test_the_loss_of_record_is_the_left_out_one() -> None:
     fit = vocabulary(scores, y, C)
     trained = -log_softmax(fit.readout.logits(scores))[np.arange(N), y].mean()
     assert fit.readout.left_out_loss > trained + 0.05
+
+
+def test_two_texts_are_enough_to_fit_something() -> None:
+    scores, y = box(n=2, classes=2)
+    assert "centred" in choose(scores, y, 2).fits
+
+
+def test_the_tokens_of_one_prompt_are_enough_for_the_vocabulary() -> None:
+    scores, y = box(n=24)
+    choice = choose([scores[0], scores[1][:, :C]], y, C)
+    assert "vocabulary" in choice.fits
+
+
+def test_a_file_without_the_columns_of_a_prompt_is_refused() -> None:
+    scores, y = box()
+    arrays, values = choose(scores, y, C, columns=[np.arange(T)] * 2).fits["none"].readout.to_arrays()
+    del arrays["readout.columns.1"]
+    with pytest.raises(ValueError, match=r"missing: readout.columns.1"):
+        Readout.from_arrays(arrays, values)

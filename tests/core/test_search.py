@@ -170,3 +170,24 @@ def test_a_method_that_is_finished_ends_the_run_and_is_evaluated() -> None:
     assert (len(result.curve), result.stop_reason) == (4, "nothing to learn")
     assert [record.step for record in result.curve if record.dev_metric is not None] == [3, 4]
     assert run(whole_set(0), toy.objective(1000), rows=toy.ROWS).curve == []
+
+
+def test_a_budget_of_one_step_is_enough() -> None:
+    assert [record.calls for record in search(40).curve] == [40]
+
+
+class TwoPrompts(ZOPoG):
+    """Deploys z and -z, of unequal weight."""
+
+    def prompts(self, state):
+        [one] = super().prompts(state)
+        return [one._replace(weight=0.25), one._replace(z=-one.z, weight=0.75)]
+
+
+def test_a_resumed_run_keeps_the_weights_of_its_prompts() -> None:
+    made, store = TwoPrompts(toy.N_POSITIONS, toy.N_CANDIDATES, toy.DIM, Settings()), Memory()
+    options = {"rows": toy.ROWS, "batch_size": 5, "dev": lambda prompts: DevScore(0.5, 1.0), "store": store}
+    whole = run(made, toy.objective(200), **options)
+    again = run(made, toy.objective(200), **options)  # finished: nothing but what was saved
+    assert [prompt.weight for prompt in again.prompts] == [0.25, 0.75]
+    assert same(again, whole)

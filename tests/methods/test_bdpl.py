@@ -145,6 +145,37 @@ def test_the_first_adamw_step_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(after, bdpl.project(moved, settings.floor), rtol=0, atol=1e-9)
 
 
+def test_three_adamw_steps_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both moments as the weighted sums that they are: sum_i b^(t-i) (1-b) g_i^k / (1 - b^t), b = 0.9 and 0.999."""
+    settings = Settings(optimizer="adamw", eta_p=1e-3, score="official")
+    gradients = drawn_gradients(settings, 3, monkeypatch)
+    states = steps(settings, 3)
+    for t in (1, 2, 3):
+        m, v = (
+            sum(b ** (t - i) * (1 - b) * g**power for i, g in enumerate(gradients[:t], 1)) / (1 - b**t)
+            for b, power in ((0.9, 1), (0.999, 2))
+        )
+        moved = (1 - 1e-3 * 0.1) * states[t - 1].p - 1e-3 * m / (np.sqrt(v) + 1e-8)
+        np.testing.assert_allclose(states[t].p, bdpl.project(moved, settings.floor), rtol=0, atol=1e-12)
+
+
+def test_the_loss_of_a_prompt_is_its_mean_over_the_rows() -> None:
+    """Three rows whose losses stand 1 : 2 : 3, so twice the table in the mean."""
+    method, rows = BDPL(*SHAPE, Settings(samples=6), 2), np.arange(3)
+    asked: list[np.ndarray] = []
+
+    def losses(tokens, z, examples):
+        asked.append(tokens.copy())
+        return TABLE.losses(tokens, z, examples) * (1 + examples)
+
+    state = method.step(method.init(), FunctionObjective(losses, Ledger(10)), rows)
+    each = 2 * TABLE.losses(asked[0], np.zeros(1), np.zeros(1, int))[:, 0]  # (6,)
+    g = free_gradient(each, asked[0], method.init().p)
+    assert state.loss == pytest.approx(each.mean(), rel=1e-14)
+    assert state.gradient_norm == pytest.approx(np.linalg.norm(g), rel=1e-12)
+    np.testing.assert_allclose(state.p, bdpl.project(1 / SHAPE[1] - 0.3 * g, 1e-4), rtol=0, atol=1e-14)
+
+
 def test_plain_and_clipped_steps_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     for clip, bound in ((0.0, np.inf), (0.5, 0.5)):
         settings = Settings(clip=clip)
@@ -194,3 +225,4 @@ def test_unusable_settings(change: dict, words: str) -> None:
 def test_a_floor_that_does_not_fit_the_candidates() -> None:
     with pytest.raises(ValueError, match=r"floor is 0\.2; 8 candidates allow 0\.125"):
         BDPL(*SHAPE, Settings(floor=0.2))
+    assert BDPL(*SHAPE, Settings(floor=0.125)).settings.floor == 0.125  # 1/N itself leaves the uniform distribution

@@ -132,3 +132,8 @@ def test_a_decoder_is_refused_before_the_first_call(tmp_path: Path) -> None:
         InputError, match=r"clip-tuning reads thinned networks, which need an encoder; 'tiny' is a decoder"
     ):
         prepare(model, load_task("supersense"), PRESETS["clip-tuning", "embedded"], 1, shots=1)
+
+
+def test_it_thins_unless_no_unit_is_ever_off() -> None:
+    assert not ClipTuning(1, 2, 2, ClipTuning.Settings(p_clip=0.0)).thins
+    assert ClipTuning(1, 2, 2, ClipTuning.Settings(p_clip=1e-9)).thins

@@ -139,3 +139,10 @@ def test_bounds_hold() -> None:
     assert state.variance.max() <= 1.1
     with pytest.raises(ValueError, match=r"bound is 0\.5; it must be 0 \(none\) or above 1"):
         Settings(bound=0.5)
+
+
+def test_the_search_starts_at_mean_0_and_variance_1() -> None:
+    """With next to no step size every candidate is where the search starts."""
+    method = CmaElbo(2, 3, 4, CmaElbo.Settings(sigma=1e-9), 3)
+    candidates = method._fresh(method.init().told).ask()
+    np.testing.assert_allclose(candidates, np.tile([0.0] * 4 + [1.0] * 4, (len(candidates), 1)), rtol=0, atol=1e-7)

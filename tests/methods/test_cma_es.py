@@ -1,5 +1,6 @@
 """CmaEs against `cma` called directly, and what resuming must not change."""
 
+import subprocess
 import sys
 import warnings
 
@@ -49,6 +50,23 @@ def test_the_trajectory_is_cma_s_own(dim: int, bound: float | None, diagonal: bo
     assert not np.array_equal(ours, direct(dim, 0.7, options | {"seed": 6}))
     if bound is not None:
         assert np.abs(ours).max() <= bound
+
+
+def test_the_whole_covariance_is_learned_unless_asked_otherwise() -> None:
+    assert np.array_equal(trajectory(CmaEs(3, 0.7, 8, 5)), trajectory(CmaEs(3, 0.7, 8, 5, diagonal=False)))
+    assert not np.array_equal(trajectory(CmaEs(3, 0.7, 8, 5)), trajectory(CmaEs(3, 0.7, 8, 5, diagonal=True)))
+
+
+@pytest.mark.parametrize("seed", [100, 2**32 - 2])
+def test_a_seed_of_32_bits_is_cma_s_own(seed: int) -> None:
+    assert np.array_equal(trajectory(CmaEs(3, 0.7, 8, seed), 2), direct(3, 0.7, {"popsize": 8, "seed": seed}, 2))
+
+
+def test_a_seed_above_32_bits_is_its_two_words() -> None:
+    given = CmaEs(3, 0.7, 8, 5 + 2**33).ask()
+    np.random.seed([5, 2])  # noqa: NPY002
+    strategy = cma.CMAEvolutionStrategy(np.zeros(3), 0.7, {"popsize": 8, "seed": np.nan, "verbose": -10, "verb_log": 0})
+    assert np.array_equal(given, np.array(strategy.ask()))
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1, 2**32, 2**63])
@@ -143,6 +161,16 @@ def test_sizes(arguments: tuple[int, float, int, int], message: str) -> None:
         CmaEs(*arguments)
 
 
+def test_the_smallest_sizes() -> None:
+    assert CmaEs(1, 1.0, 2, 1).ask().shape == (2, 1)
+
+
+def test_the_search_starts_around_its_mean() -> None:
+    """Moved by m and nothing else: points - m are those around 0."""
+    here, there = CmaEs(3, 0.7, 8, 5), CmaEs(3, 0.7, 8, 5, mean=[1.0, 2.0, 4.0])
+    np.testing.assert_allclose(there.ask() - [1.0, 2.0, 4.0], here.ask(), rtol=0, atol=1e-14)
+
+
 def test_what_cannot_be_told() -> None:
     search = CmaEs(3, 1.0, 6, seed=1)
     with pytest.raises(ValueError, match="call ask"):
@@ -151,6 +179,15 @@ def test_what_cannot_be_told() -> None:
     for wrong in (np.ones(5), np.array([1, 2, 3, 4, 5, np.nan])):
         with pytest.raises(ValueError, match="6 finite losses"):
             search.tell(wrong)
+
+
+def test_loading_the_package_warns_of_nothing() -> None:
+    """cma says at import that it cannot plot without matplotlib: nothing that its user here asked for."""
+    code = (
+        "import sys; sys.modules['matplotlib'] = None; from zopog_ref.methods.cma_es import CmaEs; CmaEs(1, 1.0, 4, 1)"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

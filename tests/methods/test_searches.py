@@ -112,6 +112,21 @@ def test_bbt_told_again_by_another_instance_goes_on() -> None:
             assert np.array_equal(getattr(again, field.name), getattr(whole[k + 1], field.name)), field.name
 
 
+def test_catcma_told_again_by_another_instance_goes_on() -> None:
+    pytest.importorskip("cmaes", reason="CatCMA needs the package cmaes (extra methods)")
+    settings = catcma.CatCMA.Settings(popsize=6)
+    whole = states(catcma.CatCMA(*SHAPE, settings, seed=5), 6)
+    for k in (2, 5, 3):
+        fresh = catcma.CatCMA(*SHAPE, settings, seed=5)
+        again = fresh.step(whole[k], FunctionObjective(toy.losses, Ledger(100)), ROWS)
+        for field in dataclasses.fields(again):
+            assert np.array_equal(getattr(again, field.name), getattr(whole[k + 1], field.name)), field.name
+
+
+def test_catcma_takes_two_candidates_and_two_dimensions() -> None:
+    assert catcma.CatCMA(1, 2, 2).init().z.shape == (2,)
+
+
 # -- CatCMA ----------------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from zopog_ref import FunctionObjective, Ledger
 from zopog_ref.methods import METHODS, method_class, settings_class
 
 N, CANDIDATES, DIM = 2, 4, 3
@@ -10,11 +11,11 @@ ZERO, NAN, INF = np.zeros(DIM), float("nan"), float("inf")
 UNIFORM, NO_CELL = np.full((N, CANDIDATES), 0.25), np.zeros((N, CANDIDATES))
 TOLD = np.zeros((0, 20))
 START = {
-    "zo-pog": {"alpha": UNIFORM, "z": ZERO, "loss": NAN, "alpha_gradient_norm": 0.0, "z_gradient_norm": 0.0},
-    "bdpl": {"p": UNIFORM, "first_moment": NO_CELL, "second_moment": NO_CELL, "loss": NAN, "gradient_norm": 0.0},
+    "zo-pog": {"alpha": UNIFORM, "z": ZERO, "loss": NAN, "alpha_gradient_norm": 0.0, "z_gradient_norm": 0.0, "readout": None},
+    "bdpl": {"p": UNIFORM, "first_moment": NO_CELL, "second_moment": NO_CELL, "loss": NAN, "gradient_norm": 0.0, "readout": None},
     "bbt": {"told": TOLD, "z": ZERO, "best_loss": INF, "loss": NAN, "step_size": NAN},
     "catcma": {"told": TOLD, "tokens": np.zeros(N, int), "z": ZERO, "best_loss": INF, "loss": NAN},
-    "sspt": {"z": ZERO, "loss": NAN, "z_gradient_norm": 0.0},
+    "sspt": {"z": ZERO, "loss": NAN, "z_gradient_norm": 0.0, "readout": None},
     "ensembles": {"told": TOLD, "z": np.zeros((5, DIM)), "best_losses": np.full(5, INF), "loss": NAN},
     "cma-elbo": {"told": np.zeros((0, 10)), "mean": ZERO, "variance": np.ones(DIM), "best_elbo": INF, "loss": NAN, "kl": 0.0},
     "abc-smc": {
@@ -77,6 +78,23 @@ def test_what_would_be_deployed_from_the_start(name: str) -> None:
         assert prompts[0].z.tolist() == ZERO.tolist()
     tokens = {prompt.tokens.tobytes() for prompt in prompts}
     assert len(tokens) == 1
+
+
+@pytest.mark.parametrize("name", START)
+def test_a_state_counts_its_steps(name: str) -> None:
+    method = made(name)
+
+    def losses(tokens, z, examples):
+        assert tokens.shape == (len(tokens), N)
+        assert z.shape in ((len(tokens), DIM), (len(tokens), len(examples), DIM))
+        return np.ones((len(tokens), len(examples)))
+
+    objective = FunctionObjective(losses, Ledger(1000))
+    state = method.init()
+    for step in (1, 2):
+        state = method.step(state, objective, np.arange(3))
+        assert state.step == step
+        assert type(state.step) is int
 
 
 def test_all_methods_are_here() -> None:

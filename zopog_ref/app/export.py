@@ -1,4 +1,4 @@
-"""zopog export: a Hugging Face folder, or a model on the hub, as an ONNX file, without PyTorch."""
+"""zopog export: a Hugging Face folder, a GGUF file, or a model on the hub, as an ONNX file, without PyTorch."""
 
 import argparse
 import time
@@ -14,7 +14,10 @@ from zopog_ref.app.output import show, show_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--checkpoint", required=True, metavar="MODEL", help="embedded, a folder, or org/name[@revision] on the hub"
+        "--checkpoint",
+        required=True,
+        metavar="MODEL",
+        help="embedded, a folder, FILE.gguf, or org/name[@revision] on the hub",
     )
     parser.add_argument("--out", required=True, type=Path, help="the .onnx file; its weights go to FILE.onnx.data")
     parser.add_argument("--precision", choices=tuple(PRECISIONS), default="fp32")

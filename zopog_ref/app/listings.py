@@ -37,6 +37,7 @@ def models() -> list[dict[str, str]]:
     given = {
         "embedded": "a small BERT pretrained on WordNet, in this package: a demonstration that runs anywhere",
         "FOLDER": f"a Hugging Face folder ({files}) of a family below",
+        "FILE.gguf": "a GGUF file of a Llama, Mistral, Qwen2 or Qwen3 (extra gguf; docs/models.md)",
         "ORG/NAME[@REVISION]": "the same from the Hugging Face Hub, pinned to its commit (extra hub)",
     }
     families = {name: f"{family.title} (model_type {name})" for name, family in FAMILIES.items()}

@@ -7,16 +7,16 @@ fill the memory, and a rule that contradicts the vocabulary is met only on the t
 import base64
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from zopog_models.checkpoints.special_tokens import AddedToken, Special, added_tokens, without_special
 from zopog_models.errors import CheckpointError
-from zopog_models.files.json_file import read_object
 from zopog_models.files.quoting import quoted
 
-__all__ = ["CheckedTokenizer", "TokenizedText", "check_description"]
+__all__ = ["MAX_BYTES", "CheckedTokenizer", "TokenizedText", "check_description"]
 
 MAX_BYTES = 100_000_000  # the largest that is published has 35 million
 MAX_GROWTH = 1000.0  # characters or tokens out, for each one in; published files stay below 20
@@ -149,15 +149,31 @@ class CheckedTokenizer:
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """As the library's."""
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+        return self._named(self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens))
+
+    def plain(self, ids: Sequence[int]) -> str:
+        """`decode` for somebody who reads special tokens by their spelling.
+
+        Special ids are written; where other ids spell a special token, a space breaks it: "< |im_end|>".
+        """
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=False)  # special ids have their other names here
+        written = "|".join(map(re.escape, self._renamed.values()))
+        parts = re.split(f"({written})", text) if written else [text]
+        for name in self._renamed:
+            end = len(name) - len(name.lstrip()) + 1
+            for place in range(0, len(parts), 2):  # between special ids
+                while end < len(name) and name in parts[place]:
+                    parts[place] = parts[place].replace(name, f"{name[:end]} {name[end:]}")
+        return self._named("".join(parts))
+
+    def _named(self, text: str) -> str:
         for name, other in self._renamed.items():
             text = text.replace(other, name)
         return text
 
 
-def check_description(path: Path) -> dict[str, Any]:
-    """A tokenizer.json. Raises CheckpointError for one that is too large, no JSON, or that multiplies what it reads."""
-    description = read_object(path, MAX_BYTES)
+def check_description(description: dict[str, Any], path: Path) -> None:
+    """Raises CheckpointError for a tokenizer.json that multiplies what it reads. path: for messages."""
     for part in ("normalizer", "pre_tokenizer", "post_processor"):
         try:
             growth = _growth(description.get(part))
@@ -175,7 +191,6 @@ def check_description(path: Path) -> dict[str, Any]:
     word = model.get("max_input_chars_per_word") if isinstance(model, dict) else None
     if isinstance(word, (int, float)) and word > MAX_WORD:
         raise CheckpointError(f"{path}: max_input_chars_per_word is {quoted(word)}, at most {MAX_WORD} are supported")
-    return description
 
 
 def _can_leave_out(description: dict[str, Any]) -> str:

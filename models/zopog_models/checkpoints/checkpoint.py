@@ -7,6 +7,7 @@ config.json promises.
 """
 
 import hashlib
+import json
 import warnings
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from zopog_models.checkpoints.gguf import gguf_place, open_gguf
 from zopog_models.checkpoints.other_formats import how_to_convert
 from zopog_models.checkpoints.weights import WEIGHTS, WEIGHTS_INDEX, read_weights, weights_sha256
 from zopog_models.errors import CheckpointError
 from zopog_models.families import Architecture, Config, Family, family_of
-from zopog_models.families.sentence import as_published
+from zopog_models.families.sentence import as_published, pooled
 from zopog_models.files.json_file import read_object
 
-__all__ = ["Architecture", "Checkpoint", "CheckpointError", "load_checkpoint"]
+__all__ = ["Architecture", "Checkpoint", "CheckpointError", "GgufCheckpoint", "load_checkpoint"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,29 @@ class Checkpoint:
         return float(np.sqrt(squares / words.size))
 
 
+@dataclass(frozen=True)
+class GgufCheckpoint(Checkpoint):
+    """The same from a GGUF file (`folder` is the file): tensors dequantised, the tokenizer built from its own lists."""
+
+    tokenizer: dict[str, Any] = field(repr=False)
+    settings: dict[str, Any] = field(repr=False)
+
+    @property
+    def tokenizer_path(self) -> Path:
+        return self.folder
+
+    @cached_property
+    def model_sha256(self) -> str:
+        """What `sha256sum FILE.gguf` prints."""
+        return _sha256(self.folder)
+
+    @cached_property
+    def tokenizer_sha256(self) -> str:
+        """Of the tokenizer.json that was built, and of whether a text begins with a BOS token."""
+        told = json.dumps([self.tokenizer, self.settings], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(told.encode()).hexdigest()
+
+
 def load_checkpoint(folder: str | Path, pooling: str | None = None) -> Checkpoint:
     """Open a model folder and check it against its own config.json.
 
@@ -77,15 +102,19 @@ def load_checkpoint(folder: str | Path, pooling: str | None = None) -> Checkpoin
     or of the wrong shape) and TensorFileError (damaged weights).
 
     Parameters
-        folder: with config.json, *.safetensors and tokenizer.json
+        folder: with config.json, *.safetensors and tokenizer.json; or FILE.gguf, or FILE.gguf#FOLDER with the folder
+            of its tokenizer
         pooling: "mean" or "cls" makes an encoder a sentence-embedding model; default: what the folder's modules.json
             says (`families.sentence`), and without one it is a model with a head
     """
+    place = gguf_place(folder)
+    if place is not None and not Path(folder).is_dir():
+        return _from_gguf(*place, pooling)
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(
             f"model {str(folder)!r} is not a folder; give 'embedded' or a folder with config.json, "
-            "model.safetensors and tokenizer.json"
+            "model.safetensors and tokenizer.json, or a GGUF file"
         )
     for name in ("config.json", WEIGHTS, "tokenizer.json"):
         if not (folder / name).is_file() and not (name == WEIGHTS and (folder / WEIGHTS_INDEX).is_file()):
@@ -98,6 +127,15 @@ def load_checkpoint(folder: str | Path, pooling: str | None = None) -> Checkpoin
     architecture = as_published(family.read(config), folder, pooling)
     tensors, architecture = _canonical_tensors(folder, family, architecture)
     return Checkpoint(family, dict(config.values), tensors, folder, architecture)
+
+
+def _from_gguf(path: Path, tokenizer: Path | None, pooling: str | None) -> Checkpoint:
+    found = open_gguf(path, tokenizer)
+    if pooling is not None:
+        pooled(found.architecture, pooling)
+    return GgufCheckpoint(
+        found.family, found.config, found.tensors, path, found.architecture, found.tokenizer, found.settings
+    )
 
 
 def _canonical_tensors(

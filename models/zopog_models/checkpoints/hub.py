@@ -14,6 +14,7 @@ from typing import NamedTuple
 from zopog_models.errors import CheckpointError, HubError
 from zopog_models.families import Config, family_of
 from zopog_models.files.atomic import write_atomically
+from zopog_models.files.gguf_file import is_gguf
 from zopog_models.files.json_file import read_object
 from zopog_models.files.quoting import quoted
 
@@ -49,8 +50,8 @@ class HubModel(NamedTuple):
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether this reads as org/name or org/name@revision."""
-    return _HUB_ID.fullmatch(source) is not None
+    """Whether this reads as org/name or org/name@revision; folder/FILE.gguf is a file."""
+    return _HUB_ID.fullmatch(source) is not None and not is_gguf(source)
 
 
 def fetch(source: str) -> HubModel:

@@ -11,8 +11,8 @@ _WEIGHTS = {
     r"adapter_config\.json|adapter_model\..*": "it holds a PEFT adapter: merge it into its base model with "
     "model.merge_and_unload().save_pretrained(FOLDER), and give that folder",
     r".*\.(bin|pt|pth|ckpt)": f"its weights are pickled (.bin), which is never opened here: {_SAVE % ''}",
-    r".*\.gguf": "it holds a GGUF file, which is for llama.cpp: give the model it was made from, or serve it with "
-    "llama-server and give completions+http://...",
+    r".*\.gguf": "it holds a GGUF file: give the file itself, FOLDER/FILE.gguf; of an architecture that is not "
+    "read here, it can be served with llama-server, as completions+http://...",
     r".*\.h5": f"its weights are TensorFlow's: {_SAVE % ', from_tf=True'}",
     r".*\.msgpack": f"its weights are Flax's: {_SAVE % ', from_flax=True'}",
     r".*\.onnx": "it holds an ONNX file, of which inputs are not known here: give the model it was made from",

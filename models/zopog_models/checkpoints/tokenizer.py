@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from zopog_models.checkpoints.checked_tokenizer import CheckedTokenizer, check_description
-from zopog_models.checkpoints.checkpoint import Checkpoint
+from zopog_models.checkpoints.checked_tokenizer import MAX_BYTES, CheckedTokenizer, check_description
+from zopog_models.checkpoints.checkpoint import Checkpoint, GgufCheckpoint
 from zopog_models.checkpoints.special_tokens import find_special
 from zopog_models.errors import CheckpointError, ProviderError
 from zopog_models.families.decoder import DecoderArchitecture
@@ -25,9 +25,16 @@ def open_tokenizer(checkpoint: Checkpoint) -> CheckedTokenizer:
         raise ProviderError(
             f'the package tokenizers is missing ({error}); install it with: pip install "tokenizers>=0.20"'
         ) from error
-    description = check_description(checkpoint.tokenizer_path)
+    if isinstance(checkpoint, GgufCheckpoint):
+        description = checkpoint.tokenizer
+    else:
+        description = read_object(checkpoint.tokenizer_path, MAX_BYTES)
+    check_description(description, checkpoint.tokenizer_path)
     special = find_special(
-        description, _settings(checkpoint), checkpoint.family.special_tokens.values(), _configured_ids(checkpoint)
+        description,
+        _settings(checkpoint),
+        checkpoint.family.special_tokens.values(),
+        _configured_ids(checkpoint),
     )
     try:
         tokenizer = CheckedTokenizer(description, checkpoint.tokenizer_path, special)
@@ -47,6 +54,9 @@ def open_tokenizer(checkpoint: Checkpoint) -> CheckedTokenizer:
 
 
 def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What tokenizer_config.json says; nothing where there is none."""
+    if isinstance(checkpoint, GgufCheckpoint):
+        return checkpoint.settings
     path = checkpoint.folder / "tokenizer_config.json"
     return read_object(path) if path.is_file() else {}
 
@@ -108,7 +118,6 @@ def beginning_id(checkpoint: Checkpoint, tokenizer: CheckedTokenizer) -> int | N
     what it puts before an empty text. Raises CheckpointError (a damaged tokenizer_config.json, a BOS token that is
     asked for and not there).
     """
-    path = checkpoint.folder / "tokenizer_config.json"
     settings = _settings(checkpoint)
     asked = settings.get("add_bos_token")
     if asked is None:
@@ -121,7 +130,9 @@ def beginning_id(checkpoint: Checkpoint, tokenizer: CheckedTokenizer) -> int | N
     found = tokenizer.token_to_id(token) if isinstance(token, str) else checkpoint.config.get("bos_token_id")
     if type(found) is not int or not 0 <= found < checkpoint.architecture.vocab_size:
         shown = quoted(token)
-        raise CheckpointError(f"{path} asks for a BOS token before every text, but there is none: bos_token {shown}")
+        raise CheckpointError(
+            f"{checkpoint.folder} asks for a BOS token before every text, but there is none: bos_token {shown}"
+        )
     return found
 
 

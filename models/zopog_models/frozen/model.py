@@ -8,6 +8,7 @@ import numpy as np
 
 from zopog_models.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from zopog_models.checkpoints.description import TEMPERATURE, Described, Description, describe
+from zopog_models.checkpoints.gguf import gguf_place
 from zopog_models.checkpoints.hub import fetch, is_hub_id
 from zopog_models.errors import ProviderError
 from zopog_models.frozen.projector import Projector
@@ -37,7 +38,8 @@ def load_model(
     Raises CheckpointError, TensorFileError, ProviderError, ValueError.
 
     Parameters
-        source: "embedded"; a folder with config.json, *.safetensors and tokenizer.json; or org/name, or
+        source: "embedded"; a folder with config.json, *.safetensors and tokenizer.json; FILE.gguf, or FILE.gguf#FOLDER
+            with the folder of its tokenizer (extra `gguf`); or org/name, or
             org/name@revision, which is fetched from the Hugging Face Hub where there is no such folder (`hub.fetch`)
         device: "cpu" or "cuda"
         threads: chunks of rows at once on a CPU; default: the cores that this process may use
@@ -86,7 +88,8 @@ def locate_model(source: str | Path) -> tuple[Path, str, str]:
     if isinstance(source, str) and is_hub_id(source) and not Path(source).exists():
         fetched = fetch(source)
         return fetched.folder, fetched.name, fetched.pinned
-    return Path(source), Path(source).resolve().name, str(source)
+    place = gguf_place(source)
+    return Path(source), (Path(source) if place is None else place[0]).resolve().name, str(source)
 
 
 class FrozenModel(Described):

@@ -104,10 +104,6 @@ class ConversationRunner(TextRunner):
             raise ServiceError(f"the answer's content is {text!r:.40}, expected a text")
         return text or ""
 
-    def plain(self, ids: np.ndarray) -> str:
-        """The text of token ids."""
-        return self._about.tokenizer.decode([*map(int, ids)], skip_special_tokens=False)
-
 
 def label_in(text: str, words: Sequence[str]) -> int | None:
     """The label word that stands first in an answer, as a word of its own; None where there is none.

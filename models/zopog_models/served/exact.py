@@ -151,7 +151,7 @@ class VLLMRunner(_ExactRunner):
             listed = answer["choices"][0]["logprobs"]["top_logprobs"][0]
             return {token.removeprefix("token_id:"): value for token, value in listed.items()}
         except (KeyError, IndexError, TypeError, AttributeError):
-            raise ServiceError("the answer has no log-probabilities of its first token") from None
+            raise ServiceError(f"the answer has no log-probabilities of its first token: {self.needs}") from None
 
 
 class SGLangRunner(_ExactRunner):
@@ -179,7 +179,7 @@ class SGLangRunner(_ExactRunner):
             listed = answer["meta_info"]["output_token_ids_logprobs"][0]
             return {str(entry[1]): entry[0] for entry in listed}
         except (KeyError, IndexError, TypeError):
-            raise ServiceError("the answer has no log-probabilities of its first token") from None
+            raise ServiceError(f"the answer has no log-probabilities of its first token: {self.needs}") from None
 
 
 KINDS: dict[str, type[_ExactRunner]] = {"vllm": VLLMRunner, "sglang": SGLangRunner}

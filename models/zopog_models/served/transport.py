@@ -56,7 +56,7 @@ class Transport:
         self.url = url.rstrip("/")
         self.wire, self.log = wire, log
         self.should_stop = should_stop
-        self._notify = notify
+        self.notify = notify
         self._reach = Reach.of(url, wire)
         self._secrets, self._http = self._reach.secrets, self._reach.pool
         try:
@@ -150,7 +150,7 @@ class Transport:
                 raise ServiceError(f"{where}: {detail}; given up after {attempts} attempts")
             wait = self._wait(attempt, asked, where)
             if wait > 2:
-                self._notify(f"{detail}; attempt {attempt + 1} of {attempts} in {wait:.0f} s")
+                self.notify(f"{detail}; attempt {attempt + 1} of {attempts} in {wait:.0f} s")
             self._pause(wait, abandoned, where)
         raise AssertionError("unreachable")
 
@@ -225,6 +225,8 @@ class Transport:
                 response.release_conn()  # a closed one too: the pool would wait for it for ever
         except ServiceError:
             raise
+        except urllib3.exceptions.NewConnectionError as error:
+            raise _Failure("no connection", error) from None
         except urllib3.exceptions.TimeoutError as error:
             raise _Failure("no answer in time", error) from None
         except urllib3.exceptions.SSLError as error:

@@ -19,6 +19,7 @@ from tests.models.real_servers import free_ports, llama_cpp, mlserver
 from tests.models.service import Service, never, serve
 from tests.models.tiny_decoders import write_decoder
 from zopog_models import load_model
+from zopog_models.checkpoints.checkpoint import load_checkpoint
 from zopog_models.frozen.model import EMBEDDED_MODEL
 from zopog_models.served import transport
 
@@ -226,6 +227,70 @@ def test_token_methods_against_a_text_endpoint(zopog: Run, tmp_path: Path, metho
         assert result["requests"] == service.asked
         assert result["label_words"]["rows"] > 0
         assert set(result["label_words"]["not_returned"]) == {"great", "terrible"}
+
+
+def test_a_chat_model_and_what_it_costs(zopog: Run, tmp_path: Path) -> None:
+    """A run in conversations: shaken, it gives the same bits; a cap ends it, and a higher one goes on with it."""
+    folder = write_decoder(tmp_path / "llama", "llama")
+    options = [*completions_run(tmp_path, folder, "bdpl"), "--system", "Be brief.", "--price-in", 1, "--price-out", 2]
+    options += ["--top-logprobs", 1000]
+    with serve(load_model(folder, threads=1)) as service:
+        service.retry_after, service.slow = "0", 0.02
+        address = ["--model", f"chat+{service.chatting}"]
+        for name, faults in (("sound", never), ("shaken", five_and_five)):
+            service.faults, service.asked = faults, 0
+            code, _, error = zopog("tune", *options, *address, "--out", tmp_path / name)
+            assert code == 0, error
+        assert "the endpoint was asked about one row twice: its label words great, terrible are among" in error
+        assert same_numbers(tmp_path / "sound", tmp_path / "shaken")
+        spent = json.loads((tmp_path / "sound" / "result.json").read_text())["spending"]["usd"]
+        service.faults = never
+        code, _, error = zopog("tune", *options, *address, "--out", tmp_path / "poor", "--budget-usd", 0.9 * spent)
+        assert code == 1
+        assert "raise --budget-usd to go on. Nothing paid for is lost: zopog tune --resume" in error
+        again = ["--resume", tmp_path / "poor", *address]
+        code, _, error = zopog("tune", *again)
+        assert code == 1  # the cap is kept
+        code, _, error = zopog("tune", *again, "--budget-usd", 1)
+        assert code == 0, error
+        assert same_numbers(tmp_path / "sound", tmp_path / "poor")
+
+
+def test_labels_alone_are_learned_from(zopog: Run, tmp_path: Path) -> None:
+    folder = write_decoder(tmp_path / "llama", "llama")
+    options = [*completions_run(tmp_path, folder, "bdpl"), "--answers", "labels"]
+    with serve(load_model(folder, threads=1)) as service:
+        service.answer = lambda text: "great" if "animal" in text else "terrible, I think"
+        address = ["--model", f"anthropic+{service.chatting}"]
+        code, _, error = zopog("tune", *options, *address, "--out", tmp_path / "run")
+        assert code == 2
+        assert "the loss is error" in error
+        assert service.asked == 0
+        code, _, error = zopog("tune", *options, *address, "--loss", "error", "--out", tmp_path / "run")
+        assert code == 0, error
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["label_words"]["not_returned"] == {"great": 0, "terrible": 0}
+    assert result["spending"]["tokens_written"] == 2 * result["requests"]
+
+
+def test_zo_pog_whole_over_embeddings(zopog: Run, tmp_path: Path) -> None:
+    """The default method against vLLM's and SGLang's doubles: the local run's prompt."""
+    folder = write_decoder(tmp_path / "llama", "llama")
+    options = completions_run(tmp_path, folder, "zo-pog")
+    options = [90 if option == 16 else option for option in options if option not in ("--zeroth-order", "off")]
+    served = options[: options.index("--tokenizer")]
+    code, _, error = zopog("tune", *served, "--model", folder, "--out", tmp_path / "local")
+    assert code == 0, error
+    expected = json.loads((tmp_path / "local" / "result.json").read_text())
+    model = load_model(folder, threads=1)
+    with serve(model, words=load_checkpoint(folder).word_embeddings) as service:
+        for kind, url in (("vllm", f"{service.url}/exact/v1#m"), ("sglang", f"{service.url}#m")):
+            code, _, error = zopog("tune", *options, "--model", f"{kind}+{url}", "--out", tmp_path / kind)
+            assert code == 0, error
+            found = json.loads((tmp_path / kind / "result.json").read_text())
+            for name in ("prompt_tokens", "calls", "dev_accuracy", "best_step"):
+                assert found[name] == expected[name]
+            assert np.allclose(losses(tmp_path / kind), losses(tmp_path / "local"), atol=1e-3)
 
 
 # -- real servers -------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", default="42,14,81", metavar="A,B,...", help="default 42,14,81; five tell more")
     parser.add_argument("--budget", type=int, default=4000, help="API calls of every run (default 4000)")
     parser.add_argument("--shots", type=int, default=16, help="training rows a class (default 16)")
-    parser.add_argument("--model", default="embedded", help="embedded, or a Hugging Face folder")
+    parser.add_argument("--model", default="embedded", help="embedded, a Hugging Face folder, or FILE.gguf")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     add_precision_arguments(parser)
     add_readout_arguments(parser)

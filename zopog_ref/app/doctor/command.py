@@ -19,6 +19,7 @@ from zopog_models.runners.onnx_runtime import onnx_runtime
 from zopog_models.runners.session import DEVICES, ProviderError, Session, require_device
 from zopog_ref import __version__
 from zopog_ref.app.doctor.diagnosis import CUDA, CUPYS, RUNTIMES, STARTS, Facts, diagnose, ready
+from zopog_ref.app.doctor.endpoint import add_endpoint_arguments, endpoint_text, examine_endpoint
 from zopog_ref.app.output import show, show_json
 
 _OTHERS = ("huggingface_hub", "openvino", "cma", "cmaes", "scikit-learn", "onnx", "torch")
@@ -27,10 +28,18 @@ PACKAGES = ("numpy", *RUNTIMES, "tokenizers", *CUPYS, *_OTHERS)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="machine-readable")
+    add_endpoint_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the findings; exit code 0 when a model can be run here, 1 otherwise."""
+    """Print the findings; exit code 0 when a model can be run here, 1 otherwise. Of a served model: what it returns."""
+    if arguments.model is not None:
+        found = examine_endpoint(arguments)
+        if arguments.json:
+            show_json(found, indent=2)
+        else:
+            show(endpoint_text(found))
+        return 0 if found["returned"] else 1
     report = report_of(examine())
     if arguments.json:
         show_json(report, indent=2)

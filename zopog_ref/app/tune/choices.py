@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zopog_models.errors import RepeatedKey
+from zopog_models.files.gguf_file import is_gguf
 from zopog_models.files.repeated_keys import once
 from zopog_models.served.addresses import default_top, is_served
 from zopog_models.tasks.published_tasks import load_published, published_tasks
@@ -32,11 +33,13 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
     """The run asked for. Errors: InputError, TaskError; what its numbers allow is looked at by `checks`."""
     chosen = {name: value for name, value in vars(arguments).items() if value is not None}
     arguments = argparse.Namespace(**vars(arguments) | _DEFAULTS | chosen)
+    if arguments.tokenizer is not None and is_gguf(arguments.model):
+        arguments.model, arguments.tokenizer = f"{arguments.model}#{arguments.tokenizer}", None
     task, source = _task(arguments)
     check_readout(arguments)
     if arguments.deploy_tuned and arguments.method == TEMPLATE_ALONE:
         raise InputError("--deploy-tuned: --method none tunes nothing")
-    several, remote = arguments.template or task.templates, _served(arguments)
+    several, remote = arguments.template or task.templates, chosen_served(arguments)
     if remote is not None and remote.answers == "labels":
         if arguments.readout not in (None, "none"):
             raise InputError(f"--readout {arguments.readout} reads scores, and --answers labels gives none")
@@ -122,7 +125,7 @@ def _given(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, Any
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values if value is not None}
 
 
-def _served(arguments: argparse.Namespace) -> Served | None:
+def chosen_served(arguments: argparse.Namespace) -> Served | None:
     """How the served model is asked; None of one that is here."""
     given = _given(arguments, (*_SERVED, *UNSAVED))
     if not is_served(arguments.model):

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from zopog_models.checkpoints.gguf import gguf_place
 from zopog_models.errors import ServiceError, Stopped, UnusableFile
 from zopog_models.files.quoting import quoted
 from zopog_models.files.suggestions import did_you_mean
@@ -59,7 +60,7 @@ def open_model(
             source, workers=machine.workers, threads=machine.threads or 1, device=machine.device, pooling=pooling,
             temperature=factor, notify=say, should_stop=should_stop,
         )  # fmt: skip
-    if source != "embedded" and "/" not in source and not Path(source).exists():
+    if source != "embedded" and "/" not in source and not gguf_place(source) and not Path(source).exists():
         raise InputError(
             f"--model {quoted(source)}: there is no such folder; a model on the hub has a name of the form org/name"
             + did_you_mean(source, ("embedded", *_ON_THE_HUB))
@@ -71,7 +72,9 @@ def open_model(
 
 def check_place(source: str) -> None:
     """Errors: InputError for a model's folder, named by a run, that is no longer there."""
-    if Path(source).is_absolute() and not Path(source).exists():
+    place = gguf_place(source)
+    path = Path(source) if place is None else place[0]
+    if path.is_absolute() and not path.exists():
         raise InputError(f"the model of this run is no longer at {quoted(source)}: say where it is with --model FOLDER")
 
 

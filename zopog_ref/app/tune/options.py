@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_task_arguments(parser)
     parser.add_argument(
         "--model",
-        help="embedded (default), a Hugging Face folder, org/name[@revision] on the hub, or a served model's address",
+        help="embedded (default), a Hugging Face folder, FILE.gguf, org/name[@revision] on the hub, "
+        "or a served model's address",
     )
     parser.add_argument("--pooling", choices=POOLINGS, help="read the model as a sentence-embedding model")
     parser.add_argument("--temperature", type=float, help=f"of a sentence-embedding model (default {TEMPERATURE:g})")
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="spread the model's rows over N Ray actors of --threads cores (default 1) or one GPU each; the numbers "
         "stay the same (docs/scale.md)",
     )
-    _add_served_arguments(parser)
+    add_served_arguments(parser)
     numbers = parser.add_argument_group("settings, to change one at a time")
     defaults = PRESETS["zo-pog", "embedded"]
     for name in PRESET_FIELDS:
@@ -141,14 +142,19 @@ def add_precision_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision-anyway", action="store_true", help="use it even if it does not agree with fp32")
 
 
-def _add_served_arguments(parser: argparse.ArgumentParser) -> None:
+def add_served_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of a served model; all are None where they were not given."""
     group = parser.add_argument_group(
         "a model that somebody else serves (docs/remote.md)",
         "--model kserve+http://HOST:PORT/v2/models/NAME, or, for methods that learn tokens alone, --model "
         "completions+http://HOST:PORT/v1#NAME or chat+http://HOST:PORT/v1#NAME",
     )
-    group.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="with config.json and tokenizer.json")
+    group.add_argument(
+        "--tokenizer",
+        type=Path,
+        metavar="FOLDER",
+        help="with config.json and tokenizer.json; of a GGUF file, with tokenizer.json",
+    )
     group.add_argument("--rows-per-request", type=int, metavar="ROWS", help="default: 64; of text endpoints 1")
     group.add_argument("--encoding", choices=ENCODINGS, help="of tensors; auto: binary where the server offers it")
     group.add_argument("--embedding-std", type=float, help="of the word embeddings, where the server does not say")
