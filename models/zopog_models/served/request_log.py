@@ -4,10 +4,12 @@ A line per event, so that a killed process leaves an exact count, and no answer 
 
     {"sent": ID, "attempt": 1}            before the request leaves; attempt 2 is the first retry
     {"failed": ID, "why": "HTTP 503"}     no usable answer
+    {"failed": ID, "why": "no answer in time", "usage": [90, 1], "said": false}    which may be billed all the same
     {"answered": ID, "shape": [64, 2], "scores": "..."}    float32, little endian, base64
 
-With an answer may stand "usage": [read, written], its tokens, "said": false where the server did not say them, and
-"cached": true where nobody was asked.
+With a request may stand "most": [read, written], tokens that it can take, which count where a kill left it without an
+end; with an answer "usage", its tokens, "said": false where the server did not say them, and "cached": true where
+nobody was asked.
 
 ID is the hash of what was asked. It holds no key, no address and no text.
 """
@@ -45,6 +47,7 @@ class RequestLog:
         self.cached = 0
         self.failures: Counter[str] = Counter()
         self._answers: dict[str, np.ndarray] = {}
+        self._under_way: dict[str, Usage] = {}  # sent, without an end so far
         self._lock = threading.Lock()
         self._path: Path | None = None
         self._reserve: Reserve | None = None
@@ -64,6 +67,9 @@ class RequestLog:
                         self._take(json.loads(line))
                     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
                         raise ValueError(f"{path}, line {number} is no event of a request: {error!r:.200}") from None
+            for most in self._under_way.values():  # a kill was their end
+                self.spending.count(most, said=False)
+            self._under_way.clear()
             self._path, self._reserve = path, Reserve(path.parent, ".requests.reserve")
             self._reserve.take()
             if self._unwritten:
@@ -80,13 +86,13 @@ class RequestLog:
         with self._lock:
             return dict(self._answers)
 
-    def sending(self, identity: str, attempt: int) -> None:
-        """Before a request leaves. Raises DiskFull: then it must not."""
-        self._add({"sent": identity, "attempt": attempt})
+    def sending(self, identity: str, attempt: int, most: Usage | None = None) -> None:
+        """Before a request leaves. most: tokens that it can take. Raises DiskFull: then it must not."""
+        self._add({"sent": identity, "attempt": attempt} | ({} if most is None else {"most": list(most)}))
 
-    def failed(self, identity: str, why: str) -> None:
-        """No usable answer, and a word or two why."""
-        self._add({"failed": identity, "why": why})
+    def failed(self, identity: str, why: str, usage: Usage | None = None, said: bool = False) -> None:
+        """No usable answer, and a word or two why. usage: what may be billed all the same."""
+        self._add({"failed": identity, "why": why} | _tokens(usage, said))
 
     def answered(
         self, identity: str, scores: np.ndarray, *, usage: Usage | None = None, said: bool = True, cached: bool = False
@@ -97,8 +103,7 @@ class RequestLog:
         """
         content = base64.b64encode(np.ascontiguousarray(scores, "<f4").tobytes()).decode()
         event: dict[str, Any] = {"answered": identity, "shape": list(scores.shape), "scores": content}
-        event |= {} if usage is None else {"usage": list(usage)} | ({} if said else {"said": False})
-        self._add(event | ({"cached": True} if cached else {}), safe=True)
+        self._add(event | _tokens(usage, said) | ({"cached": True} if cached else {}), safe=True)
 
     def close(self) -> None:
         """Give the file back; counting goes on in memory."""
@@ -130,15 +135,32 @@ class RequestLog:
         kinds = {"sent": str, "attempt": int, "failed": str, "why": str, "answered": str}
         if wrong := [name for name, kind in kinds.items() if name in event and type(event[name]) is not kind]:
             raise TypeError(f"{wrong[0]} of another kind")
+        if "usage" in event:
+            self.spending.count(_usage(event["usage"]), event.get("said") is not False)
         if "sent" in event:
             self.sent += 1
             self.retries += event["attempt"] > 1
-        elif "failed" in event:
+            if (killed := self._under_way.pop(event["sent"], None)) is not None:  # and asked again
+                self.spending.count(killed, said=False)
+            if "most" in event:
+                self._under_way[event["sent"]] = _usage(event["most"])
+            return
+        self._under_way.pop(event["failed"] if "failed" in event else event["answered"], None)
+        if "failed" in event:
             self.failures[event["why"]] += 1
         else:
             content = np.frombuffer(base64.b64decode(event["scores"], validate=True), "<f4")
-            if "usage" in event:
-                read, written = (int(count) for count in event["usage"])
-                self.spending.count(Usage(read, written), event.get("said") is not False)
             self.cached += event.get("cached") is True
             self._answers[event["answered"]] = content.reshape(event["shape"]).astype(np.float32)
+
+
+def _tokens(usage: Usage | None, said: bool) -> dict[str, Any]:
+    return {} if usage is None else {"usage": list(usage)} | ({} if said else {"said": False})
+
+
+def _usage(counts: Any) -> Usage:
+    """Raises ValueError for what is no pair of counts."""
+    read, written = counts
+    if not all(type(count) is int and count >= 0 for count in (read, written)):
+        raise ValueError(f"{counts!r:.40} are no tokens")
+    return Usage(read, written)

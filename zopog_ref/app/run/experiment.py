@@ -19,7 +19,7 @@ from zopog_models.tasks.encoding import Encoded, encode, label_targets
 from zopog_models.tasks.template import Task
 from zopog_models.tasks.vocabulary import pmi_candidates
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.presets import TEMPLATE_ALONE, Preset
+from zopog_ref.app.run.presets import TEMPLATE_ALONE, Preset, learns_tokens_alone
 from zopog_ref.app.run.splits import Drawn, draw
 from zopog_ref.app.scores.metrics import classification_metrics
 from zopog_ref.backend import NUMPY
@@ -58,6 +58,11 @@ class Experiment(Drawn):
     def ledger(self) -> Ledger:
         """An empty ledger of the preset's budget, a call being one prompt on one mini-batch."""
         return Ledger(self.preset.budget, batch_size=self.preset.batch_size)
+
+    @property
+    def mean_tokens(self) -> float:
+        """Of a training row, without its prompt."""
+        return float(self._encoded["train"].lengths.mean())
 
     def objective(self, ledger: Ledger, journal: Journal | None = None) -> ModelObjective:
         """The training loss, charged to the ledger: the preset's, or the one that the method must see."""
@@ -191,7 +196,8 @@ def assemble(
         size = preset.n_candidates  # more than the model has are a mistake of whoever asked
         candidates = pmi_candidates(drawn.texts, model, size, fewer=fewer and size <= model.vocab_size)
         preset = preset.changed(n_candidates=len(candidates))
-    n, width, std = preset.n_positions, model.embedding_size, model.embedding_std
+    n, width = preset.n_positions, model.embedding_size
+    std = 1.0 if learns_tokens_alone(preset) else model.embedding_std  # whose z is 0; a server may not say it
     encoded = {name: encode(getattr(drawn, name).texts, task, model, n) for name in ("train", "dev")}
     return Experiment(
         **vars(drawn),
