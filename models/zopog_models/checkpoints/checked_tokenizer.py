@@ -7,6 +7,7 @@ fill the memory, and a rule that contradicts the vocabulary is met only on the t
 import base64
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -148,7 +149,24 @@ class CheckedTokenizer:
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """As the library's."""
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+        return self._named(self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens))
+
+    def plain(self, ids: Sequence[int]) -> str:
+        """`decode` for somebody who reads special tokens by their spelling.
+
+        Special ids are written; where other ids spell a special token, a space breaks it: "< |im_end|>".
+        """
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=False)  # special ids have their other names here
+        written = "|".join(map(re.escape, self._renamed.values()))
+        parts = re.split(f"({written})", text) if written else [text]
+        for name in self._renamed:
+            end = len(name) - len(name.lstrip()) + 1
+            for place in range(0, len(parts), 2):  # between special ids
+                while end < len(name) and name in parts[place]:
+                    parts[place] = parts[place].replace(name, f"{name[:end]} {name[end:]}")
+        return self._named("".join(parts))
+
+    def _named(self, text: str) -> str:
         for name, other in self._renamed.items():
             text = text.replace(other, name)
         return text

@@ -106,7 +106,7 @@ class CompletionsRunner(TextRunner):
     def text(self, row: np.ndarray, prompt: np.ndarray) -> str:
         """What the endpoint reads: the prompt's tokens, then the row's."""
         own = row[self._about.first :]  # a BOS token is the server's to add
-        return self._about.tokenizer.decode([*map(int, prompt), *map(int, own)], skip_special_tokens=False)
+        return self.plain(np.concatenate([prompt, own]))
 
     def body(self, questions: list[str], words: Sequence[str], seed: int | None) -> dict[str, Any]:
         drawing = {"temperature": 0} if seed is None else {"temperature": 1, "seed": seed}

@@ -119,10 +119,6 @@ class ConversationRunner(TextRunner):
             raise ServiceError(f"the answer's content is {text!r:.40}, expected a text")
         return text or ""
 
-    def plain(self, ids: np.ndarray) -> str:
-        """The text of token ids."""
-        return self._about.tokenizer.decode([*map(int, ids)], skip_special_tokens=False)
-
 
 def is_filtered(answer: dict[str, Any]) -> bool:
     """Whether an answer says that it was filtered away or refused: in OpenAI's forms, or in Anthropic's."""

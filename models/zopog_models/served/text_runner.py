@@ -60,7 +60,7 @@ class TextRunner(Runner):
         self.pool = Threads(requests.transport.wire.concurrency)
         self._about = about
         self._coverage = Coverage(requests.transport.wire.refused_share)
-        self._last_refusal = ""
+        self._last_refusal, self._told = "", False
         self._ways: list[tuple[str, str]] = []  # parameters that are called otherwise, or left out ("")
 
     @abstractmethod
@@ -91,6 +91,18 @@ class TextRunner(Runner):
     def column(self, token: int) -> str:
         """What a label word's token is called: its text."""
         return self._about.tokenizer.decode([token], skip_special_tokens=False).strip()
+
+    def plain(self, ids: np.ndarray) -> str:
+        """The text of token ids. What spells a special token without being one gets a space; a line says so once."""
+        tokenizer, listed = self._about.tokenizer, [*map(int, ids)]
+        text = tokenizer.plain(listed)
+        if not self._told and text != tokenizer.decode(listed, skip_special_tokens=False):
+            self._told = True
+            self.requests.transport.notify(
+                "a text or a prompt spells a special token of the tokenizer: a space is put into it, here and in all "
+                "others, so that no server takes it for one (docs/remote.md)"
+            )
+        return text
 
     def probe(self, rows: ModelRows) -> dict[str, Any]:
         """What the endpoint really returns for the first row that it does not refuse: two requests, counted and

@@ -59,7 +59,7 @@ class Transport:
         self.url = url.rstrip("/")
         self.wire, self.log = wire, log
         self.should_stop = should_stop
-        self._notify = notify
+        self.notify = notify
         self._reach = Reach.of(url, wire)
         self._secrets, self._http = self._reach.secrets, self._reach.pool
         try:
@@ -165,7 +165,7 @@ class Transport:
                 raise ServiceError(f"{where}: {detail}; given up after {attempt} attempts")
             wait = self._wait(max(1, attempts - left), asked, where)
             if wait > 2:
-                self._notify(f"{detail}; attempt {attempts - left + 1} of {attempts} in {wait:.0f} s")
+                self.notify(f"{detail}; attempt {attempts - left + 1} of {attempts} in {wait:.0f} s")
             self._pause(wait, abandoned, where)
         raise AssertionError("unreachable")
 
@@ -183,7 +183,7 @@ class Transport:
         """Nothing leaves before the server has something left, as it says."""
         due = time.monotonic() + min(seconds, _LONGEST_ASKED)
         if seconds > 2 and due > self._not_before + 2:
-            self._notify(f"the server has nothing left of its limit: the next request leaves in {seconds:.0f} s"[:200])
+            self.notify(f"the server has nothing left of its limit: the next request leaves in {seconds:.0f} s"[:200])
         self._not_before = max(self._not_before, due)
 
     def _pause(self, seconds: float, abandoned: threading.Event, where: str) -> None:
