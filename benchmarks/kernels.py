@@ -20,11 +20,12 @@ import numpy as np
 
 from tests.kernels import parity  # the same checks that the host build passes
 from zopog_kernels import BackendUnavailable, CuPyDevice, DeviceObjective, KernelBackend, Stream
+from zopog_kernels.device import Device
 from zopog_kernels.source import OPTIONS, module_source
 from zopog_models import DeviceOracle, ProviderError, load_model
 from zopog_models.tasks.encoding import Encoded
 from zopog_ref import Ledger, Settings, ZOPoG
-from zopog_ref.app.bench.random_model import SHAPES, write_random_inputs, write_random_model
+from zopog_ref.app.bench.random_model import SHAPES, Shape, write_random_inputs, write_random_model
 from zopog_ref.randomness import Purpose
 from zopog_ref.zeroth_order import projection
 
@@ -107,17 +108,23 @@ class Bench:
         return value
 
 
+def parity_checks() -> dict[str, Callable[[KernelBackend], None]]:
+    """Every check that the host build passes: bits where bits are promised."""
+    checks = {check.__name__: check for check in parity.CHECKS if check is not parity.check_far_elements}
+    return checks | {
+        "10,000,003 normals": lambda b: parity.check_normals(b, 10_000_003),
+        "10,000,001 words": lambda b: parity.check_words(b, [10_000_001]),
+        "10,000,320 points": lambda b: parity.check_perturb(b, [(10, 32, 31_251)]),
+        "tokens of 50,265": lambda b: parity.check_sample(b, [(3, 2, 50_265)]),
+        "probabilities of 50,265": lambda b: parity.check_probabilities(b, [(2, 50_265)]),
+    }
+
+
 def check_parity(bench: Bench) -> None:
-    """Every check that the host build passes, on the device: bits where bits are promised."""
-    checks = [check for check in parity.CHECKS if check is not parity.check_far_elements]
-    for check in checks:
+    """The checks on the device."""
+    for check in parity_checks().values():
         check(bench.backend)
-    parity.check_normals(bench.backend, 10_000_003)
-    parity.check_words(bench.backend, [10_000_001])
-    parity.check_perturb(bench.backend, [(10, 32, 31_251)])
-    parity.check_sample(bench.backend, [(3, 2, 50_265)])
-    parity.check_probabilities(bench.backend, [(2, 50_265)])
-    print(f"parity with NumPy: {len(checks)} checks, 10,000,000 words, normals and points each")
+    print(f"parity with NumPy: {len(parity_checks())} checks, 10,000,000 words, normals and points each")
 
 
 def floors(bench: Bench) -> tuple[float, float, float]:
@@ -140,7 +147,7 @@ def floors(bench: Bench) -> tuple[float, float, float]:
     return bandwidth, per_block[0], per_block[1]
 
 
-def continuous(bench: Bench, bandwidth: float, philox: float) -> dict[str, float]:
+def continuous(bench: Bench, bandwidth: float, philox: float, normals: float) -> dict[str, float]:
     """perturb and the gradient at every size, and plain CuPy at the large one."""
     cupy, backend, found = bench.cupy, bench.backend, {}
     half = KernelBackend(bench.device, "float16")
@@ -154,9 +161,9 @@ def continuous(bench: Bench, bandwidth: float, philox: float) -> dict[str, float
         found[f"perturb{suffix}"], found[f"perturb share{suffix}"] = time, points / bandwidth / time
         bench.add(f"perturb float16{suffix}", bench.microseconds(lambda z=z, u=u: half.perturb(z, u, 0.01)))
         time = bench.microseconds(lambda p=plus, m=minus, u=u: backend.two_point_gradient(p, m, u, 0.01))
-        floor = philox * rows * dim / 4
-        bench.add(f"gradient{suffix}", time, of_philox_floor=round(floor / time, 3))
-        found[f"gradient{suffix}"], found[f"gradient share{suffix}"] = time, floor / time
+        shares = {name: of * rows * dim / 4 / time for name, of in (("philox", philox), ("normals", normals))}
+        bench.add(f"gradient{suffix}", time, **{f"of_{name}_floor": round(share, 3) for name, share in shares.items()})
+        found[f"gradient{suffix}"], found[f"gradient share{suffix}"] = time, shares["normals"]
 
     rows, dim = SIZES["large"]
     z, slope = cupy.zeros(dim, cupy.float32), cupy.random.random(rows, dtype=cupy.float32)
@@ -211,24 +218,34 @@ def whole_step(bench: Bench) -> tuple[float, float]:
     return step, forward
 
 
-def bound_step(bench: Bench) -> float:
-    """Microseconds of a whole step with a model of RoBERTa-large's shape bound by address, and of its passes alone.
+def bound_search(
+    device: Device, backend: KernelBackend, folder: Path, shape: Shape, reduced: str | None = None
+) -> tuple[ZOPoG, DeviceObjective, DeviceOracle]:
+    """ZO-PoG with a model of this shape bound by address: the method, its objective, the oracle.
 
-    Errors: ProviderError where ONNX Runtime has no provider for this device.
+    reduced: a precision to read everything in. Errors: ProviderError where ONNX Runtime has none for this device.
     """
+    write_random_model(folder, shape)
+    write_random_inputs(folder / "inputs.npz", shape, POSITIONS, BATCH, TEXT)
+    given = dict(np.load(folder / "inputs.npz"))
+    model = load_model(folder, device=device.kind, stream=device.stream)
+    texts, candidates = list(given["text_ids"]), given["candidates"]
+    encoded = Encoded(texts, given["answer_position"], 0, np.full(BATCH, TEXT))
+    a = projection(0, POSITIONS, model.embedding_size, 500, scale=100, embedding_std=model.embedding_std)
+    fewer = None if reduced is None else model.reduced(reduced)
+    label_ids = given["label_ids"]
+    oracle = DeviceOracle(
+        model, encoded, label_ids, candidates, a, POSITIONS, memory=device, reduced=fewer, differences=fewer is not None
+    )
+    method = ZOPoG(POSITIONS, len(candidates), 500, Settings(mu=0.01), seed=0, backend=backend)
+    return method, DeviceObjective(oracle.logits, given["labels"], Ledger(1 << 40), backend), oracle
+
+
+def bound_step(bench: Bench) -> float:
+    """Microseconds of a whole step with a model of RoBERTa-large's shape bound by address, and of its passes alone."""
     device = bench.device
     with tempfile.TemporaryDirectory(prefix="zopog-") as name:
-        folder = Path(name)
-        write_random_model(folder, MODEL)
-        write_random_inputs(folder / "inputs.npz", MODEL, POSITIONS, BATCH, TEXT)
-        given = dict(np.load(folder / "inputs.npz"))
-        model = load_model(folder, device=device.kind, stream=device.stream)
-        texts, candidates = list(given["text_ids"]), given["candidates"]
-        encoded = Encoded(texts, given["answer_position"], 0, np.full(BATCH, TEXT))
-        a = projection(0, POSITIONS, model.embedding_size, 500, scale=100, embedding_std=model.embedding_std)
-        oracle = DeviceOracle(model, encoded, given["label_ids"], candidates, a, POSITIONS, memory=device)
-        method = ZOPoG(POSITIONS, len(candidates), 500, Settings(mu=0.01), seed=0, backend=bench.backend)
-        objective = DeviceObjective(oracle.logits, given["labels"], Ledger(1 << 40), bench.backend)
+        method, objective, oracle = bound_search(device, bench.backend, Path(name), MODEL)
         state, rows = method.init(), np.arange(BATCH)
         bench.add("bound step", bench.microseconds(lambda: method.step(state, objective, rows), 1))
         tokens = device.asarray(np.zeros((20, POSITIONS)), "int64")
@@ -241,6 +258,35 @@ def bound_step(bench: Bench) -> float:
         return bench.add("passes of the bound step, float32", passes)
 
 
+def measure(bench: Bench) -> dict[str, Any]:
+    """Every number, beside what was expected, and whether the targets are met."""
+    properties = bench.cupy.cuda.runtime.getDeviceProperties(0)
+    machine = {
+        "gpu": properties["name"].decode(), "multiprocessors": properties["multiProcessorCount"],
+        "cupy": bench.cupy.__version__, "driver": bench.cupy.cuda.runtime.driverGetVersion(),
+    }  # fmt: skip
+    print(json.dumps(machine))
+    found = continuous(bench, *floors(bench))
+    discrete(bench)
+    step, forward = whole_step(bench)
+    try:
+        bound = bound_step(bench)
+    except ProviderError as error:
+        bound = None
+        print(f"no step with a bound model: {error}", file=sys.stderr)
+    both = found["plain perturb"] + found["plain gradient"]
+    targets = {
+        "perturb >= 70% of copy bandwidth": found["perturb share"] >= 0.7,
+        "gradient >= 80% of the normals floor": found["gradient share"] >= 0.8,
+        "perturb and gradient >= 5 x plain CuPy": both >= 5 * (found["perturb"] + found["gradient"]),
+        "gradient >= 10 x less memory": found["memory ratio"] >= 10,
+        "a step's mathematics < 1% of its forward passes, at the fp16 GEMM rate": step < 0.01 * forward,
+    }
+    if bound is not None:
+        targets["a step's mathematics < 1% of the measured forward passes, float32"] = step < 0.01 * bound
+    return {"machine": machine, "numbers": bench.rows, "targets": targets}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
@@ -251,36 +297,11 @@ def main() -> int:
     except BackendUnavailable as error:
         print(f"no measurement: {error}", file=sys.stderr)
         return 2
-    properties = bench.cupy.cuda.runtime.getDeviceProperties(0)
-    machine = {
-        "gpu": properties["name"].decode(), "multiprocessors": properties["multiProcessorCount"],
-        "cupy": bench.cupy.__version__, "driver": bench.cupy.cuda.runtime.driverGetVersion(),
-    }  # fmt: skip
-    print(json.dumps(machine))
     check_parity(bench)
-    bandwidth, philox, _ = floors(bench)
-    found = continuous(bench, bandwidth, philox)
-    discrete(bench)
-    step, forward = whole_step(bench)
-    try:
-        bound = bound_step(bench)
-    except ProviderError as error:
-        bound = None
-        print(f"no step with a bound model: {error}", file=sys.stderr)
-    both = found["plain perturb"] + found["plain gradient"]
-    targets = {
-        "perturb >= 80% of copy bandwidth": found["perturb share"] >= 0.8,
-        "gradient >= 70% of the Philox floor": found["gradient share"] >= 0.7,
-        "perturb and gradient >= 5 x plain CuPy": both >= 5 * (found["perturb"] + found["gradient"]),
-        "gradient >= 10 x less memory": found["memory ratio"] >= 10,
-        "a step's mathematics < 1% of its forward passes, at the fp16 GEMM rate": step < 0.01 * forward,
-    }
-    if bound is not None:
-        targets["a step's mathematics < 1% of the measured forward passes, float32"] = step < 0.01 * bound
-    for target, met in targets.items():
+    record = measure(bench)
+    for target, met in record["targets"].items():
         print(f"{'met   ' if met else 'MISSED'} {target}")
     if arguments.json:
-        record = {"machine": machine, "numbers": bench.rows, "targets": targets}
         arguments.json.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
     return 0
 

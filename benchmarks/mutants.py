@@ -57,24 +57,28 @@ TESTS = {
     "sspt": "methods/pinned methods/start methods/settings methods/searches",
     "readout": "core/readout",
     "readout_map": "core/readout",
+    "read_loss": "core/read_loss core/pinned convergence/readout_block",
+    "ledger": "core/objective core/search core/numerics",
     "linear_fits": "core/linear_fits core/readout",
     "conformal": "core/conformal",
     "assumptions": "convergence/constants convergence/assumptions convergence/proposition convergence/smoothing_lemmas",
-    "comparison": "convergence/constants convergence/lines convergence/prompt_lemmas convergence/smoothing_lemmas",
+    "comparison": "convergence/by_hand convergence/constants convergence/lines convergence/prompt_lemmas "
+    "convergence/smoothing_lemmas",
     "complexity": "convergence/constants convergence/complexity",
     "coupling": "convergence/constants convergence/theorem",
     "exact": "convergence/prompt_lemmas convergence/noise_lemmas convergence/proposition convergence/theorem "
     "convergence/noise_in_z convergence/smoothing_lemmas",
-    "noise_in_z": "convergence/noise_in_z convergence/theorem convergence/constants",
-    "noise_lemmas": "convergence/noise_lemmas convergence/rates",
-    "problems": "convergence/constants convergence/assumptions convergence/prompt_lemmas convergence/smoothing_lemmas "
-    "convergence/theorem",
-    "prompt_lemmas": "convergence/prompt_lemmas convergence/proposition convergence/noise_lemmas",
+    "noise_in_z": "convergence/by_hand convergence/noise_in_z convergence/theorem convergence/constants",
+    "noise_lemmas": "convergence/by_hand convergence/noise_lemmas convergence/rates",
+    "problems": "convergence/by_hand convergence/constants convergence/assumptions convergence/prompt_lemmas "
+    "convergence/smoothing_lemmas convergence/theorem",
+    "prompt_lemmas": "convergence/by_hand convergence/prompt_lemmas convergence/proposition convergence/noise_lemmas",
     "proposition": "convergence/constants convergence/proposition convergence/theorem",
-    "rates": "convergence/rates",
-    "readout_block": "convergence/readout_block",
-    "runs": "convergence/theorem convergence/complexity",
-    "sharp_problems": "convergence/constants convergence/assumptions convergence/smoothing_lemmas convergence/theorem",
+    "rates": "convergence/by_hand convergence/rates",
+    "readout_block": "convergence/by_hand convergence/readout_block",
+    "runs": "convergence/by_hand convergence/theorem convergence/complexity",
+    "sharp_problems": "convergence/by_hand convergence/constants convergence/assumptions "
+    "convergence/smoothing_lemmas convergence/theorem",
     "smoothing_lemmas": "convergence/constants convergence/smoothing_lemmas convergence/noise_in_z",
     "theorem": "convergence/constants convergence/theorem",
 }

@@ -30,6 +30,7 @@ __all__ = [
     "error",
     "hinge",
     "log_sum_exp",
+    "unanswered",
 ]
 
 
@@ -102,9 +103,16 @@ def hinge(logits: ArrayLike, labels: ArrayLike, margin: float = 2.0) -> FLOAT64:
 def error(logits: ArrayLike, labels: ArrayLike) -> FLOAT64:
     """f = 1 when argmax_c logit_c is not y, else 0: all that a model which only answers labels shows.
 
-    A tie goes to the first class, as when predicting. Shapes as cross_entropy.
+    A tie goes to the first class, as when predicting; no answer is wrong. Shapes as cross_entropy.
     """
-    return (np.asarray(logits).argmax(axis=-1) != np.asarray(labels)).astype(np.float64)
+    wrong = np.asarray(logits).argmax(axis=-1) != np.asarray(labels)
+    return (wrong | unanswered(logits)).astype(np.float64)
+
+
+def unanswered(scores: ArrayLike) -> NDArray[np.bool_]:
+    """Rows (...) whose scores (..., C), C > 1, are one number: no class is named, as where a service refuses a text."""
+    s = np.asarray(scores)
+    return np.asarray((s.max(axis=-1) == s.min(axis=-1)) & (s.shape[-1] > 1))
 
 
 def answered(logits: ARRAY) -> ARRAY:

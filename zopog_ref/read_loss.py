@@ -19,7 +19,7 @@ import numpy as np
 
 from zopog_ref.arrays import FLOAT64, INT64
 from zopog_ref.linear_fits import log_softmax, logistic
-from zopog_ref.objective import Ledger, Objective
+from zopog_ref.objective import Ledger, Objective, unanswered
 from zopog_ref.randomness import Purpose, permutation
 from zopog_ref.rounding import SINGLE
 
@@ -41,9 +41,10 @@ class ScoredObjective(Protocol):
 
 
 def features(scores: FLOAT64) -> FLOAT64:
-    """[s P; 1], (..., C + 1), of scores (..., C)."""
+    """[s P; 1], (..., C + 1), of scores (..., C); 0 of a row without an answer: it costs log C and moves no Theta."""
     s = np.asarray(scores, np.float64)
-    return np.concatenate([s - s.mean(axis=-1, keepdims=True), np.ones((*s.shape[:-1], 1))], axis=-1)
+    x = np.concatenate([s - s.mean(axis=-1, keepdims=True), np.ones((*s.shape[:-1], 1))], axis=-1)
+    return np.where(unanswered(s)[..., None], 0.0, x)
 
 
 def plain(classes: int) -> FLOAT64:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zopog_ref.linear_fits import softmax
+from zopog_ref.objective import unanswered
 
 FLOAT64 = NDArray[np.float64]
 INT64 = NDArray[np.int64]
@@ -76,8 +77,9 @@ class Readout:
         return np.asarray(sum(s @ a for s, a in zip(given, self.matrices)) / len(given) + self.bias)
 
     def predict(self, scores: Scores) -> FLOAT64:
-        """Class probabilities (rows, C). scores as in `logits`."""
-        return softmax(self.logits(scores))
+        """Class probabilities (rows, C); equal ones of a row that no prompt was answered on. scores as in `logits`."""
+        silent = np.all([unanswered(s) for s in checked_scores(scores)], axis=0)
+        return softmax(np.where(silent[:, None], 0.0, self.logits(scores)))
 
     def to_arrays(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Plain arrays and JSON scalars, from which `from_arrays` makes the same readout again."""

@@ -129,8 +129,8 @@ def test_a_call_is_one_prompt_on_at_most_a_mini_batch() -> None:
 
 
 def test_error_counts_what_predicting_gets_wrong() -> None:
-    logits = np.array([[3.0, 1.0], [0.0, 1.5], [2.0, 2.0], [2.0, 2.0]])
-    labels = np.array([0, 0, 0, 1])  # a tie is answered with the first class
+    logits = np.array([[3.0, 1.0, 0.0], [0.0, 1.5, 0.0], [2.0, 2.0, 1.0], [2.0, 2.0, 1.0]])
+    labels = np.array([0, 0, 0, 1])  # a tie of some is answered with the first of them
     np.testing.assert_array_equal(error(logits, labels), [0.0, 1.0, 0.0, 1.0])
     assert error(np.stack([logits, -logits]), labels).shape == (2, 4)
     assert ModelObjective(TableOracle(), [0, 1, 0], Ledger(9), "error").losses(

@@ -10,7 +10,8 @@ from zopog_ref import FunctionObjective, Ledger, ModelObjective, Settings, ZOPoG
 from zopog_ref.linear_fits import log_softmax
 from zopog_ref.methods.bdpl import BDPL
 from zopog_ref.methods.sspt import SSPT
-from zopog_ref.read_loss import PULL, ReadLoss, features, plain, reading, refit, start
+from zopog_ref.randomness import Purpose, permutation
+from zopog_ref.read_loss import PULL, ReadLoss, deployed, features, plain, reading, refit, start
 
 LABELS = np.arange(9) % 3
 METHODS = {
@@ -233,3 +234,43 @@ def test_a_replayed_query_gives_the_same_losses_and_scores(loss: str) -> None:
     old.whole, journal.ready = [], [found[0][0]]
     assert np.array_equal(old.losses(tokens, z, np.arange(9)), found[0][0])
     assert old.paid_scores(tokens[0], z[0]) is None
+
+
+def test_features_and_what_reads_them_by_hand() -> None:
+    """[s P; 1]: the intercept is pulled as well, and a row's mean goes."""
+    assert PULL == 3
+    assert features([[[1.0, 2.0, 6.0]]]).tolist() == [[[-2, -1, 3, 1]]]
+    assert plain(2).tolist() == [[1, 0], [0, 1], [0, 0]]
+
+
+def test_as_many_folds_as_rows_and_whose_they_are() -> None:
+    read = ReadLoss(objective(), 9, np.zeros((0, 0, 0)), 7)
+    assert sorted(read.fold.tolist()) == list(range(9))
+    order = permutation(7, 0, Purpose.READOUT_FOLDS, 9)
+    assert read.fold[order].tolist() == list(range(9))
+    assert sorted(ReadLoss(objective(), 2, np.zeros((0, 0, 0)), 7).fold.tolist()) == [0] * 5 + [1] * 4
+
+
+@pytest.mark.parametrize("folds", [1, 2])
+def test_the_refit_of_a_step_by_hand(folds: int) -> None:
+    """Two queries on the rows 4, 0, 7: each fold is refitted on the others' rows, all prompts of both queries."""
+    rows, z, rng = np.array([4, 0, 7]), np.zeros((2, 2)), np.random.default_rng(3)
+    read = ReadLoss(objective(), folds, plain(3) + rng.normal(size=(folds, 4, 3)), 7)
+    before, x = read.theta.copy(), []
+    for tokens in (np.array([[0, 1], [2, 2]]), np.array([[1, 1], [0, 0]])):
+        read.losses(tokens, z, rows)
+        x.append(features(Scores().logits(tokens, z, rows)))
+    for f in range(folds):
+        kept = [i for i, row in enumerate(rows) if folds == 1 or read.fold[row] != f]
+        seen = np.concatenate([each[:, kept].reshape(-1, 4) for each in x])
+        y = np.tile(LABELS[rows[kept]], 4)
+        expected = refit(before[f], seen, y, 9 * len(kept) / 3, 3 / 9) if kept else before[f]
+        np.testing.assert_allclose(read.refitted()[f], expected, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(read.theta, before)
+
+
+def test_what_is_deployed_is_the_mean_of_the_folds() -> None:
+    assert deployed(np.array([[[1.0, 2.0]], [[3.0, 6.0]]])).tolist() == [[2, 4]]
+    assert deployed(None) is deployed(np.zeros((0, 0, 0))) is None
+    assert ReadLoss(objective(), 2, np.ones((2, 4, 3)), 7).refitted().tolist() == np.ones((2, 4, 3)).tolist()
+    assert start(2).shape == (0, 0, 0)

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from zopog_ref import readout as module
-from zopog_ref.linear_fits import log_softmax, smoothed, softmax, temperature
+from zopog_ref.linear_fits import log_softmax, logistic, smoothed, softmax, temperature
 from zopog_ref.readout import DOUBT, KINDS, LEVEL, Readout, centred, choose, labels, likely_tokens, none, vocabulary
 
 C, N, T = 3, 30, 40
@@ -389,3 +389,79 @@ def test_a_file_without_the_columns_of_a_prompt_is_refused() -> None:
     del arrays["readout.columns.1"]
     with pytest.raises(ValueError, match=r"missing: readout.columns.1"):
         Readout.from_arrays(arrays, values)
+
+
+def test_the_numbers_of_r8_and_r9() -> None:
+    assert (module.PULLS, module.FEW_ROWS_PULL, LEVEL, DOUBT) == ((3.0, 10.0, 30.0), 3.0, 0.01, 0.05)
+
+
+def test_the_maps_themselves() -> None:
+    """The matrices, not what softmax sees of them: columns that sum to 0, and the fitted Theta."""
+    scores, y = box()
+    words, new = words_of(scores), words_of(box(seed=5)[0])
+    plain, fit = centred(words, y).readout, labels(words, y, penalty=2.0)
+    for matrix in plain.matrices:
+        np.testing.assert_allclose(matrix * plain.temperature, np.eye(C) - 1 / C, atol=1e-12)
+    raw = none(words).readout
+    assert (raw.rows, plain.rows, fit.readout.rows, vocabulary(scores, y, C).readout.rows) == (N, N, N, N)
+    assert (raw.matrices[1].tolist(), raw.bias.tolist()) == (np.eye(C).tolist(), [0.0] * C)
+    x = np.hstack([s - s.mean(axis=1, keepdims=True) for s in words])
+    prior = np.vstack([np.eye(C) / 2, np.eye(C) / 2, np.zeros((1, C))])
+    theta = logistic(np.column_stack([x - x.mean(axis=0), np.ones(N)]), np.eye(C)[y], 2.0, prior)
+    own = np.hstack([s - s.mean(axis=1, keepdims=True) for s in new]) - x.mean(axis=0)
+    logits = np.column_stack([own, np.ones(N)]) @ theta / fit.readout.temperature
+    np.testing.assert_allclose(fit.readout.logits(new), logits, atol=1e-9)
+    for matrix in (*fit.readout.matrices, *vocabulary(scores, y, C).readout.matrices):
+        np.testing.assert_allclose(matrix[:C].sum(axis=0), 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("penalty", [0, -0.5, np.inf, np.nan])
+def test_a_penalty_that_is_none(penalty: float) -> None:
+    with pytest.raises(ValueError, match="must be positive"):
+        labels(words_of(SCORES), LABELS, penalty=penalty)
+    assert labels(words_of(SCORES), LABELS, penalty=0.5).readout.penalty == 0.5
+
+
+@pytest.mark.parametrize(("n", "pulls"), [(99, (3.0,)), (100, (3.0, 10.0, 30.0))])
+@pytest.mark.parametrize("best", [3.0, 10.0, 30.0])
+def test_the_pull_of_the_least_left_out_loss(n: int, pulls: tuple, best: float, monkeypatch) -> None:
+    tried: list[float] = []
+
+    def left_out(theta, features, targets, pull, prior, rows):
+        tried.append(pull)
+        return targets * (2.0 if pull == best else 1.0)
+
+    monkeypatch.setattr(module, "left_out_logistic", left_out)
+    fit = labels(words_of(box(n=n)[0]), box(n=n)[1])
+    assert tuple(tried) == pulls
+    assert fit.readout.penalty == (best if n == 100 else 3.0)
+
+
+@pytest.mark.parametrize(("n", "mean", "chosen"), [(4, 0.57, "centred"), (4, 0.585, "none"), (2, 0.9, "centred"), (2, 1.1, "none")])  # fmt: skip
+def test_one_standard_error_is_that_of_the_paired_losses_r11(n: int, mean: float, chosen: str, monkeypatch) -> None:
+    """Excess losses mean +- 1: their standard error is 1 / sqrt(n - 1)."""
+    excess = mean + np.resize([1.0, -1.0], n)
+
+    def fit(loss):
+        readout = none(np.zeros((n, 2))).readout
+        return module.Fit(readout, np.column_stack([np.exp(-loss), 1 - np.exp(-loss)]))
+
+    monkeypatch.setattr(module, "none", lambda *given, **named: fit(np.full(n, 3.0)))
+    monkeypatch.setattr(module, "centred", lambda *given, **named: fit(3.0 + excess - 1 / n))
+    choice = choose(np.zeros((n, 2)), np.zeros(n, int), 2, kinds=("none", "centred"))
+    assert choice.losses == pytest.approx({"none": 3.0, "centred": 3.0 + mean})
+    assert choice.kind == chosen
+
+
+def test_what_is_a_constant_block() -> None:
+    """Rounding of large scores is; small scores that differ are not; and a prompt without further tokens has one block."""
+    scores, y = box(prompts=1)
+    words, rest = scores[0][:, :C], scores[0][:, C:]
+    expected = vocabulary(scores, y, C).left_out
+    np.testing.assert_allclose(vocabulary(1e-3 * scores[0], y, C).left_out, expected, rtol=1e-9)
+    large = 1e6 * np.arange(C) + 1e-7 * words
+    np.testing.assert_allclose(vocabulary(np.hstack([large, rest]), y, C).left_out, vocabulary(np.hstack([np.ones((N, C)), rest]), y, C).left_out, rtol=1e-9)  # fmt: skip
+    alone = primal([np.hstack([words, words])], [np.hstack([words, words])])  # twice the same block: its mean is itself
+    f = Ridge(alpha=1.0, solver="svd").fit(alone, np.eye(C)[y]).predict(alone)
+    only = vocabulary(words, y, C).readout
+    np.testing.assert_allclose(only.logits(words) * only.temperature, f, atol=1e-10)

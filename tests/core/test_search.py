@@ -95,6 +95,12 @@ def test_dev_once_an_epoch() -> None:
     assert evaluated == [3, 6, 9, 10]
 
 
+@pytest.mark.parametrize(("rows", "batch", "evaluated"), [(7, 3, [3, 6, 9, 10]), (6, 3, [2, 4, 6, 8, 10])])
+def test_an_epoch_is_rounded_up(rows: int, batch: int, evaluated: list[int]) -> None:
+    curve = search(400, rows=rows, batch_size=batch).curve
+    assert [record.step for record in curve if record.dev_metric is not None] == evaluated
+
+
 def test_without_dev_the_last_prompt_is_returned() -> None:
     result = search(400, dev=None)
     assert result.best_step == 10

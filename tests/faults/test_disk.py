@@ -13,9 +13,9 @@ import pytest
 
 from tests.app.conftest import Run, same_run
 from tests.faults.killing import Tiny
+from zopog_models.files import durable
 from zopog_models.frozen.oracle import FrozenModelOracle
 from zopog_ref.app.report import progress
-from zopog_ref.app.run import durable
 from zopog_ref.app.run import folder as run_folder
 from zopog_ref.app.run.folder import RunFolder
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from tests.fuzz.mutation import mutated, mutated_json, mutated_lines, mutated_tensors
 from tests.fuzz.target import Mutate, Target, as_json, tensor_bytes
+from zopog_models.files import durable
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run import durable
 from zopog_ref.app.run.curve import as_line, digest
 from zopog_ref.app.run.folder import RunFolder
 from zopog_ref.search import Record

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except (OSError, FloatingPointError, MemoryError) as error:
-        return _say(str(error) or type(error).__name__, 1)
+        return _say(_disk_full(error) or str(error) or type(error).__name__, 1)
 
 
 def _every_command() -> argparse.ArgumentParser:
@@ -96,6 +96,15 @@ def _input_errors() -> tuple[type[Exception], ...]:
     from zopog_ref.methods import MissingPackage
 
     return InputError, BudgetExhausted, MissingPackage, UnusableInput
+
+
+def _disk_full(error: BaseException) -> str:
+    """What to say where a disk took no more, and nobody has said it yet; "" for other errors."""
+    from zopog_models.files.durable import FULL, DiskFull
+
+    if not isinstance(error, OSError) or isinstance(error, DiskFull) or error.errno not in FULL:
+        return ""
+    return f"{FULL[error.errno]} {error.filename or 'the output'}: make room, then give the same command again"
 
 
 def _say(message: object, code: int) -> int:

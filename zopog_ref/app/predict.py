@@ -12,7 +12,7 @@ import numpy as np
 
 from zopog_models.files.quoting import quoted
 from zopog_models.prompts.bundle import Prompt, load_prompt, shared_source
-from zopog_models.prompts.predicting import Prediction, predict
+from zopog_models.prompts.predicting import Prediction, chosen, predict
 from zopog_models.served.addresses import is_served
 from zopog_models.tasks.template import is_text, make_task
 from zopog_ref.app.errors import InputError
@@ -60,14 +60,15 @@ def run(arguments: argparse.Namespace) -> int:
         remote = continued(tuned.remote, machine, tuned.source)
     model = open_model(tuned.source, machine, pooling=tuned.pooling, temperature=temperature, remote=remote)
     texts = _texts(arguments.text, arguments.file, make_task(prompt.template, prompt.labels).slots)
-    truncated = 0
+    truncated = silent = 0
     while rows := list(islice(texts, ROWS_AT_ONCE)):
         prediction = predict(model, prompt, rows)
         for line in _answers(prompt, prediction):
             show_json(line)
+            silent += line["label"] is None
         truncated += prediction.truncated
-    if refused := model.runner.report().get("label_words", {}).get("refused"):
-        say(f"{refused} texts were refused by the endpoint: their labels have equal probabilities, the first is shown")
+    if silent:
+        say(f"{silent} texts got no answer: their label is null, all have equal probabilities (docs/remote.md)")
     if truncated:
         say(f"{truncated} texts did not fit the model's {model.max_positions} positions and were cut")
     return 0
@@ -164,15 +165,16 @@ def _answers(prompt: Prompt, prediction: Prediction) -> Iterator[dict[str, objec
     }  # (rows,) each
     votes = predictive(each, weights, "votes")
     sets = None if prompt.readout is None else prompt.readout.sets(mixture)
+    classes = chosen(mixture, each)
     for row, p in enumerate(mixture):
-        chosen = int(np.argmax(p))
-        answer: dict[str, object] = {"label": labels[chosen], "probabilities": _shares(labels, p)}
+        named = labels[classes[row]] if classes[row] >= 0 else None
+        answer: dict[str, object] = {"label": named, "probabilities": _shares(labels, p)}
         if sets is not None:
             answer["set"] = [label for label, held in zip(labels, sets[row]) if held]
         if len(each) > 1:
             answer |= {name: round(float(values[row]), 6) for name, values in unsure.items()}
             answer["votes"] = _shares(labels, votes[row])
-            answer["agreement"] = round(float(votes[row, chosen]), 6)
+            answer["agreement"] = round(float(votes[row, classes[row]]), 6)
         yield answer
 
 

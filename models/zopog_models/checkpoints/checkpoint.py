@@ -144,6 +144,8 @@ def _canonical_tensors(
     """The tensors by their canonical names, and the architecture as the file has it: perhaps with a head of its own."""
     path = folder / (WEIGHTS if (folder / WEIGHTS).is_file() else WEIGHTS_INDEX)  # for messages
     stored = read_weights(folder)
+    if note := family.note(stored, architecture):
+        warnings.warn(f"{path}: {note}", stacklevel=4)
     architecture = _with_stored_head(path, stored, family, architecture)
     shapes = family.shapes(architecture)
     tensors: dict[str, np.ndarray] = {}

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from zopog_models.errors import CheckpointError, HubError
 from zopog_models.families import Config, family_of
+from zopog_models.families.sentence import SETTINGS
 from zopog_models.files.atomic import write_atomically
 from zopog_models.files.gguf_file import is_gguf
 from zopog_models.files.json_file import read_object
@@ -29,7 +30,7 @@ _DESCRIPTION = [
     "tokenizer_config.json",
     "modules.json",
     "*_Pooling/config.json",
-    "sentence_bert_config.json",
+    *SETTINGS,
     "config_sentence_transformers.json",
     "model.safetensors.index.json",
 ]

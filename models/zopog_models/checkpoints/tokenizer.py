@@ -1,5 +1,6 @@
 """A model folder's tokenizer, and the ids that have a role."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from zopog_models.checkpoints.checked_tokenizer import MAX_BYTES, CheckedTokenizer, check_description
@@ -11,6 +12,14 @@ from zopog_models.files.json_file import read_object
 from zopog_models.files.quoting import quoted
 
 __all__ = ["SpecialIds", "beginning_id", "open_tokenizer", "special_ids", "word_space"]
+
+# Of tokenizer_config.json -> of a BertNormalizer.
+_NORMALIZER = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
+_BY_TOKENIZER_JSON = ("PreTrainedTokenizerFast", "TokenizersBackend")  # their classes read nothing else
 
 
 def open_tokenizer(checkpoint: Checkpoint) -> CheckedTokenizer:
@@ -30,9 +39,11 @@ def open_tokenizer(checkpoint: Checkpoint) -> CheckedTokenizer:
     else:
         description = read_object(checkpoint.tokenizer_path, MAX_BYTES)
     check_description(description, checkpoint.tokenizer_path)
+    settings = _settings(checkpoint)
+    _refuse_other_normalizer(description, settings, checkpoint.tokenizer_path)
     special = find_special(
         description,
-        _settings(checkpoint),
+        settings,
         checkpoint.family.special_tokens.values(),
         _configured_ids(checkpoint),
     )
@@ -59,6 +70,25 @@ def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
         return checkpoint.settings
     path = checkpoint.folder / "tokenizer_config.json"
     return read_object(path) if path.is_file() else {}
+
+
+def _refuse_other_normalizer(description: dict[str, Any], settings: dict[str, Any], path: Path) -> None:
+    """transformers' BERT tokenizers go by tokenizer_config.json, whatever tokenizer.json's normalizer says.
+
+    Raises CheckpointError where the two differ.
+    """
+    normalizer = description.get("normalizer")
+    if not isinstance(normalizer, dict) or normalizer.get("type") != "BertNormalizer":
+        return
+    if settings.get("tokenizer_class") in _BY_TOKENIZER_JSON:
+        return
+    for stated, name in _NORMALIZER.items():
+        said, done = settings.get(stated), normalizer.get(name)
+        if isinstance(said, bool) and isinstance(done, bool) and said != done:
+            raise CheckpointError(
+                f"{path}: {name} is {str(done).lower()}, but {stated} is {str(said).lower()} in tokenizer_config.json, "
+                "by which transformers goes: save the tokenizer again with its save_pretrained, or correct one of them"
+            )
 
 
 def _configured_ids(checkpoint: Checkpoint) -> list[Any]:

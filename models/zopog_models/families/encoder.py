@@ -9,6 +9,7 @@ scores = LayerNorm(act(W x + b)) Eᵀ + bias            the head, at the answer 
 
 import re
 from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -155,6 +156,15 @@ class EncoderFamily(Family):
         """The bias has two names, of the head and of its output layer: the layer adds its own."""
         own = self.head_names(architecture).output.replace(".weight", ".bias")
         return next((name for name in (one, other) if name == own), None)
+
+    def note(self, stored: Iterable[str], architecture: EncoderArchitecture) -> str:
+        if architecture.tied or architecture.pooling:
+            return ""
+        head, names = self.head_names(architecture), set(stored)
+        own = head.output.replace(".weight", ".bias")
+        if not {head.output, head.bias} <= names or own in names:
+            return ""
+        return f"{own} is not stored; {head.bias} is read, as transformers 4 does (5 begins with zeros there)"
 
     def missing_hint(self, missing: list[str]) -> str:
         if all(name.startswith(f"{self.prefix}.") for name in missing):

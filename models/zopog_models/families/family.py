@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,10 @@ class Family(ABC):
     def read_of_two(self, one: str, other: str, architecture: Any) -> str | None:
         """Which of two stored spellings of a tensor is read where they differ; None: neither can be trusted."""
         return None
+
+    def note(self, stored: Iterable[str], architecture: Any) -> str:
+        """What others make otherwise of a file with these tensors; "" where they do not."""
+        return ""
 
     def missing_hint(self, missing: list[str]) -> str:
         """What missing tensors mean, where that is known: appended to the error."""

@@ -5,7 +5,8 @@
 
 A folder that sentence-transformers saved says so in modules.json: a Transformer, a Pooling, and perhaps a Normalize
 (which changes nothing here: a cosine normalises). "mean" is the average over the tokens, "cls" the first token. Its
-sentence_bert_config.json may say that texts are cut at fewer tokens than there are positions: max_seq_length.
+sentence_bert_config.json may say that texts are cut at fewer tokens than there are positions: max_seq_length; where it
+does not, tokenizer_config.json may: model_max_length.
 """
 
 import re
@@ -20,6 +21,11 @@ from zopog_models.files.json_file import read_object, read_value
 from zopog_models.files.quoting import quoted, quoted_names
 
 POOLINGS = ("mean", "cls")
+# What sentence-transformers looks for, in its order; it reads the first that is there, whatever the family.
+SETTINGS = tuple(
+    f"sentence_{family}_config.json"
+    for family in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
 _FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 
 
@@ -50,13 +56,18 @@ def refuse_other_reading(folder: Path) -> None:
             f"{path}: default_prompt_name {quoted(name)}{written} stands before every text, which is not supported; "
             f"begin the template and the label phrases with it, and {by_hand}"
         )
-    path = folder / "sentence_bert_config.json"
-    settings = read_object(path) if path.is_file() else {}
-    if settings.get("do_lower_case") is True and not _lowers(_normalizer(folder)):
+    path, settings = _settings(folder)
+    if settings.get("do_lower_case") and not _lowers(_normalizer(folder)):
         raise CheckpointError(
             f"{path}: do_lower_case is true, but the tokenizer keeps case: lower-casing every text is not supported; "
             f"lower-case your texts and labels, and {by_hand}"
         )
+
+
+def _settings(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The file in which sentence-transformers keeps how texts are read, and what it says."""
+    path = next((folder / name for name in SETTINGS if (folder / name).is_file()), folder / SETTINGS[0])
+    return path, read_object(path) if path.is_file() else {}
 
 
 def _normalizer(folder: Path) -> Any:
@@ -78,12 +89,15 @@ def max_length_of(folder: Path) -> int | None:
 
     Raises CheckpointError for anything but null or a number that leaves room for a token of the text.
     """
-    path = folder / "sentence_bert_config.json"
-    if not (folder / "modules.json").is_file() or not path.is_file():
+    if not (folder / "modules.json").is_file():
         return None
-    length = read_object(path).get("max_seq_length")
+    path, settings = _settings(folder)
+    length = settings.get("max_seq_length")
     if length is not None and (not isinstance(length, int) or isinstance(length, bool) or length < 3):
         raise CheckpointError(f"{path}: max_seq_length is {quoted(length)}; expected null or a number of at least 3")
+    if length is None and (path := folder / "tokenizer_config.json").is_file():
+        length = read_object(path).get("model_max_length")  # 1e30, or nothing: no limit
+        length = length if type(length) is int and length >= 3 else None
     return length
 
 
@@ -117,7 +131,7 @@ def _read_pooling(folder: Path, modules: Path, name: Any) -> str:
         raise CheckpointError(f"{modules}: the Pooling is in {quoted(name)}; expected the name of a folder beside it")
     path = folder / name / "config.json"
     config = read_object(path)
-    if config.get("include_prompt") is False:
+    if not config.get("include_prompt", True):
         raise CheckpointError(
             f"{path}: include_prompt is false, but the prompt that is learned here is part of the pooling; give "
             "pooling='mean' or pooling='cls' (--pooling) to read the model so"

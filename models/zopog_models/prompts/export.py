@@ -15,7 +15,7 @@ import numpy as np
 from zopog_models.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from zopog_models.checkpoints.tokenizer import beginning_id, open_tokenizer
 from zopog_models.families.decoder import DecoderArchitecture
-from zopog_models.files.atomic import write_atomically
+from zopog_models.files.atomic import discard, write_atomically
 from zopog_models.frozen.model import locate_model
 from zopog_models.graph import PRECISIONS, GraphBuilder, build
 
@@ -94,7 +94,7 @@ def write_weights(path: Path, graph: GraphBuilder) -> int:
             os.fsync(file.fileno())
             size = file.tell()
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        discard(temporary, path, error)
         raise
     return size

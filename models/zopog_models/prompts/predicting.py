@@ -9,7 +9,7 @@ from zopog_models.errors import PromptError, PromptMismatch
 from zopog_models.files.quoting import quoted
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.prompts.bundle import Prompt
-from zopog_models.prompts.readout import targets
+from zopog_models.prompts.readout import targets, unanswered
 from zopog_models.tasks.encoding import encode
 from zopog_models.tasks.template import make_task
 
@@ -27,7 +27,8 @@ def predict(model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]]
     """Label probabilities: p(c | row) = Σ_m w_m p_m(c | row) / Σ_m w_m, p_m = softmax(logits_m(row)).
 
     A prompt with predict="votes" has p_m(c | row) = 1 where logits_m(row)_c is largest (of equals the first), else 0.
-    With a readout p(· | row) is what it makes of all prompts' scores.
+    With a readout p(· | row) is what it makes of all prompts' scores. A row whose scores are all the same, as where a
+    service refuses a text, has equal probabilities and no class (`chosen`).
 
     Raises PromptMismatch (another model, tokenizer or injection point), TaskError (rows that do not fit the template),
     PromptError (scores that are not finite: offsets that are too large).
@@ -50,13 +51,24 @@ def predict(model: FrozenModel, prompt: Prompt, texts: Sequence[tuple[str, ...]]
 def answered(prompt: Prompt, logits: np.ndarray, truncated: int) -> Prediction:
     """What a prompt without a readout makes of its label words' scores (M, R, C)."""
     if prompt.predict == "votes":
-        per_prompt = np.eye(logits.shape[-1])[logits.argmax(-1)]
+        per_prompt = votes(logits)
     else:
         exponentials = np.exp(logits - logits.max(-1, keepdims=True))
         per_prompt = exponentials / exponentials.sum(-1, keepdims=True)
     weights = np.asarray(prompt.weights, np.float64)
     probabilities = np.einsum("m,mrc->rc", weights / weights.sum(), per_prompt)
     return Prediction(probabilities, per_prompt, truncated)
+
+
+def votes(scores: np.ndarray) -> np.ndarray:
+    """(..., C): 1 at the largest of the scores, of equals the first; 1/C each where all are the same."""
+    classes = scores.shape[-1]
+    return np.where(unanswered(scores)[..., None], 1 / classes, np.eye(classes)[scores.argmax(-1)])
+
+
+def chosen(probabilities: np.ndarray, per_prompt: np.ndarray) -> np.ndarray:
+    """The most probable class of each row (R,); -1 where no prompt was answered: its probabilities are all the same."""
+    return np.where(unanswered(per_prompt).all(axis=0), -1, probabilities.argmax(axis=-1))
 
 
 def prompt_scores(

@@ -76,9 +76,10 @@ class PromptReadout:
         return every, wide
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
-        """(R, C) of scores (M, R, U) of the columns `asked` for."""
+        """(R, C) of scores (M, R, U) of the columns `asked` for; equal ones of a row that no prompt was answered on."""
         _, wide = self.asked()
         logits = (np.asarray(scores, np.float64) @ wide).mean(axis=0) + self.bias
+        logits[unanswered(scores).all(axis=0)] = 0.0
         exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
@@ -119,6 +120,11 @@ class PromptReadout:
             float(alpha),
             about,
         )
+
+
+def unanswered(scores: np.ndarray) -> np.ndarray:
+    """Rows (...) whose scores (..., C), C > 1, are one number: no class is named, as where a service refuses a text."""
+    return np.asarray((scores.max(axis=-1) == scores.min(axis=-1)) & (scores.shape[-1] > 1))
 
 
 def targets(columns: Sequence[int] | np.ndarray, label_ids: np.ndarray) -> np.ndarray:

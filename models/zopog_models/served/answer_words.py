@@ -23,9 +23,13 @@ _AROUND = " \t\r\n\"'`*_#-.,:;!()[]{}<>“”‘’«»"
 
 def word_of(token: str, words: Sequence[str]) -> int | None:
     """Which of the label words an answer that begins with this token begins, or None."""
+    if token.strip() in words:  # a label word may hold such signs: "C#", ":)"
+        return words.index(token.strip())
     bare = token.strip(_AROUND)
     if not bare:
         return None
+    plain = [word.strip(_AROUND) for word in words]
+    words = plain if len(set(plain)) == len(words) else words
     exact = [c for c, word in enumerate(words) if word == bare]
     if exact:
         return exact[0]

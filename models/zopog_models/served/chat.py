@@ -11,13 +11,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from zopog_models.checkpoints.description import Description
 from zopog_models.errors import SetupError
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.served.answer_words import score_answers
 from zopog_models.served.completions import described
-from zopog_models.served.conversation import ConversationRunner, Talk
+from zopog_models.served.conversation import ConversationRunner, Talk, is_filtered
 from zopog_models.served.inference_protocol import read_object
 from zopog_models.served.log_probabilities import read_scores
+from zopog_models.served.requests import Requests
 from zopog_models.served.transport import Answer
 from zopog_models.served.wire import Wire
 
@@ -62,10 +64,8 @@ class ChatRunner(ConversationRunner):
     providers = ("chat endpoint",)
     path = "/chat/completions"
     gives_scores = True
-    # A word of a refusal -> what is left out, and what is called otherwise.
-    _other_ways: ClassVar[dict[str, tuple[str, str]]] = {
-        "max_completion_tokens": ("max_tokens", "max_completion_tokens"),
-        "'temperature'": ("temperature", ""),
+    other_ways: ClassVar[dict[str, tuple[str, str]]] = ConversationRunner.other_ways | {
+        "max_completion_tokens": ("max_tokens", "max_completion_tokens")
     }
 
     def body(self, questions: list[str], words: Sequence[str], seed: int | None) -> dict[str, Any]:
@@ -76,13 +76,6 @@ class ChatRunner(ConversationRunner):
     def read_answer(self, answer: Answer, words: list[str]) -> Any:
         return read_scores(answer, 1, words, score_answers)
 
-    def adapts(self, refusal: str) -> bool:
-        for word, way in self._other_ways.items():
-            if word in refusal and way not in self._ways:
-                self._ways.append(way)
-                return True
-        return False
-
 
 class ResponsesRunner(ChatRunner):
     """POST .../responses, OpenAI's newer form."""
@@ -90,17 +83,23 @@ class ResponsesRunner(ChatRunner):
     providers = ("Responses endpoint",)
     path = "/responses"
 
+    def __init__(self, about: Description, requests: Requests, *, talk: Talk, top: int) -> None:
+        super().__init__(about, requests, talk=talk, top=top)
+        self.written = max(16, self.written)  # the least that it takes, and may be billed for
+
     def body(self, questions: list[str], words: Sequence[str], seed: int | None) -> dict[str, Any]:
         drawing = {"temperature": 0 if seed is None else 1}
-        limit = max(16, self.written)  # the least that it takes
-        asked = {"model": self._about.name, "input": json.loads(questions[0]), "max_output_tokens": limit, **drawing}
+        asked = {"model": self._about.name, "input": json.loads(questions[0]), **drawing}
+        asked |= {"max_output_tokens": self.written}
         if self.talk.answers == "labels":
             return asked
         return asked | {"include": ["message.output_text.logprobs"], "top_logprobs": self.top}
 
     def read_answer(self, answer: Answer, words: list[str]) -> Any:
-        logprobs = [part.get("logprobs") for part in _parts(read_object(answer.body))]
-        body = {"choices": [{"index": 0, "logprobs": {"content": next(iter(logprobs), None)}}]}
+        found = read_object(answer.body)
+        logprobs = [part.get("logprobs") for part in _parts(found)]
+        reason = "content_filter" if is_filtered(found) else None
+        body = {"choices": [{"finish_reason": reason, "logprobs": {"content": next(iter(logprobs), None)}}]}
         return read_scores(Answer(200, {}, json.dumps(body).encode()), 1, words, score_answers)
 
     def text_of(self, answer: dict[str, Any]) -> str:

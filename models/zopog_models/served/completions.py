@@ -83,6 +83,7 @@ def described(
             f"{tokenizer} is the folder of an encoder ({about.family}); a {kind} endpoint goes on with a text: "
             "give a decoder's, best the served model's own"
         )
+    requests.asks(facts.model_sha256)
     return replace(about, embedding_size=1), requests  # of an offset that is always 0
 
 

@@ -12,27 +12,30 @@ An answer without a label word, or with several at once in its beginning, is the
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from zopog_models.checkpoints.description import Description
 from zopog_models.errors import ServiceError, SetupError
 from zopog_models.runners.runner import Scores
-from zopog_models.served.coverage import FLOOR
+from zopog_models.served.coverage import FLOOR, refused_rows
 from zopog_models.served.inference_protocol import read_object
 from zopog_models.served.requests import Requests
 from zopog_models.served.text_runner import TextRunner
 from zopog_models.served.transport import Answer
 
-__all__ = ["ANSWERS", "PROMPT_PLACES", "ConversationRunner", "Talk", "label_in", "score_label"]
+__all__ = ["ANSWERS", "PROMPT_PLACES", "ConversationRunner", "Talk", "is_filtered", "label_in", "score_label"]
 
 PROMPT_PLACES = ("user", "system")
 ANSWERS = ("scores", "labels")
 ERROR = 0.05
 _LIMIT = 4096  # tokens of an answer
+# Thai, Lao, Burmese, Khmer; Kana, Han
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class ConversationRunner(TextRunner):
             self.scores, self.written = Scores.LABELS, talk.answer_tokens
 
     gives_scores = False
+    # What a refusal says -> what is left out, and what is called otherwise.
+    other_ways: ClassVar[dict[str, tuple[str, str]]] = {"['\"`]temperature['\"`]": ("temperature", "")}
 
     def question(self, row: np.ndarray, prompt: np.ndarray, offset: np.ndarray | None = None) -> str:
         """The conversation, as JSON: [{"role": "system", ...}, {"role": "user", ...}]."""
@@ -86,9 +91,19 @@ class ConversationRunner(TextRunner):
         return json.dumps(messages, ensure_ascii=False)
 
     def read(self, answer: Answer, rows: int, words: list[str]) -> np.ndarray:
-        if self.talk.answers == "labels":
-            return score_label(label_in(self.text_of(read_object(answer.body)), words), len(words))[None]
-        return self.read_answer(answer, words)
+        if self.talk.answers == "scores":
+            return self.read_answer(answer, words)
+        found = read_object(answer.body)
+        if is_filtered(found):
+            return refused_rows(1, len(words))
+        return score_label(label_in(self.text_of(found), words), len(words))[None]
+
+    def adapts(self, refusal: str) -> bool:
+        for word, way in self.other_ways.items():
+            if re.search(word, refusal) and way not in self._ways:
+                self._ways.append(way)
+                return True
+        return False
 
     def read_answer(self, answer: Answer, words: list[str]) -> np.ndarray:
         """(1, 2, C) of an answer with log-probabilities, as `read_scores`."""
@@ -109,13 +124,23 @@ class ConversationRunner(TextRunner):
         return self._about.tokenizer.decode([*map(int, ids)], skip_special_tokens=False)
 
 
+def is_filtered(answer: dict[str, Any]) -> bool:
+    """Whether an answer says that it was filtered away or refused: in OpenAI's forms, or in Anthropic's."""
+    choices, details = answer.get("choices"), answer.get("incomplete_details")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    reasons = [first.get("finish_reason") if isinstance(first, dict) else None, answer.get("stop_reason")]
+    reasons.append(details.get("reason") if isinstance(details, dict) else None)
+    return "content_filter" in reasons or "refusal" in reasons
+
+
 def label_in(text: str, words: Sequence[str]) -> int | None:
     """The label word that stands first in an answer, as a word of its own; None where there is none.
 
     A reasoning model's <think>...</think> is not its answer. Cases are told apart only where label words differ by
-    nothing else.
+    nothing else. Scripts without spaces have no words of their own: there a label word counts wherever it stands.
     """
-    text = re.sub(r"(?s)^.*</think>", "", text)
+    text = unicodedata.normalize("NFC", re.sub(r"(?s)^.*</think>", "", text))
+    words = [unicodedata.normalize("NFC", word) for word in words]
     if len({word.casefold() for word in words}) == len(words):
         text, words = text.casefold(), [word.casefold() for word in words]
     found = {c: match.start() for c, word in enumerate(words) if (match := _alone(word).search(text))}
@@ -134,4 +159,6 @@ def score_label(label: int | None, classes: int) -> np.ndarray:
 
 
 def _alone(word: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\w){re.escape(word)}(?!\w)")
+    before = "" if _UNSPACED.match(word[:1]) else r"(?<!\w)"
+    after = "" if _UNSPACED.match(word[-1:]) else r"(?!\w)"
+    return re.compile(before + re.escape(word) + after)

@@ -29,6 +29,7 @@ from zopog_models.frozen.model import FrozenModel
 from zopog_models.runners.runner import Scores
 from zopog_models.served.completions import described
 from zopog_models.served.inference_protocol import read_object
+from zopog_models.served.log_probabilities import LEAST
 from zopog_models.served.requests import Requests
 from zopog_models.served.text_runner import TextRunner
 from zopog_models.served.torch_file import torch_matrix
@@ -121,7 +122,7 @@ class _ExactRunner(TextRunner):
                 f"the log-probabilities of the answer are {values!r:.80}; expected numbers, none above 0"
             )
         scores = np.array([values, np.zeros(len(words))], np.float32)[None]
-        return np.maximum(scores, np.finfo(np.float32).min)
+        return np.maximum(scores, -LEAST)
 
     needs = ""
 

@@ -68,6 +68,8 @@ def read_tensor(answer: Answer, output: str, shape: tuple[int, ...], identity: s
     outputs = message.get("outputs")
     if not isinstance(outputs, list) or not all(isinstance(entry, dict) for entry in outputs):
         raise ServiceError(f"the answer has no outputs: {content[:200]!r}")
+    if sum(entry.get("name") == output for entry in outputs) > 1:
+        raise ServiceError(f"the answer is unclear: the output {output!r} is there twice")
     start = 0
     for entry in outputs:
         parameters = entry.get("parameters")
@@ -80,7 +82,8 @@ def read_tensor(answer: Answer, output: str, shape: tuple[int, ...], identity: s
         values = _numbers(entry, None if size is None else raw[start : start + size] if type(size) is int else b"")
         if values.size != np.prod(shape):
             raise ServiceError(f"output {output!r} holds {values.size} numbers, its shape {list(shape)} says otherwise")
-        values = values.reshape(shape).astype(np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is named below
+            values = values.reshape(shape).astype(np.float32)
         wrong = ~np.isfinite(values)
         if wrong.any():
             row = int(np.argwhere(wrong)[0][0])

@@ -97,6 +97,7 @@ def open_remote(
     datatypes = _checked_inputs(stated, about)
     facts = _Stated(stated, checkpoint, name, embedding_std)
     about = replace(about, injection=str(facts.parameters.get("injection", about.injection)), facts=facts)
+    requests.asks(f"{path} {facts.model_sha256}")
     binary = encoding == "binary" or (encoding == "auto" and _offers_binary(requests))
     inference = _Inference(requests, f"/v2/models/{path}", datatypes, about.hidden_size, binary=binary)
     return FrozenModel(about, KServeRunner(inference, rows=rows))

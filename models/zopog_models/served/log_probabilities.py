@@ -14,15 +14,19 @@ import numpy as np
 
 from zopog_models.errors import ServiceError
 from zopog_models.files.repeated_keys import once
-from zopog_models.served.coverage import CONTRADICTION, FLOOR, SILENT
+from zopog_models.served.coverage import CONTRADICTION, FLOOR, SILENT, refused_rows
 from zopog_models.served.inference_protocol import read_object
 from zopog_models.served.transport import Answer
 
-__all__ = ["FLOOR_MARGIN", "floored", "read_scores", "score_words"]
+__all__ = ["FLOOR_MARGIN", "LEAST", "floored", "read_scores", "score_words"]
 
 FLOOR_MARGIN = 1.0  # nats
 _ROUNDING = 1e-3  # nats, of what a server writes
-_LEAST = 1e3  # nats: less than this some servers write for no probability
+LEAST = 1e3  # nats: less than this some servers write for no probability
+
+
+class _Total(float):
+    """The log-probability of several tokens of one text together."""
 
 
 Score = Callable[[Mapping[str, float], Sequence[str]], np.ndarray]
@@ -49,6 +53,9 @@ def read_scores(answer: Answer, rows: int, words: Sequence[str], score: Score | 
                 f"choice {place} of the answer has index {index!r:.40}, expected 0 to {rows - 1} once each"
             )
         seen.add(index)
+        if choice.get("finish_reason") == "content_filter":
+            result[index] = refused_rows(1, len(words))[0]
+            continue
         top, contradicts = _settled(*_top(choice))
         if not top:
             result[index] = [[0], [SILENT]]
@@ -98,18 +105,26 @@ def _top(choice: Mapping[str, Any]) -> tuple[dict[str, float], tuple[str, float]
     else:
         pairs = []
     top: dict[str, float] = {}
+    several: set[str] = set()  # texts of more than one token that is listed
     for token, value in dict.fromkeys(pairs) if _hashable(pairs) else pairs:  # what stands there twice is one token
         if value is None or value == -math.inf:  # some write it for a probability of 0
             continue
         if not isinstance(token, str) or isinstance(value, bool) or not isinstance(value, int | float):
             raise ServiceError(f"a log-probability of the answer is {value!r:.40} of {token!r:.40}")
+        if value < -LEAST:
+            continue
         if not value <= _ROUNDING:
             raise ServiceError(f"the answer says that log p of {token!r:.40} is {value}; it cannot be above 0")
         plain = _plain(token)
+        several |= {plain} if plain in top or isinstance(value, _Total) else set()
         top[plain] = float(value) if plain not in top else float(np.logaddexp(top[plain], value))
     token, value = own
     said = isinstance(token, str) and isinstance(value, int | float) and not isinstance(value, bool)
-    return top, (_plain(token), float(value)) if said and -_LEAST < value <= _ROUNDING else None
+    if not said or not -LEAST < value <= _ROUNDING:
+        return top, None
+    token = _plain(token)
+    counted = token in several and value <= top[token] + _ROUNDING  # the chosen token is one of them
+    return top, None if counted else (token, float(value))
 
 
 def _settled(top: dict[str, float], own: tuple[str, float] | None) -> tuple[dict[str, float], bool]:
@@ -152,7 +167,7 @@ def _added_up(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         return once(pairs)
     total: dict[str, Any] = {}
     for key, value in pairs:
-        total[key] = value if key not in total else float(np.logaddexp(total[key], value))
+        total[key] = value if key not in total else _Total(np.logaddexp(total[key], value))
     return total
 
 

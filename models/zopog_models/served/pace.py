@@ -11,10 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-__all__ = ["Pace", "pause_until_reset", "seconds_of"]
+__all__ = ["Pace", "asked_pause", "pause_until_reset", "seconds_of"]
 
 _HELD = 6.0  # seconds' worth that a bucket holds
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_A_DATE = 1e9  # seconds: more is a point in time, counted from 1970
+_NUMBER = r"\d{1,15}(?:\.\d+)?"
+_PART = re.compile(rf"({_NUMBER})(ms|s|m|h|d)")
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -59,11 +61,7 @@ def seconds_of(text: str) -> float | None:
     parts = _PART.findall(text)
     if parts and "".join(number + unit for number, unit in parts) == text:
         return sum(float(number) * _SECONDS[unit] for number, unit in parts)
-    try:
-        found = float(text)
-    except ValueError:
-        return None
-    return found if 0 <= found < math.inf else None
+    return float(text) if re.fullmatch(_NUMBER, text) else None
 
 
 def pause_until_reset(headers: Mapping[str, str]) -> float:
@@ -72,5 +70,24 @@ def pause_until_reset(headers: Mapping[str, str]) -> float:
     for kind in ("requests", "tokens"):
         left, reset = (headers.get(f"x-ratelimit-{what}-{kind}") for what in ("remaining", "reset"))
         if left is not None and reset is not None and left.strip() in ("0", "0.0"):
-            pauses.append(seconds_of(reset) or 0.0)
+            seconds = seconds_of(reset) or 0.0
+            pauses.append(seconds if seconds < _A_DATE else seconds - time.time())
     return max(pauses)
+
+
+def asked_pause(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a failure asks for, or None: Retry-After (a number, or a date), or finer in milliseconds."""
+    text, fine = headers.get("retry-after"), headers.get("retry-after-ms")
+    if fine is not None and (milliseconds := seconds_of(fine)) is not None:
+        return milliseconds / 1000.0
+    if text is None:
+        return pause_until_reset(headers) or None
+    if (seconds := seconds_of(text)) is not None:
+        return seconds
+    from urllib3.exceptions import InvalidHeader
+    from urllib3.util import Retry
+
+    try:
+        return Retry().parse_retry_after(text)
+    except (InvalidHeader, ValueError, OverflowError):  # a date of the year 99999 is a header that can be parsed
+        return None

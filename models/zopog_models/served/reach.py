@@ -41,7 +41,7 @@ class Reach(NamedTuple):
         headers, hidden = _headers(parts, wire)
         socket = unquote(parts.netloc) if parts.scheme == UNIX else None
         proxy = None if socket else _proxy(parts)
-        hidden += [] if proxy is None else [proxy.password or ""]
+        hidden += [] if proxy is None else [unquote(proxy.password or "")]
         bundle = next((os.environ[name] for name in _BUNDLES if os.environ.get(name)), None)
         if bundle is not None and not Path(bundle).exists():
             raise SetupError(f"the certificates that the environment names are not there: {bundle}")
@@ -100,7 +100,14 @@ def _proxy(parts: SplitResult) -> SplitResult | None:
             return None
     except ValueError:
         pass
-    proxy = urlsplit(found if "://" in found else f"http://{found}")
-    if proxy.scheme not in ("http", "https") or not proxy.hostname:
-        raise SetupError(f"the proxy of {parts.scheme.upper()}_PROXY is none of http or https: unset it, or mend it")
+    try:
+        proxy = urlsplit(found if "://" in found else f"http://{found}")
+        usable = proxy.scheme in ("http", "https") and bool(proxy.hostname) and (proxy.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable or proxy.path.strip("/") or proxy.query or proxy.fragment:  # a password with a / or # in it
+        raise SetupError(
+            f"the proxy of {parts.scheme.upper()}_PROXY is no address of http or https: unset it, or mend it; "
+            "signs of a password are quoted (%2F)"
+        )
     return proxy

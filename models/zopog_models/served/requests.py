@@ -35,7 +35,7 @@ class Requests:
         except ValueError as error:
             raise SetupError(f"--{error}") from error
         self.log = RequestLog(self.spending)
-        self.cache = None if wire.cache is None else AnswerCache(wire.cache, url)
+        self.cache = None if wire.cache is None else AnswerCache(wire.cache, url, notify)
         self.transport = Transport(url, wire, self.log, notify=notify, should_stop=should_stop)
         self._under_way, self._given_up, self._lock = 0, False, threading.Lock()
         self._idle = threading.Event()  # nothing is under way
@@ -74,18 +74,19 @@ class Requests:
                 raise kind("another request failed or was stopped, this one was not sent")
             self._under_way += 1
             self._idle.clear()
-        aside, said = 0.0, None
+        most = Usage(len(body), written) if written else None
+        said: Usage | None = None
 
         def reading(answer: Answer) -> np.ndarray:
             nonlocal said
-            said = usage_of(answer.body) if written else None
+            said = None if most is None else usage_of(answer.body)
             return read(answer)
 
+        aside = 0.0
         try:
-            aside = self.spending.set_aside(body, written) if written else 0.0
-            found = self.transport.post(path, body, headers, identity, reading)
-            usage = said or (Usage(len(body), written) if written else None)
-            self.log.answered(identity, found, usage=usage, said=said is not None)
+            aside = 0.0 if most is None else self.spending.set_aside(most)
+            found = self.transport.post(path, body, headers, identity, reading, most)
+            self.log.answered(identity, found, usage=said or most, said=said is not None)
             if self.cache is not None:
                 self.cache.put(identity, found)
         except Refused:  # this question alone
@@ -100,6 +101,11 @@ class Requests:
                 if not self._under_way:
                     self._idle.set()
         return found
+
+    def asks(self, model: str) -> None:
+        """Which model answers, by its hash: another one's answers are not its own."""
+        if self.cache is not None:
+            self.cache.model = model
 
     def keep(self, path: Path) -> None:
         """Go on in this file; see `RequestLog.keep`."""

@@ -2,7 +2,7 @@
 
 Before a request leaves, the most that it can cost is set aside: a token has one byte at least, so a body of so many
 bytes holds no more tokens. When the answer is there, what the server says of its tokens takes its place; where it says
-nothing, what was set aside stays. So a cap is never passed, whatever is under way.
+nothing, or its answer is lost, what was set aside stays. So a cap is never passed, whatever is under way.
 """
 
 import json
@@ -65,14 +65,14 @@ class Spending:
         if cap is not None and prices is None:
             raise ValueError("budget-usd needs price-in and price-out: say what a million tokens cost")
         self.prices, self.cap = prices, cap
-        self.usage, self.unsaid = Usage(0, 0), 0  # unsaid: answers without a usage
+        self.usage, self.unsaid = Usage(0, 0), 0  # unsaid: answers without a usage, and those that were lost
         self._aside, self._lock = 0.0, threading.Lock()
 
-    def set_aside(self, body: bytes, written: int) -> float:
-        """The most that this request can cost; it is given to `settle`. Raises CapReached."""
+    def set_aside(self, usage: Usage) -> float:
+        """The cost of a request that takes so much at most; it is given to `settle`. Raises CapReached."""
         if self.prices is None:
             return 0.0
-        most = self.prices.cost(Usage(len(body), written))
+        most = self.prices.cost(usage)
         with self._lock:
             spent = self._spent()
             if self.cap is not None and spent + self._aside + most > self.cap:
@@ -82,6 +82,13 @@ class Spending:
                 )
             self._aside += most
         return most
+
+    def check(self) -> None:
+        """Raises CapReached where what is set aside is no longer there: answers that were lost count as billed."""
+        with self._lock:
+            spent = self._spent()
+            if self.cap is not None and spent + self._aside > self.cap * (1 + 1e-9):
+                raise CapReached(f"${spent:.4f} of ${self.cap:g} are spent: raise --budget-usd to go on")
 
     def settle(self, aside: float) -> None:
         """The request came back, or will not."""

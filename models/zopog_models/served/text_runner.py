@@ -23,7 +23,7 @@ from zopog_models.errors import Refused, ServiceError
 from zopog_models.runners.rows import ModelRows
 from zopog_models.runners.runner import Runner, Scores
 from zopog_models.runners.threads import Threads
-from zopog_models.served.coverage import FLOOR, SILENT, Coverage, is_split, refused_rows
+from zopog_models.served.coverage import FLOOR, REFUSED, SILENT, Coverage, is_split, refused_rows
 from zopog_models.served.log_probabilities import read_scores
 from zopog_models.served.requests import Requests
 from zopog_models.served.transport import Answer
@@ -33,6 +33,7 @@ __all__ = ["TextRunner"]
 # llama.cpp keeps silent about a token that is a part of a character only. At temperature 0 that is always the most
 # probable one; at temperature 1, which leaves the distribution as it is, another one is drawn.
 _DRAWS = 8
+_FILTERED = "the answer was filtered or refused (content_filter, refusal)"
 _SILENT = "the answer has no log-probabilities of the next token: the endpoint does not offer them, or not this way"
 
 
@@ -172,15 +173,20 @@ class TextRunner(Runner):
 
     def _answer(self, texts: list[str], words: list[str], seed: int | None) -> np.ndarray:
         """As `read`. seed: of another draw; None: the most probable token."""
-        identity = self._identity(texts, words, seed)
+        identity, known = self._identity(texts, words, seed), len(self._ways)
         try:
             found = self._ask(texts, words, seed, identity)
         except Refused as refusal:
-            if self.adapts(str(refusal)):
+            if len(self._ways) > known or self.adapts(str(refusal)):  # another thread may have been told meanwhile
                 return self._answer(texts, words, seed)
             return self._refuse(identity, texts, words, str(refusal))
         self._coverage.take(identity, found[:, 1])
-        return self._one_by_one(texts, words) if is_split(found[:, 1]) else found
+        if is_split(found[:, 1]):
+            return self._one_by_one(texts, words)
+        if (found[:, 1] == REFUSED).any():
+            self._last_refusal = _FILTERED
+            self._coverage.check(f"POST {self.requests.transport.url}{self.path}: {_FILTERED}")
+        return found
 
     def _ask(
         self,

@@ -10,13 +10,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import count
 from typing import Any, NamedTuple
 
 from zopog_models.errors import Refused, ServiceError, SetupError, Stopped
 from zopog_models.runners.waiting import Late, Unwanted, exchange, wait
-from zopog_models.served.pace import Pace, pause_until_reset, seconds_of
+from zopog_models.served.pace import Pace, asked_pause, pause_until_reset
 from zopog_models.served.reach import Reach
 from zopog_models.served.request_log import RequestLog
+from zopog_models.served.spending import Usage, usage_of
 from zopog_models.served.wire import Wire
 
 __all__ = ["Answer", "Transport"]
@@ -27,6 +29,7 @@ _REFUSALS = frozenset({400, 422, 451})  # of this question; others may be answer
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0  # seconds
 _LONGEST_ASKED = 900.0  # a server that asks for a longer pause is an error: the run can be continued later
 _PART = 1 << 16
+_UNREACHED = "no connection"
 _GRACE = 5.0  # seconds that an answer under way, which may be paid for, still has when somebody asks to stop
 _TOKENS_A_BYTE = 0.3  # of a request, for its pace: what servers assume is 1 token in 4 characters
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")  # of 429: no pause helps
@@ -63,6 +66,7 @@ class Transport:
             self.pace = Pace(wire.rpm, wire.tpm)
         except ValueError as error:
             raise SetupError(f"--{error}") from error
+        self._answered = 0  # requests
         self._not_before = 0.0  # on the monotonic clock: a pause that the server asked for holds for all threads
         self._abandoned, self._ended = threading.Event(), False
         self._jitter = random.Random()
@@ -72,13 +76,16 @@ class Transport:
         return self._insist("GET", path, None, {}, None, None)
 
     def post(
-        self, path: str, body: bytes, headers: Mapping[str, str], identity: str, read: Callable[[Answer], Any]
-    ) -> Any:
+        self, path: str, body: bytes, headers: Mapping[str, str], identity: str, read: Callable[[Answer], Any],
+        most: Usage | None = None,
+    ) -> Any:  # fmt: skip
         """Ask, and what `read` makes of the answer. The same body whenever it is repeated.
+
+        most: tokens that each attempt can be billed for; None: the server counts none.
 
         Raises ServiceError: no answer after all attempts, a status other than 200, what `read` raises as ServiceError.
         """
-        return self._insist("POST", path, body, headers, identity, read)
+        return self._insist("POST", path, body, headers, identity, read, most)
 
     def abandon(self) -> None:
         """Wake whoever waits to try again: their question is no longer of interest."""
@@ -111,46 +118,54 @@ class Transport:
 
     def _insist(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], identity: str | None,
-        read: Callable[[Answer], Any] | None,
+        read: Callable[[Answer], Any] | None, most: Usage | None = None,
     ) -> Any:  # fmt: skip
         abandoned, where = self._abandoned, f"{method} {self.url}{path}"
-        answer: Answer | None = None
-        attempts = self.wire.retries + 1
-        for attempt in range(1, attempts + 1):
+        attempts = left = self.wire.retries + 1
+        others = self._answered
+        for attempt in count(1):
+            answer: Answer | None = None
             due = self.pace.wait(len(body or b"") * _TOKENS_A_BYTE)
             self._pause(max(due, self._not_before - time.monotonic()), abandoned, where)
+            if attempt > 1:
+                self.log.spending.check()  # an answer that was lost may be billed, and is asked for once more
             if identity is not None:
-                self.log.sending(identity, attempt)
+                self.log.sending(identity, attempt, most)
             try:
                 answer = self._once(method, path, body, headers)
-                self._not_before = max(self._not_before, time.monotonic() + pause_until_reset(answer.headers))
+                self._hold(pause_until_reset(answer.headers))
                 if read is None and answer.status not in _PASSING:
                     return answer
                 if read is not None and answer.status == 200:
+                    self._answered += 1
                     return read(answer)
-                why, asked = f"HTTP {answer.status}", _asked_pause(answer)
+                why, asked = f"HTTP {answer.status}", asked_pause(answer.headers)
                 detail = f"{why}{self._said(answer)}"
             except _Failure as failure:
                 why, asked, detail = failure.why, None, self._secrets.brief(f"{failure.why} ({failure})", 300)
                 answer = None
             except Unwanted:
                 if identity is not None:
-                    self.log.failed(identity, "stopped")
+                    self.log.failed(identity, "stopped", most)
                 raise self._unwanted(where) from None
             except ServiceError as error:
                 if identity is not None:
-                    self.log.failed(identity, "unusable answer")
+                    usage = usage_of(answer.body) if answer is not None and most is not None else None
+                    self.log.failed(identity, "unusable answer", usage or most, usage is not None)
                 said = "" if answer is None else self._said_instead(answer)
                 raise ServiceError(f"{where}: {self._secrets.brief(str(error), 2000)}{said}") from None
             if identity is not None:
-                self.log.failed(identity, why)
+                self.log.failed(identity, why, most if _may_be_billed(answer, why) else None)
             if answer is not None and (answer.status not in _PASSING or _is_final(answer)):
                 raise (Refused if answer.status in _REFUSALS else ServiceError)(f"{where}: {detail}")
-            if attempt == attempts:
-                raise ServiceError(f"{where}: {detail}; given up after {attempts} attempts")
-            wait = self._wait(attempt, asked, where)
+            # Too many at once, and others of this run got through meanwhile: its turn comes, however often it is told.
+            left = attempts if why == "HTTP 429" and self._answered > others else left - 1
+            others = self._answered
+            if not left:
+                raise ServiceError(f"{where}: {detail}; given up after {attempt} attempts")
+            wait = self._wait(max(1, attempts - left), asked, where)
             if wait > 2:
-                self._notify(f"{detail}; attempt {attempt + 1} of {attempts} in {wait:.0f} s")
+                self._notify(f"{detail}; attempt {attempts - left + 1} of {attempts} in {wait:.0f} s")
             self._pause(wait, abandoned, where)
         raise AssertionError("unreachable")
 
@@ -163,6 +178,13 @@ class Transport:
             raise ServiceError(f"{where}: the server asks to come back in {asked:.0f} s: continue the run then")
         self._not_before = max(self._not_before, time.monotonic() + asked)
         return max(backoff, asked)
+
+    def _hold(self, seconds: float) -> None:
+        """Nothing leaves before the server has something left, as it says."""
+        due = time.monotonic() + min(seconds, _LONGEST_ASKED)
+        if seconds > 2 and due > self._not_before + 2:
+            self._notify(f"the server has nothing left of its limit: the next request leaves in {seconds:.0f} s"[:200])
+        self._not_before = max(self._not_before, due)
 
     def _pause(self, seconds: float, abandoned: threading.Event, where: str) -> None:
         if seconds <= 0:
@@ -226,7 +248,7 @@ class Transport:
         except ServiceError:
             raise
         except urllib3.exceptions.NewConnectionError as error:
-            raise _Failure("no connection", error) from None
+            raise _Failure(_UNREACHED, error) from None
         except urllib3.exceptions.TimeoutError as error:
             raise _Failure("no answer in time", error) from None
         except urllib3.exceptions.SSLError as error:
@@ -267,17 +289,6 @@ def _is_final(answer: Answer) -> bool:
     return answer.status == 429 and any(f'"{word}"'.encode() in answer.body for word in _SPENT)
 
 
-def _asked_pause(answer: Answer) -> float | None:
-    """Seconds that an answer asks for, or None: Retry-After (a number, or a date), or finer in milliseconds."""
-    text, fine = answer.headers.get("retry-after"), answer.headers.get("retry-after-ms")
-    if fine is not None and (milliseconds := seconds_of(fine)) is not None:
-        return milliseconds / 1000.0
-    if text is None:
-        return pause_until_reset(answer.headers) or None
-    from urllib3.exceptions import InvalidHeader
-    from urllib3.util import Retry
-
-    try:
-        return Retry().parse_retry_after(text)
-    except (InvalidHeader, ValueError, OverflowError):  # a date of the year 99999 is a header that can be parsed
-        return None
+def _may_be_billed(answer: Answer | None, why: str) -> bool:
+    """Whether a server that failed may have done its work: the answer was lost, or filtered away (Azure says so)."""
+    return why != _UNREACHED if answer is None else answer.status in _REFUSALS | {408, 502, 504}

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:nothing was learned")  # of so f
 ROOT = Path(__file__).parents[3]
 SIZES = {"n_positions": 3, "dim": 8, "n_candidates": 12}
 OPTIONS = {**SIZES, "policy_samples": 4, "direction_pairs": 2}
-SMALL = {"budget": 27, "shots": 3, "batch_size": 4, "threads": 1, "method_options": OPTIONS}
+SMALL = {"budget": 30, "shots": 3, "batch_size": 4, "threads": 1, "method_options": OPTIONS}
 PAIRS = "{text_a} ? {mask} , {text_b}"
 
 
@@ -100,13 +100,21 @@ def test_fitted_it_has_what_classifiers_have(fitted, data) -> None:
     assert (fitted.predict(texts) == fitted.classes_[p.argmax(axis=1)]).all()
     assert fitted.score(texts, y) == np.mean(fitted.predict(texts) == y)
     assert (fitted.calls_, fitted.stop_reason_, len(fitted.curve_)) == (
-        27,
+        30,
         "budget",
         3,
-    )  # three steps of eight, and the readout of nine rows
+    )  # three steps of eight, and two readouts of nine rows, four a call
     assert (fitted.deployed_, fitted.prompt_tokens_) == ("manual + readout", [[]])
     plain = clone(fitted).set_params(readout="none").fit(texts, y)
     assert (plain.deployed_, plain.calls_, [len(tokens) for tokens in plain.prompt_tokens_]) == ("tuned", 24, [3])
+
+
+def test_texts_of_few_tokens_have_as_many_candidates() -> None:
+    texts, y = ["a large cat", "a man who writes", "a tiger", "a doctor"] * 4, ["animal", "person"] * 8
+    clf = PromptClassifier(**SMALL | {"method_options": OPTIONS | {"n_candidates": 100}})
+    with pytest.warns(UserWarning, match="100 candidate tokens were asked for, the texts hold 10: N is 10"):
+        clf.fit(texts, y)
+    assert clf.curve_[-1].calls > 0
 
 
 def test_fit_changes_no_parameter_and_can_be_repeated(fitted, data) -> None:

@@ -63,8 +63,10 @@ def test_equal_votes_are_equal_and_the_first_class_wins() -> None:
     votes = predictive(each, kind="votes")
     assert votes[0, 1] == votes[0, 2]
     assert votes.argmax() == 1
-    shared = predictive(np.full((1, 1, 2), 0.5), kind="votes")
-    assert shared.tolist() == [[1.0, 0.0]]
+    shared = predictive([[[0.4, 0.4, 0.2]]], kind="votes")
+    assert shared.tolist() == [[1.0, 0.0, 0.0]]
+    silent = predictive(np.full((1, 1, 2), 0.5), kind="votes")  # not answered: no class is the first
+    assert silent.tolist() == [[0.5, 0.5]]
 
 
 def check_entropy(entropy: Callable) -> None:

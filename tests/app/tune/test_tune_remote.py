@@ -1,6 +1,7 @@
 """`zopog tune` with a served model: the local run's result, whatever the wire does; each call charged once."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -57,11 +58,11 @@ def losses(folder: Path) -> list[float]:
 
 
 def same_numbers(a: Path, b: Path) -> bool:
-    """Bit for bit: curve, prompt, and the result but for its times and requests."""
-    results = []
+    """Bit for bit: curve, prompt, and the result but for its times and requests, of which lost ones cost money too."""
+    results, apart = [], ("seconds", "requests", "retries", "failures", "spending")
     for folder in (a, b):
         result = json.loads((folder / "result.json").read_text())
-        results.append({k: v for k, v in result.items() if k not in ("seconds", "requests", "retries", "failures")})
+        results.append({k: v for k, v in result.items() if k not in apart})
     files = ("curve.jsonl", "prompt/prompt.safetensors")
     return results[0] == results[1] and all((a / name).read_bytes() == (b / name).read_bytes() for name in files)
 
@@ -243,7 +244,12 @@ def test_a_chat_model_and_what_it_costs(zopog: Run, tmp_path: Path) -> None:
             assert code == 0, error
         assert "the endpoint was asked about one row twice: its label words great, terrible are among" in error
         assert same_numbers(tmp_path / "sound", tmp_path / "shaken")
-        spent = json.loads((tmp_path / "sound" / "result.json").read_text())["spending"]["usd"]
+        spending = {
+            name: json.loads((tmp_path / name / "result.json").read_text())["spending"] for name in ("sound", "shaken")
+        }
+        spent = spending["sound"]["usd"]
+        assert spending["shaken"].pop("answers_without_usage") > 0  # those that were lost
+        assert spending["shaken"]["usd"] > spent
         service.faults = never
         code, _, error = zopog("tune", *options, *address, "--out", tmp_path / "poor", "--budget-usd", 0.9 * spent)
         assert code == 1
@@ -254,6 +260,69 @@ def test_a_chat_model_and_what_it_costs(zopog: Run, tmp_path: Path) -> None:
         code, _, error = zopog("tune", *again, "--budget-usd", 1)
         assert code == 0, error
         assert same_numbers(tmp_path / "sound", tmp_path / "poor")
+        assert json.loads((tmp_path / "poor" / "result.json").read_text())["spending"] == spending["sound"]
+
+
+def test_what_is_said_before_the_first_step_and_after_it(zopog: Run, tmp_path: Path) -> None:
+    """At most so many requests, which is at least what was sent, and their price; words that are never returned."""
+    folder = write_decoder(tmp_path / "llama", "llama")
+    options = [*completions_run(tmp_path, folder, "bdpl"), "--price-in", 1e6, "--price-out", 0, "--budget-usd", 1e4]
+    with serve(load_model(folder, threads=1), top=1) as service:
+        address = ["--model", f"chat+{service.chatting}"]
+        code, _, error = zopog("tune", *options, *address, "--out", tmp_path / "run")
+        assert code == 0, error
+        found = re.search(
+            r"planned: at most (\d+) requests, about (\d+) tokens read and (\d+) written, \$([\d,.]+)\n", error
+        )
+        assert found is not None, error
+        requests, read, written = (int(found[place]) for place in (1, 2, 3))
+        # 4 steps of 4 prompts on 4 rows, 4 dev rows for each prompt of an epoch, then all rows for two prompts
+        assert requests == written == 4 * 4 * 4 + 4 * 4 + 2 * (4 + 4 + 4)
+        assert service.asked - 1 <= requests  # the probe asks twice
+        assert read / requests == pytest.approx(10, abs=3)
+        assert float(found[4].replace(",", "")) == read
+        rows = error.partition("did not return: ")[2].partition(";")[0]
+        assert "great in " in rows
+        assert "terrible in " in rows
+        service.top = None
+        options[options.index("--budget-usd") + 1] = 5
+        code, _, error = zopog("tune", *options, *address, "--top-logprobs", 1000, "--out", tmp_path / "poor")
+        assert code == 1
+        assert "; --budget-usd is 5: the run stops when it is spent" in error
+        assert "did not return" not in error
+
+
+def test_who_learns_no_z_needs_no_scale_of_it(zopog: Run, service: Service, small_task: Path, tmp_path: Path) -> None:
+    """A server that is not ours says no embedding_std; and it counts no tokens."""
+    service.extra = {"parameters": {}}
+    try:
+        address = ["--model", f"kserve+{service.kserve}", *WIRE, "--settings", "embedded", "--readout", "none"]
+        some = ["--n-positions", 2, "--n-candidates", 20, "--shots", 3]
+        for number, method in enumerate((["bdpl", *some], ["none"], ["zo-pog", "--zeroth-order", "off", *some])):
+            code, _, error = zopog(
+                "tune",
+                "--task",
+                small_task,
+                *address,
+                "--budget",
+                60,
+                "--out",
+                tmp_path / str(number),
+                "--method",
+                *method,
+            )
+            assert code == 0, error
+        code, _, error = zopog(
+            "tune", "--task", small_task, *address, "--method", "bbt", *some, "--out", tmp_path / "z"
+        )
+        assert code == 2
+        assert "--embedding-std" in error
+        money = ["--price-in", 1, "--price-out", 1, "--budget-usd", 1]
+        code, _, error = zopog("tune", "--task", small_task, *address, *money, "--out", tmp_path / "m")
+        assert code == 2
+        assert "this protocol counts no tokens" in error
+    finally:
+        service.extra = {}
 
 
 def test_labels_alone_are_learned_from(zopog: Run, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,22 @@ def test_a_stored_output_matrix_that_config_denies_is_read(tmp_path: Path, famil
 
     assert np.array_equal(scores(said), scores(denied))
     assert np.abs(scores(said) - scores(equal)).max() > 0.01  # the twin that drops the stored matrix
+
+
+def test_an_untied_head_without_a_bias_of_its_own_is_spoken_of(fresh: Path) -> None:
+    """transformers 4 gives the output layer the head's bias, transformers 5 begins with zeros there."""
+    rewrite(fresh, lambda tensors: stored_head(tensors, "bert", True))
+    reconfigure(fresh, tie_word_embeddings=False)
+    bias = r"cls\.predictions\.decoder\.bias is not stored; cls\.predictions\.bias is read, as transformers 4 does"
+    with pytest.warns(UserWarning, match=bias):
+        load_checkpoint(fresh)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_checkpoint(fresh, "mean")  # it has no head
+        rewrite(
+            fresh, lambda tensors: tensors.update({"cls.predictions.decoder.bias": tensors["cls.predictions.bias"]})
+        )
+        load_checkpoint(fresh)
 
 
 @pytest.mark.parametrize("first", ["cls.predictions.bias", "cls.predictions.decoder.bias"])

@@ -338,6 +338,19 @@ def test_a_length_that_says_nothing_new(tmp_path: Path) -> None:
     assert load_model(folder, threads=1, pooling="mean").max_positions == positions
 
 
+def test_a_length_that_stands_elsewhere(tmp_path: Path) -> None:
+    folder = as_sentence_transformers(write_model(tmp_path / "model", "bert"))
+    positions = load_model(folder, threads=1).max_positions
+    (folder / "sentence_distilbert_config.json").write_text('{"max_seq_length": 9}')
+    assert load_model(folder, threads=1).max_positions == 9
+    (folder / "sentence_bert_config.json").write_text("{}")  # the first that is there is read
+    assert load_model(folder, threads=1).max_positions == positions
+    for said, length in ((11, 11), (10**6, positions), (int(1e30), positions), (1e30, positions), (None, positions)):
+        (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": said}))
+        assert load_model(folder, threads=1).max_positions == length, said
+    assert sentence_length(folder, '{"max_seq_length": 12}') == 12  # it goes before
+
+
 def test_a_surplus_tensor_is_named(tmp_path: Path) -> None:
     folder = as_sentence_transformers(write_model(tmp_path / "model", "bert"))
     tensors = {name: np.array(array) for name, array in read_tensors(folder / "model.safetensors").items()}
@@ -360,6 +373,8 @@ def test_a_surplus_tensor_is_named(tmp_path: Path) -> None:
             "default_prompt_name 'passage' stands",
         ),
         ("sentence_bert_config.json", {"do_lower_case": True}, "do_lower_case is true, but the tokenizer keeps case"),
+        ("sentence_roberta_config.json", {"do_lower_case": 1}, r"roberta_config\.json: do_lower_case is true, but the"),
+        ("1_Pooling/config.json", {"pooling_mode_mean_tokens": True, "include_prompt": 0}, "include_prompt is false"),
         (
             "1_Pooling/config.json",
             {"pooling_mode_mean_tokens": True, "include_prompt": False},
@@ -379,6 +394,24 @@ def test_what_is_done_to_a_text_before_its_tokens_is_refused_by_name(
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(folder)
     assert load_checkpoint(folder, "cls").pooling == "cls"  # what the message names
+
+
+def test_a_tokenizer_that_transformers_would_make_otherwise_is_refused(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", "bert")
+    settings = folder / "tokenizer_config.json"
+    normalizer = json.loads((folder / "tokenizer.json").read_text())["normalizer"]
+    for stated, name in (
+        ("do_lower_case", "lowercase"),
+        ("tokenize_chinese_chars", "handle_chinese_chars"),
+    ):
+        for said in (normalizer[name], None):
+            settings.write_text(json.dumps({stated: said}))
+            load_model(folder, threads=1)
+        settings.write_text(json.dumps({stated: not normalizer[name]}))
+        with pytest.raises(CheckpointError, match=f"{name} is {str(normalizer[name]).lower()}, but {stated} is"):
+            load_model(folder, threads=1)
+        settings.write_text(json.dumps({stated: not normalizer[name], "tokenizer_class": "PreTrainedTokenizerFast"}))
+        load_model(folder, threads=1)
 
 
 def test_settings_of_sentence_transformers_that_change_nothing(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from tests.fuzz import servers
 from tests.fuzz.mutation import http_answer
 from tests.fuzz.target import as_json
 from zopog_models.errors import ServiceError, SetupError
+from zopog_models.served.pace import asked_pause
 from zopog_models.served.request_log import RequestLog
-from zopog_models.served.transport import Answer, _asked_pause
 
 
 def refused(folder: Path, answer: bytes) -> str:
@@ -44,7 +44,7 @@ def test_a_broken_status_line_is_not_repeated_whole(tmp_path: Path) -> None:
     "text", ["Wed, 99 Oct 99999 07:28:00 GMT", "Wed, 21 Oct 99999 07:28:00 GMT", "soon", "1e9", ""]
 )
 def test_a_date_that_is_none_asks_for_no_pause(text: str) -> None:
-    assert _asked_pause(Answer(503, {"retry-after": text}, b"")) is None
+    assert asked_pause({"retry-after": text}) is None
 
 
 LINES = {

@@ -62,6 +62,19 @@ ONE_TEXT = {
         '{"token": "true", "logprob": -1.5}, {"token": "true", "logprob": -2.5}]}]}',
         [added(-1.5, -2.5), -1.0], 0,
     ),
+    "entries of one text, the chosen token among them": (
+        '{"content": [{"token": "true", "logprob": -0.2, "top_logprobs": [{"token": "true", "logprob": -0.2}, '
+        '{"token": "true", "logprob": -6.0}, {"token": "false", "logprob": -2.0}]}]}',
+        [added(-0.2, -6.0), -2.0], 0,
+    ),
+    "a key twice, the chosen token's": (
+        '{"tokens": ["true"], "token_logprobs": [-1.0], "top_logprobs": [{"true": -1.0, "true": -2.0, "false": -1.5}]}',
+        [added(-1.0, -2.0), -1.5], 0,
+    ),
+    "a key twice, and the chosen token is a third": (
+        '{"tokens": ["true"], "token_logprobs": [-0.2], "top_logprobs": [{"true": -6.0, "true": -7.0, "false": -2.0}]}',
+        [added(-0.2, -6.0, -7.0), -2.0], CONTRADICTION,
+    ),
     "one entry twice is one token": (
         '{"content": [{"token": "true", "logprob": -1.0, "top_logprobs": [{"token": "true", "logprob": -1.0}, '
         '{"token": "true", "logprob": -1.0}, {"token": "false", "logprob": -1.5}]}]}',
@@ -236,3 +249,16 @@ def test_a_key_twice_in_an_answer_is_unclear() -> None:
     body = b'{"outputs": [], "outputs": []}'
     with pytest.raises(ServiceError, match="unclear: the key 'outputs' is there twice"):
         read_tensor(Answer(200, {}, body), "logits", (1, 2), "id")
+
+
+@pytest.mark.filterwarnings("error")
+def test_more_than_float32_holds_is_not_finite_and_nothing_else_is_said() -> None:
+    with pytest.raises(ServiceError, match="1 values of 4 that are not finite, the first in row 1"):
+        tensor([1.0, 2.0, 3.0, 1e39])
+
+
+def test_an_output_twice_is_unclear() -> None:
+    output = {"name": "logits", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 2.0]}
+    answer = Answer(200, {}, json.dumps({"outputs": [output, output | {"data": [2.0, 1.0]}]}).encode())
+    with pytest.raises(ServiceError, match="the output 'logits' is there twice"):
+        read_tensor(answer, "logits", (1, 2), "id")

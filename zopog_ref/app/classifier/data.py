@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -152,9 +154,9 @@ def chosen_preset(
 
 
 @lru_cache(maxsize=1)
-def opened(model: str, machine: Machine) -> FrozenModel:
+def opened(model: str, device: str, threads: int | None) -> FrozenModel:
     """The frozen model; the last one stays open, so that cross-validation and a fitted copy share it."""
-    return load_model(model, device=machine.device, threads=machine.threads)
+    return load_model(model, device=device, threads=threads)
 
 
 def experiment_of(
@@ -183,8 +185,12 @@ def experiment_of(
         splits={"train": Split(ORIGIN, digest, train.tolist()), "dev": Split(ORIGIN, digest, dev.tolist())},
         texts=[" ".join(row) for row in texts],
     )
-    model = opened(config.model, machine)
-    experiment = assemble(model, config.task, preset, seed, drawn)
+    model = opened(config.model, machine.device, machine.threads)
+    experiment = assemble(model, config.task, preset, seed, drawn, fewer=True)
+    if experiment.preset.n_candidates < preset.n_candidates:
+        asked, found = preset.n_candidates, experiment.preset.n_candidates
+        warnings.warn(f"{asked} candidate tokens were asked for, the texts hold {found}: N is {found}", stacklevel=3)
+    config = replace(config, preset=experiment.preset)
     return experiment, config.opened(model).to_json(Evidence.of(experiment))
 
 

@@ -16,7 +16,6 @@ from zopog_models.prompts.predicting import Prediction, predict
 from zopog_models.tasks.template import make_task
 from zopog_ref import search
 from zopog_ref.app.classifier import data
-from zopog_ref.app.run.config import Machine
 from zopog_ref.app.scores.uncertainty import entropy, expected_entropy, mutual_information, predictive
 
 __all__ = ["Fitted", "TextsCut", "warn_of_cuts"]
@@ -88,7 +87,7 @@ class Fitted:
         if not (data.named_as(X, slots) and not hasattr(self, "feature_names_in_")):
             validate_data(self, X, reset=False, skip_check_array=True, ensure_2d=False)  # the names of X's columns
         texts = data.texts_of(X, self.n_features_in_)
-        model = data.opened(str(self.model), Machine(self.device, self.threads))
+        model = data.opened(str(self.model), self.device, self.threads)
         starts = range(0, len(texts), ROWS_AT_ONCE)
         parts = [predict(model, self.prompt_, texts[start : start + ROWS_AT_ONCE]) for start in starts]
         cut = sum(part.truncated for part in parts)

@@ -4,6 +4,7 @@ What a cell is given and gives back is plain data and a folder, so that any conc
 see the same files can run it.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -48,10 +49,10 @@ def run_cell(cell: Cell, stop: Path, threads: int) -> str:
     An error's traceback is kept in the cell's folder. The file `started` is there while the cell runs, so that whoever
     finds a dead worker knows which cell it died of.
     """
-    cell.folder.mkdir(parents=True, exist_ok=True)
     started, error = cell.folder / STARTED, cell.folder / ERROR
-    started.touch()
     try:
+        cell.folder.mkdir(parents=True, exist_ok=True)
+        started.touch()
         fresh = None if (cell.folder / "config.json").exists() else cell.config
         learning.learn(fresh, Machine(cell.device, threads), cell.folder, stop.exists, quiet=True)
         error.unlink(missing_ok=True)
@@ -59,7 +60,8 @@ def run_cell(cell: Cell, stop: Path, threads: int) -> str:
     except Interrupted:
         return "interrupted"
     except Exception as failure:
-        error.write_text(traceback.format_exc(), encoding="utf-8")
+        with contextlib.suppress(OSError):  # a full disk: what is returned says it
+            error.write_text(traceback.format_exc(), encoding="utf-8")
         return f"{type(failure).__name__}: {failure}"
     finally:
         started.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ import sys
 from contextlib import closing
 
 from zopog_models.cluster.ray_connection import require_ray
+from zopog_models.files.atomic import write_atomically
 from zopog_models.runners.cores import usable_cores
 from zopog_ref.app.compare.gathering import document
 from zopog_ref.app.compare.live import LiveTable
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         errors = _run(plan, arguments.executor, arguments.workers)
         found = document(plan, errors, tokens)
         write_json(plan.out / "compare.json", found.to_json())
-        (plan.out / "report.html").write_text(page(found), encoding="utf-8")
+        write_atomically(plan.out / "report.html", [page(found).encode()])
     finally:
         lock.close()
     say(f"{plan.out / 'compare.json'}, {plan.out / 'report.html'}")

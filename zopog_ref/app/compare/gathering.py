@@ -8,6 +8,7 @@ import numpy as np
 
 from zopog_models.files.tensor_file import read_tensors
 from zopog_models.files.untrusted import check_regular
+from zopog_models.prompts.predicting import chosen
 from zopog_models.tasks.template import Task
 from zopog_ref.app.compare import results as of
 from zopog_ref.app.compare.cells import Cell
@@ -86,7 +87,7 @@ def _task(task: Task, cells: list[Cell], tokens: Tokens) -> TaskResult:
                 if answers is not None or (p is None and reading == "tuned"):
                     runs.append(_run(cell, results[cell], reading, p, answers, classes, tokens))
                 if p is not None and answers is not None:
-                    scores.setdefault(name + suffix, {})[cell.seed] = _scores(p, answers.mean)
+                    scores.setdefault(name + suffix, {})[cell.seed] = _scores(p, answers)
             if runs:
                 methods.append(_method(name + suffix, name, reading, runs))
     for reading in of.BASELINES:  # any run's: all have the same rows
@@ -95,7 +96,7 @@ def _task(task: Task, cells: list[Cell], tokens: Tokens) -> TaskResult:
             answers = Answers(p.manual[None], np.ones(1)) if reading == MANUAL else p.readings.get(reading)
             if answers is not None and cell.seed not in found:
                 found[cell.seed] = _baseline(cell.seed, _said(results[cell], reading), p, answers, classes)
-                scores.setdefault(reading, {})[cell.seed] = _scores(p, answers.mean)
+                scores.setdefault(reading, {})[cell.seed] = _scores(p, answers)
         if found:
             methods.append(_method(reading, MANUAL, reading, list(found.values())))
     test = next((result.test_metrics for result in results.values() if result.test_metrics), None)
@@ -126,8 +127,9 @@ def _predictions(cell: Cell, classes: int) -> Predictions:
     return found
 
 
-def _scores(p: Predictions, mean: np.ndarray) -> Scores:
-    right = (mean.argmax(axis=1) == p.labels).astype(np.float64)
+def _scores(p: Predictions, answers: Answers) -> Scores:
+    mean = answers.mean
+    right = (chosen(mean, answers.per_prompt) == p.labels).astype(np.float64)
     losses = {"nll": negative_log_likelihood(mean, p.labels), "brier": brier(mean, p.labels)}
     return Scores(p.rows, {"accuracy": right, **losses})
 
@@ -158,7 +160,7 @@ def _run(
         curve=[(r.calls, r.dev_metric, r.dev_loss) for r in curve if r.dev_metric is not None],
         prompts=len(texts),
         prompt=_learned(cell.folder, texts, config, found, answers, tokens) if reading == "tuned" else ABSENT,
-        test=ABSENT if p is None or answers is None else _test(answers.mean, p, classes),
+        test=ABSENT if p is None or answers is None else _test(answers, p, classes),
         uncertainty=ABSENT if p is None or answers is None else _unsure(answers, p),
         **values,
     )
@@ -168,7 +170,7 @@ def _baseline(seed: int, said: Answered | None, p: Predictions, answers: Answers
     """Of the manual prompt as it is, which costs nothing, and of its readouts, of which the calls are known."""
     zero = dict.fromkeys(("calls", "sequences", "tokens", "seconds"), 0)
     known: dict[str, Any] = {"calls": said.calls, "readout": said.readout} if said and said.name != MANUAL else zero
-    test = _test(answers.mean, p, classes)
+    test = _test(answers, p, classes)
     return Run(seed=seed, curve=[], prompts=0, test=test, uncertainty=_unsure(answers, p), **known)
 
 
@@ -176,8 +178,8 @@ def _unsure(answers: Answers, p: Predictions) -> of.Predictives:
     return of.Predictives.from_json(ensemble_metrics(answers.per_prompt, answers.weights, p.labels), "uncertainty")
 
 
-def _test(mean: np.ndarray, p: Predictions, classes: list[str]) -> of.Test:
-    return of.Test(**classification_metrics(p.labels, mean.argmax(axis=1), classes))
+def _test(answers: Answers, p: Predictions, classes: list[str]) -> of.Test:
+    return of.Test(**classification_metrics(p.labels, chosen(answers.mean, answers.per_prompt), classes))
 
 
 def _method(name: str, method: str, reading: of.Reading, runs: list[Run]) -> Method:

@@ -114,6 +114,7 @@ class Test(Json):
     rows: int
     classes: list[str]
     confusion: list[list[int]]
+    unanswered: int = ABSENT
 
 
 class Text(Json):

@@ -17,7 +17,7 @@ from zopog_ref.app.tune.models import open_model
 from zopog_ref.app.tune.options import add_served_arguments
 
 _TEXTS = ("A warm, funny film that I would watch again.", "The plot is dull and the acting is worse.")
-_TEMPLATE = "{text} It was{mask}"
+_TEMPLATE = "{text} It was {mask}"
 
 
 def add_endpoint_arguments(parser: argparse.ArgumentParser) -> None:

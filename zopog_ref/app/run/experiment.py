@@ -11,6 +11,7 @@ from zopog_models.frozen.device_oracle import DeviceOracle
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.frozen.oracle import FrozenModelOracle
 from zopog_models.prompts.bundle import Prompt, shared_source
+from zopog_models.prompts.predicting import chosen, votes
 from zopog_models.prompts.readout import PromptReadout
 from zopog_models.runners.bound import DeviceMemory
 from zopog_models.runners.rows import ModelRows
@@ -18,7 +19,7 @@ from zopog_models.tasks.encoding import Encoded, encode, label_targets
 from zopog_models.tasks.template import Task
 from zopog_models.tasks.vocabulary import pmi_candidates
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.presets import TEMPLATE_ALONE, Preset
+from zopog_ref.app.run.presets import TEMPLATE_ALONE, Preset, learns_tokens_alone
 from zopog_ref.app.run.splits import Drawn, draw
 from zopog_ref.app.scores.metrics import classification_metrics
 from zopog_ref.backend import NUMPY
@@ -58,6 +59,11 @@ class Experiment(Drawn):
         """An empty ledger of the preset's budget, a call being one prompt on one mini-batch."""
         return Ledger(self.preset.budget, batch_size=self.preset.batch_size)
 
+    @property
+    def mean_tokens(self) -> float:
+        """Of a training row, without its prompt."""
+        return float(self._encoded["train"].lengths.mean())
+
     def objective(self, ledger: Ledger, journal: Journal | None = None) -> ModelObjective:
         """The training loss, charged to the ledger: the preset's, or the one that the method must see."""
         return ModelObjective(self._oracle("train"), self.train.labels, ledger, self.loss, journal)
@@ -86,14 +92,14 @@ class Experiment(Drawn):
                 logits[m] = features(logits[m]) @ prompt.readout
         weights = np.array([p.weight for p in prompts]) / sum(p.weight for p in prompts)
         if self.method().predictive == "votes":
-            votes = np.eye(logits.shape[-1])[logits.argmax(axis=-1)]  # (M, rows, C)
+            each = votes(logits)  # (M, rows, C)
             count, classes = len(prompts), logits.shape[-1]
-            mixture = np.log((count * np.tensordot(weights, votes, axes=1) + 1) / (count + classes))  # (rows, C)
+            mixture = np.log((count * np.tensordot(weights, each, axes=1) + 1) / (count + classes))  # (rows, C)
         else:
-            log_softmax = logits - log_sum_exp(logits)[..., None]
-            mixture = np.log(np.tensordot(weights, np.exp(log_softmax), axes=1))  # (rows, C)
+            each = np.exp(logits - log_sum_exp(logits)[..., None])
+            mixture = np.log(np.tensordot(weights, each, axes=1))  # (rows, C)
         loss = cross_entropy(mixture, self.dev.labels).mean()
-        metrics = classification_metrics(self.dev.labels, mixture.argmax(axis=-1), list(self.task.labels))
+        metrics = classification_metrics(self.dev.labels, chosen(mixture, each), list(self.task.labels))
         return DevScore(metrics[self.task.metric], float(loss))
 
     def deployable(self, prompts: Sequence[WeightedPrompt]) -> Prompt:
@@ -190,7 +196,8 @@ def assemble(
         size = preset.n_candidates  # more than the model has are a mistake of whoever asked
         candidates = pmi_candidates(drawn.texts, model, size, fewer=fewer and size <= model.vocab_size)
         preset = preset.changed(n_candidates=len(candidates))
-    n, width, std = preset.n_positions, model.embedding_size, model.embedding_std
+    n, width = preset.n_positions, model.embedding_size
+    std = 1.0 if learns_tokens_alone(preset) else model.embedding_std  # whose z is 0; a server may not say it
     encoded = {name: encode(getattr(drawn, name).texts, task, model, n) for name in ("train", "dev")}
     return Experiment(
         **vars(drawn),

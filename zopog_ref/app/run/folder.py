@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 
 from zopog_models.errors import UnusableFile
 from zopog_models.files.atomic import write_atomically
+from zopog_models.files.durable import FULL, DiskFull, Reserve, append_line
 from zopog_models.files.repeated_keys import parse_json
 from zopog_models.files.tensor_file import TensorFileError, read_metadata, read_tensors, write_tensors
 from zopog_models.files.untrusted import check_regular, read_untrusted
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.curve import as_line, digest, read_curve, read_journal, read_record
-from zopog_ref.app.run.durable import DiskFull, Reserve, append_line
 from zopog_ref.search import Arrays, Record
 
 try:
@@ -179,9 +179,9 @@ class RunFolder:
                 _copy_link(checkpoint, self.path / _PREVIOUS)
             write_tensors(checkpoint, arrays, about)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in FULL:
                 raise
-            raise DiskFull(checkpoint, f"all that was paid for is kept; {self._go_on}") from None
+            raise DiskFull(checkpoint, f"all that was paid for is kept; {self._go_on}", error.errno) from None
         self._step = record.step
         for old in self._journal_files(0):
             if int(old.stem) < record.step - 1:  # the previous checkpoint may still need the last step's

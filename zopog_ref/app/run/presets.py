@@ -46,6 +46,16 @@ class Preset:
         return replace(self, **own, method=replace(self.method, **rest))
 
 
+def learns_tokens_alone(preset: Preset) -> bool:
+    """Whether there is no continuous prompt: z stays 0."""
+    name, settings = preset.method_name, preset.method
+    return (
+        name in ("bdpl", TEMPLATE_ALONE)
+        or (name == "zo-pog" and not settings.zeroth_order)
+        or (name == "random-search" and settings.sigma == 0)
+    )
+
+
 PRESET_FIELDS = ("n_positions", "n_candidates", "dim", "scale", "batch_size", "budget", "loss")
 
 _OFFICIAL = "the official code's numbers, for RoBERTa-large"

@@ -10,6 +10,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zopog_models.prompts import predicting
+
 FLOAT64 = NDArray[np.float64]
 INT64 = NDArray[np.int64]
 
@@ -24,12 +26,12 @@ def predictive(
 ) -> FLOAT64:
     """(R, C): "mean", sum_m w_m p_m(c | row); or "votes", sum_m w_m 1{argmax p_m(. | row) = c}. Weights are normalised.
 
-    A prompt whose largest probability is shared votes for the first of the classes that share it, as argmax does.
+    A prompt whose largest probability is shared votes for the first of the classes that share it, as argmax does; one
+    that was not answered, whose probabilities are all the same, gives each class 1/C of its vote.
     """
     each, w = _checked_prompts(per_prompt, weights)
     if kind == "votes":
-        voted = each.argmax(axis=-1)[..., None] == np.arange(each.shape[-1])  # (M, R, C)
-        return np.einsum("m,mrc->rc", w, voted.astype(np.float64)).round(_DECIMALS)
+        return np.einsum("m,mrc->rc", w, predicting.votes(each)).round(_DECIMALS)
     if kind != "mean":
         raise ValueError(f"unknown predictive {kind!r}; choose mean or votes")
     return np.einsum("m,mrc->rc", w, each)
@@ -85,15 +87,16 @@ class Reliability(NamedTuple):
         return {"rows": self.rows.tolist()} | means
 
 
-def reliability(p: ArrayLike, labels: ArrayLike, bins: int = BINS) -> Reliability:
+def reliability(p: ArrayLike, labels: ArrayLike, bins: int = BINS, predicted: ArrayLike | None = None) -> Reliability:
     """Confidence max_c p_c against accuracy, in bins of equal width, closed on the right: (0, 0.1], ..., (0.9, 1].
 
     A confidence is rounded to 12 decimals before it is put into its bin, so that seven votes of ten are 0.7 exactly.
+    predicted (R,): as of `uncertainty_metrics`.
     """
     p, labels = _checked(p, labels)
     if bins < 1:
         raise ValueError(f"bins is {bins}; it must be at least 1")
-    confidence, correct = p.max(axis=1), p.argmax(axis=1) == labels
+    confidence, correct = p.max(axis=1), (p.argmax(axis=1) if predicted is None else predicted) == labels
     which = np.searchsorted(np.arange(1, bins) / bins, confidence.round(_DECIMALS), side="left")  # (R,)
     count = np.bincount(which, minlength=bins)
     sums = (np.bincount(which, values, bins) for values in (confidence, correct))
@@ -145,15 +148,17 @@ def rejection_curve(uncertainty: ArrayLike, correct: ArrayLike) -> RejectionCurv
     return RejectionCurve(kept / len(right), right / kept)
 
 
-def uncertainty_metrics(p: ArrayLike, labels: ArrayLike) -> dict[str, Any]:
+def uncertainty_metrics(p: ArrayLike, labels: ArrayLike, predicted: ArrayLike | None = None) -> dict[str, Any]:
     """Everything above for one predictive, as JSON: None where a value is not defined (no row wrong, none right).
 
     ece, nll, brier, auroc_errors, rejection_area, mean entropy and confidence, nll_clipped (rows whose label had
     probability 0), the reliability bins and 20 points of the rejection curve. Uncertainty is the entropy of p.
+    predicted (R,): the classes answered, -1 for no answer, which is wrong; None: the most probable ones.
     """
     p, labels = _checked(p, labels)
-    unsure, correct = entropy(p).round(_DECIMALS), p.argmax(axis=1) == labels
-    table, curve = reliability(p, labels), rejection_curve(unsure, correct)
+    given = p.argmax(axis=1) if predicted is None else np.asarray(predicted)
+    unsure, correct = entropy(p).round(_DECIMALS), given == labels
+    table, curve = reliability(p, labels, predicted=given), rejection_curve(unsure, correct)
     points = np.unique(np.ceil(np.arange(1, _COVERAGES + 1) / _COVERAGES * len(labels)).astype(int)) - 1
     return {
         "ece": table.ece,
@@ -172,9 +177,11 @@ def uncertainty_metrics(p: ArrayLike, labels: ArrayLike) -> dict[str, Any]:
 def ensemble_metrics(per_prompt: ArrayLike, weights: ArrayLike | None, labels: ArrayLike) -> dict[str, Any]:
     """uncertainty_metrics of the mean; for several prompts also of their votes, and their mean mutual information."""
     each = np.asarray(per_prompt, np.float64)
-    found = {"mean": uncertainty_metrics(predictive(each, weights), labels)}
+    mean = predictive(each, weights)
+    found = {"mean": uncertainty_metrics(mean, labels, predicting.chosen(mean, each))}
     if len(each) > 1:
-        found["votes"] = uncertainty_metrics(predictive(each, weights, "votes"), labels)
+        voted = predictive(each, weights, "votes")
+        found["votes"] = uncertainty_metrics(voted, labels, predicting.chosen(voted, each))
         found["mean"]["mutual_information"] = float(mutual_information(each, weights).mean())
     return found
 

@@ -7,7 +7,7 @@ from zopog_ref import search
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import Machine, RunConfig
 from zopog_ref.app.run.experiment import method_of
-from zopog_ref.app.run.presets import TEMPLATE_ALONE
+from zopog_ref.app.run.presets import TEMPLATE_ALONE, learns_tokens_alone
 from zopog_ref.app.tune.options import option
 from zopog_ref.objective import LOSSES, Ledger
 
@@ -80,6 +80,8 @@ def check_served(config: RunConfig, machine: Machine) -> None:
     for name, given in unusual.items():
         if given:
             raise InputError(f"{option(name)} is the server's affair: leave it out with --model {config.model}")
+    if config.remote.budget_usd is not None and config.model.startswith("kserve+"):
+        raise InputError("--budget-usd: this protocol counts no tokens, so there is nothing to keep to: leave it out")
     if reads_text_alone(config.model):
         _require_tokens_alone(config)
         if config.remote.answers == "labels" and config.preset.loss != "error":
@@ -93,10 +95,8 @@ def check_served(config: RunConfig, machine: Machine) -> None:
 
 def _require_tokens_alone(config: RunConfig) -> None:
     """A text has no room for A z. Errors: InputError, which says what to set."""
-    name, settings = config.method, config.preset.method
-    if name in ("bdpl", TEMPLATE_ALONE) or (name == "zo-pog" and not settings.zeroth_order):
-        return
-    if name == "random-search" and settings.sigma == 0:
+    name = config.method
+    if learns_tokens_alone(config.preset):
         return
     advice = {"zo-pog": ": add --zeroth-order off", "random-search": ": add --sigma 0"}
     raise InputError(

@@ -32,6 +32,7 @@ from zopog_ref.app.tune.readings import (
     check_scores,
     fitted,
     groups_of,
+    heard,
     measured,
     plain_reading,
     price,
@@ -158,7 +159,8 @@ def better(cheap: Reading, dear: Reading, labels: INT64) -> Reading:
 
 
 def _manual(experiment: Experiment, scored: Scored, asked: str) -> list[Reading]:
-    train, dev, first = experiment.train, experiment.dev, scored.first()
+    scored, train = heard(scored, experiment.train)
+    dev, first = experiment.dev, scored.first()
     words = [ids[: first.n_classes] for ids in first.columns]
     plain = readout.none(first.words(first.train), train.labels, columns=words)
     choice = fitted(scored, train, asked)
@@ -180,7 +182,7 @@ def _tuned(
     scored = ask(experiment, tuned, own, tokens if own is ledger else 0, paid if own is ledger else None)
     found = [plain_reading("tuned", scored, searched_for)]
     if own is ledger:
-        choice = fitted(scored, experiment.train, asked)
+        choice = fitted(*heard(scored, experiment.train), asked)
         total = searched_for + scored.calls
         found.append(reading("tuned + readout", scored, choice.fit, experiment.dev, total, choice))
     return found

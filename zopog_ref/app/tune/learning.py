@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zopog_models.errors import ClusterError, ServiceError, Stopped
+from zopog_models.files.durable import FULL, DiskFull
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.prompts.bundle import save_prompt
 from zopog_models.runners.runner import Scores
@@ -19,7 +20,6 @@ from zopog_ref.app.errors import InputError, Interrupted
 from zopog_ref.app.output import say
 from zopog_ref.app.report.progress import Progress
 from zopog_ref.app.run.config import Evidence, Machine, RunConfig, versions
-from zopog_ref.app.run.durable import FULL, DiskFull
 from zopog_ref.app.run.experiment import Experiment, method_of, prepare
 from zopog_ref.app.run.folder import RunFolder, free_name, write_json
 from zopog_ref.app.run.presets import TEMPLATE_ALONE
@@ -28,6 +28,7 @@ from zopog_ref.app.tune.backends import on_backend, open_backend, stream_of
 from zopog_ref.app.tune.checks import check_numbers, check_precision, check_run, check_workers
 from zopog_ref.app.tune.ending import end, reads, reserved
 from zopog_ref.app.tune.models import check_place, continued, go_on, keep_requests, open_model, probe
+from zopog_ref.app.tune.outlay import missing_words, planned
 from zopog_ref.app.tune.precision import use_precision
 from zopog_ref.app.tune.readings import TOKENS
 from zopog_ref.app.tune.result import result_of
@@ -66,7 +67,7 @@ def learn(
             if error.errno not in FULL or isinstance(error, DiskFull):
                 raise
             what = f"all that was paid for is kept; make room, then {go_on(folder.path, config)}"
-            raise DiskFull(Path(error.filename or folder.path), what) from None
+            raise DiskFull(Path(error.filename or folder.path), what, error.errno) from None
 
 
 def _start(
@@ -91,6 +92,8 @@ def _start(
     say(f"settings {config.settings}: {config.preset.about}")
     if reads(config):
         say(f"readout {config.readout or 'none'}, of {_scores_said(model, config)}")
+    for line in planned(experiment, config):
+        say(line)
     for split, count in experiment.truncated.items():
         if count:
             say(f"{count} {split} rows did not fit the model's {model.max_positions} positions: their text was cut")
@@ -214,6 +217,12 @@ def _searched(
     method, objective = on_backend(experiment.backend, experiment, ledger, folder)
     folder.warn = say
     with closing(Progress(preset.budget, price, quiet)) as progress:
+
+        def on_step(record: search.Record) -> None:
+            progress(record)
+            for line in missing_words(experiment) if record.step == 1 else ():
+                say(line)
+
         result = search.run(
             method,
             objective,
@@ -221,7 +230,7 @@ def _searched(
             batch_size=preset.batch_size,
             dev=experiment.dev_score,
             store=folder,
-            on_step=progress,
+            on_step=on_step,
             should_stop=should_stop,
         )
     if result.stop_reason == "interrupted":

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zopog_models.prompts.bundle import Prompt
-from zopog_models.prompts.predicting import Prediction, answered, check_match, prompt_scores
+from zopog_models.prompts.predicting import Prediction, answered, check_match, chosen, prompt_scores
 from zopog_models.prompts.readout import PromptReadout, targets
 from zopog_models.runners.runner import Scores
 from zopog_models.tasks.encoding import encode, label_targets
@@ -22,7 +22,7 @@ from zopog_models.tasks.template import replace_template
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.conformal import conformal_threshold
-from zopog_ref.objective import Ledger
+from zopog_ref.objective import Ledger, unanswered
 from zopog_ref.readout import KINDS, Choice, Fit, centred, choose, likely_tokens
 
 FLOAT64 = NDArray[np.float64]
@@ -172,6 +172,18 @@ def _scores(
     return [s[:, np.searchsorted(union, ids)] for s, ids in zip(scores, columns)], truncated
 
 
+def heard(scored: Scored, train: Rows) -> tuple[Scored, Rows]:
+    """With those training rows alone that every prompt was answered on: what is fitted to.
+
+    Where there are fewer than two, with all of them: their scores tell nothing, and that is what will be found.
+    """
+    kept = np.flatnonzero(~np.any([unanswered(s) for s in scored.train], axis=0))
+    if len(kept) < 2:
+        return scored, train
+    rows = Rows([train.texts[row] for row in kept], train.labels[kept])
+    return replace(scored, train=[s[kept] for s in scored.train]), rows
+
+
 def fitted(scored: Scored, rows: Rows, asked: str) -> Choice:
     """The readout asked for, or the one that leave-one-out chooses. Errors: InputError."""
     kinds = KINDS if asked == "auto" else tuple(kind for kind in KINDS if kind == asked)
@@ -241,7 +253,7 @@ def measured(found: Reading, dev: Rows, test: Rows | None) -> dict[str, Any]:
     if test is None or found.test is None:
         return said
     p = found.test.probabilities
-    right = int((p.argmax(axis=1) == test.labels).sum())
+    right = int((chosen(p, found.test.per_prompt) == test.labels).sum())
     said |= {"accuracy": right / len(p), "interval": list(wilson(right, len(p)))}
     if found.prompt.readout is not None and (sets := found.prompt.readout.sets(p)) is not None:
         said["coverage"] = float(sets[np.arange(len(p)), test.labels].mean())

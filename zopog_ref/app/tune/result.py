@@ -8,7 +8,7 @@ import numpy as np
 
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.prompts.bundle import Prompt
-from zopog_models.prompts.predicting import Prediction, predict
+from zopog_models.prompts.predicting import Prediction, chosen, predict
 from zopog_models.tasks.task_files import Rows
 from zopog_models.tasks.template import Task
 from zopog_ref.app.report.terminal import table as aligned
@@ -114,7 +114,7 @@ def evaluate(model: FrozenModel, prompt: Prompt, task: Task, rows: Rows) -> dict
 
 def scored(prediction: Prediction, task: Task, rows: Rows, weights: np.ndarray | None = None) -> dict[str, Any]:
     """Metrics of predictions on labelled rows, how sure they are (docs/uncertainty.md), how many texts were cut."""
-    predicted = np.argmax(prediction.probabilities, axis=1)  # (rows,)
+    predicted = chosen(prediction.probabilities, prediction.per_prompt)  # (rows,)
     metrics = classification_metrics(rows.labels, predicted, list(task.labels))
     unsure = ensemble_metrics(prediction.per_prompt, weights, rows.labels)
     return metrics | {"truncated": prediction.truncated, "uncertainty": unsure}

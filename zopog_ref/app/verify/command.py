@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from zopog_models.files.atomic import write_atomically
 from zopog_ref import __version__
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.output import say, show_json
@@ -134,9 +135,9 @@ def write(arguments: argparse.Namespace, bench: Bench, results: list[Result], fo
         from zopog_ref.app.verify.figures import figures
         from zopog_ref.app.verify.page import page
 
-        (arguments.out / "verify.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_atomically(arguments.out / "verify.json", [(json.dumps(found, indent=1) + "\n").encode()])
         html = page(results, found, figures(bench), arguments.out)
-        (arguments.out / "verify.html").write_text(html, encoding="utf-8")
+        write_atomically(arguments.out / "verify.html", [html.encode()])
         say(f"wrote {arguments.out / 'verify.json'} and {arguments.out / 'verify.html'}")
     if arguments.json:
         show_json(found)

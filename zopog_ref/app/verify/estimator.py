@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from zopog_models.files.atomic import write_atomically
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.output import show_json
 from zopog_ref.app.verify import listing as verify_report
@@ -238,7 +239,7 @@ def explain(result: Result, assessed: list[Assessed]) -> str:
 
 def _write(options: Options, results: list[Result], answer: dict[str, Any]) -> None:
     if options.out is not None:
-        (options.out / "estimator.json").write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
+        write_atomically(options.out / "estimator.json", [(json.dumps(answer, indent=1) + "\n").encode()])
     if options.json:
         show_json(answer)
         return

@@ -1,0 +1,56 @@
+"""What is said of an endpoint that reads text: what a run costs, before it; missing words, after its first step."""
+
+from zopog_models.served.spending import Prices, Usage
+from zopog_models.served.text_runner import TextRunner
+from zopog_ref.app.run.config import RunConfig
+from zopog_ref.app.run.experiment import Experiment
+from zopog_ref.app.run.presets import TEMPLATE_ALONE
+from zopog_ref.app.tune.ending import reserved
+from zopog_ref.search import step_price
+
+__all__ = ["missing_words", "planned"]
+
+_MANY = 0.2  # of texts without a label word, from which on it is said
+
+
+def planned(experiment: Experiment, config: RunConfig) -> list[str]:
+    """At most how many requests, tokens and dollars, a line. Equal questions are asked once."""
+    runner, remote, preset = experiment.model.runner, config.remote, experiment.preset
+    if remote is None or not isinstance(runner, TextRunner):
+        return []
+    test = 0 if experiment.test is None else len(experiment.test.labels)
+    rows, dev, prompts, asked = len(experiment.train.labels), len(experiment.dev.labels), 0, 0
+    if config.method != TEMPLATE_ALONE:
+        method, ledger = experiment.method(), experiment.ledger()
+        left = preset.budget - reserved(experiment, config)
+        steps = max(0, left) // step_price(method, ledger, rows, preset.batch_size)
+        prompts, batch = len(method.prompts(method.init())), min(rows, preset.batch_size)
+        every = 1 if method.full_batch else -(-rows // preset.batch_size)
+        asked = (
+            steps * method.calls_per_step * (rows if method.full_batch else batch) + -(-steps // every) * prompts * dev
+        )
+    asked += (len(config.templates or (1,)) + prompts) * (rows + dev + test)
+    requests = -(-asked // runner.chunk_rows)
+    tokens = experiment.mean_tokens + (preset.n_positions if prompts else 0)
+    usage = Usage(round(asked * tokens), asked * runner.written)
+    line = f"planned: at most {requests:,} requests, about {usage.read:,} tokens read and {usage.written:,} written"
+    if remote.price_in is not None and remote.price_out is not None:
+        cost = Prices(remote.price_in, remote.price_out).cost(usage)
+        line += f", ${cost:,.2f}"
+        if remote.budget_usd is not None and cost > remote.budget_usd:
+            line += (
+                f"; --budget-usd is {remote.budget_usd:g}: the run stops when that is spent, and can go on with more"
+            )
+    return [line]
+
+
+def missing_words(experiment: Experiment) -> list[str]:
+    """A line where label words are missing in many of the answers so far."""
+    runner = experiment.model.runner
+    if not isinstance(runner, TextRunner):
+        return []
+    found = runner.coverage()
+    missing = {word: n for word, n in found.get("not_returned", {}).items() if n > _MANY * found["rows"]}
+    told = ", ".join(f"{word} in {n} of {found['rows']}" for word, n in missing.items())
+    advice = "such a word teaches nothing: choose another, ask for more with --top-logprobs, or try --answers labels"
+    return [f"label words that the endpoint did not return: {told}; {advice}"] if missing else []
