@@ -23,6 +23,7 @@ ALLOWED = {
         "rich",
         "scipy",
         "latex2mathml",
+        "argcomplete",
     },
     "models": {
         "numpy",
@@ -118,7 +119,7 @@ APP = (
     {"errors", "output", "packages", "scores"},
     {"report", "run"},
     {"tune"},
-    {"bench", "classifier", "compare", "doctor", "export", "listings", "predict", "verify"},
+    {"bench", "classifier", "compare", "completion", "doctor", "export", "listings", "predict", "show", "verify"},
     {"bake"},
     {"command_line"},
 )

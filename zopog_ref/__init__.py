@@ -39,3 +39,8 @@ def __getattr__(name: str) -> Any:
     if name == "PromptClassifier":
         return importlib.import_module("zopog_ref.app.classifier.classifier").PromptClassifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What completion offers."""
+    return sorted([*__all__, "PromptClassifier", "__version__"])

@@ -6,6 +6,7 @@ line exits with code 2. `ServiceError` and `ClusterError` are no such errors: th
 
 __all__ = [
     "BakeError",
+    "CapReached",
     "CheckpointError",
     "ClusterError",
     "HubError",
@@ -83,6 +84,10 @@ class ServiceError(OSError):
 
 class Refused(ServiceError):
     """A server will not answer this question, whoever asks and when: HTTP 400, 422 or 451."""
+
+
+class CapReached(ServiceError):
+    """The next request could cost more than is left of `--budget-usd`."""
 
 
 class Stopped(ServiceError):

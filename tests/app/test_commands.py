@@ -1,18 +1,24 @@
 """The other commands: predict, tasks, methods, models, and how the command line fails."""
 
+import csv
+import gzip
 import io
 import json
+import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
-from tests.app.conftest import SMALL, Run
+from tests.app.conftest import SMALL, Run, asked
 from zopog_models import load_prompt, save_prompt
 from zopog_ref import __version__
+from zopog_ref.app.run.presets import PRESET_FIELDS
 from zopog_ref.app.scores.metrics import classification_metrics
+from zopog_ref.app.tune.options import option
+from zopog_ref.methods import METHODS, settings_class
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +40,27 @@ def test_predict_from_the_command_line_and_stdin_agree(
     assert zopog("predict", tuned / "prompt", "-") == (0, out, "")
     answers = [json.loads(line) for line in out.splitlines()]
     assert [set(answer) for answer in answers] == [{"label", "probabilities"}] * 3
+
+
+def test_predict_reads_what_tune_reads_and_passes_ids_through(zopog: Run, tuned: Path, tmp_path: Path) -> None:
+    texts = ["a large wild cat", 'a "quoted" text, with a comma']
+    plain = [json.loads(line) for line in zopog("predict", tuned, "--text", *texts)[1].splitlines()]
+    wanted = [{"id": f"x{i}"} | answer for i, answer in enumerate(plain)]
+    with open(tmp_path / "a.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([("id", "text"), *((f"x{i}", text) for i, text in enumerate(texts))])
+    lines = "\n".join(json.dumps({"id": f"x{i}", "text": text}) for i, text in enumerate(texts))
+    (tmp_path / "a.jsonl").write_text(lines)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "a.tsv").write_text("key\treview\n" + "\n".join(f"x{i}\t{text}" for i, text in enumerate(texts)))
+    for name, options in (
+        ("a.csv", []), ("a.jsonl", []), ("a.jsonl.gz", []), ("a.tsv", ["--text-column", "review", "--id-column", "key"]),
+    ):  # fmt: skip
+        code, out, error = zopog("predict", tuned, tmp_path / name, *options)
+        assert code == 0, error
+        assert [json.loads(line) for line in out.splitlines()] == wanted, name
+    code, _, error = zopog("predict", tuned, tmp_path / "a.tsv")
+    assert (code, "missing column text" in error) == (2, True)
 
 
 def test_a_long_text_is_cut_and_counted(zopog: Run, tuned: Path) -> None:
@@ -89,7 +116,7 @@ def test_lists(zopog: Run, command: str, name: str) -> None:
     assert name in [row["name"] for row in rows]
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["tune", "--no-such-option"]])
+@pytest.mark.parametrize("arguments", [["nonsense"], ["tune", "--no-such-option"]])
 def test_unknown_words_are_refused(zopog: Run, arguments: list[str]) -> None:
     code, out, error = zopog(*arguments)
     assert (code, out) == (2, "")
@@ -97,8 +124,75 @@ def test_unknown_words_are_refused(zopog: Run, arguments: list[str]) -> None:
 
 
 def test_help_answers(zopog: Run) -> None:
-    assert zopog("--help")[0] == 0
-    assert "--eta-alpha" in zopog("tune", "--help")[1]
+    assert zopog("--help") == zopog()
+    assert "--eta-alpha" in zopog("tune", "--help-all")[1]
+
+
+def test_the_help_of_tune_fits_a_screen_and_leaves_settings_to_methods(
+    zopog: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = zopog("tune", "--help")[1]
+    assert len(text.splitlines()) < 80
+    assert "--eta-alpha" not in text
+    for section in ("task and data", "method", "budget", "readout", "model here", "model served", "machine"):
+        assert f"\n{section}" in text
+
+
+def test_every_setting_has_a_meaning_a_type_and_defaults(zopog: Run) -> None:
+    for name in METHODS:
+        rows = json.loads(zopog("methods", name, "--json")[1])
+        assert [row["option"] for row in rows if not row["about"]] == []
+        assert [row["option"] for row in rows[len(PRESET_FIELDS) :]] == [
+            option(field.name) for field in fields(settings_class(name))
+        ]
+    [gumbel] = [row for row in json.loads(zopog("methods", "zo-pog", "--json")[1]) if row["option"] == "--gumbel"]
+    assert gumbel["choices"] == ["per_sample", "per_step", "none"]
+    assert (gumbel["embedded"], gumbel["paper"], gumbel["symbol"]) == ("none", "per_step", "g")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["comapre"], "'compare'"),
+        (["tune", "--butget", "3"], "'--budget'"),
+        (["tune", "--method", "zopog"], "'zo-pog'"),
+        (["tune", "--task", "supersens"], "'supersense'"),
+        (["methods", "bppl"], "'bdpl'"),
+    ],
+)
+def test_typing_mistakes_get_a_suggestion(zopog: Run, arguments: list[str], meant: str) -> None:
+    code, _, error = zopog(*arguments)
+    assert (code, f"did you mean {meant}?" in error) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"), [("zopog tu", {"tune"}), ("zopog tune --eta", {"--eta-alpha", "--eta-z", "--eta-p"})]
+)
+def test_a_shell_is_told_commands_and_options(line: str, offered: set[str], tmp_path: Path) -> None:
+    pytest.importorskip("argcomplete", reason="completion needs argcomplete (extra completion)")
+    asked_by = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_IFS": " "}
+    asked_by["_ARGCOMPLETE_STDOUT_FILENAME"] = str(tmp_path / "out")
+    subprocess.run([sys.executable, "-m", "zopog_ref"], env=os.environ | asked_by, check=True)
+    assert set((tmp_path / "out").read_text().split()) == offered
+
+
+def test_quiet_leaves_errors_and_answers(zopog: Run, small_task: Path, tmp_path: Path) -> None:
+    code, out, error = zopog("tune", "--task", small_task, *SMALL, "--out", tmp_path / "run", "-q")
+    assert (code, error) == (0, "")
+    assert "test accuracy" in out
+    assert "already holds a run" in zopog("tune", "--task", small_task, *SMALL, "--out", tmp_path / "run", "-q")[2]
+
+
+def test_names_may_be_spelled_as_the_papers_do() -> None:
+    config, _ = asked(["--method", "ZO-PoG", "--task", "SuperSense"])
+    assert (config.method, config.task.name) == ("zo-pog", "supersense")
+
+
+def test_columns_of_own_data_are_named(tmp_path: Path) -> None:
+    own = ["--train", str(tmp_path / "my.csv"), "--template", "{text} . {mask} .", "--labels", "0=bad,1=good"]
+    config, _ = asked([*own, "--text-column", "review", "--label-column", "stars"])
+    assert (config.task.text_columns, config.task.label_column) == (("review",), "stars")
 
 
 def test_python_m_is_the_command() -> None:

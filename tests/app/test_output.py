@@ -99,9 +99,9 @@ def test_bake_in_any_order(zopog: Run, labelled: Path, tmp_path: Path, order: li
 @pytest.mark.parametrize(
     ("command", "meant"),
     [
-        (["tun"], "'tune'"), (["Predict", "x"], "'predict'"), (["tune", "--taks", "sst2"], "'--task'"),
+        (["tun"], "'tune'"), (["Predct", "x"], "'predict'"), (["tune", "--taks", "sst2"], "'--task'"),
         (["tune", "--n-postions", "3"], "'--n-positions'"), (["tune", "--method", "bpdl"], "'bdpl'"),
-        (["tune", "--method", "ZO-PoG"], "'zo-pog'"), (["tune", "--task", "SuperSence"], "'supersense'"),
+        (["tune", "--method", "ZO-PoGG"], "'zo-pog'"), (["tune", "--task", "SuperSence"], "'supersense'"),
         (["tune", "--model", "roberta-large"], "'FacebookAI/roberta-large'"), (["tune", "--model", "Embeded"], "'embedded'"),
         (["bake", "x", "--ouy", "y", "--out", "z"], "'--out'"),
     ],

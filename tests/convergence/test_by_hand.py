@@ -120,6 +120,7 @@ def test_bowls_and_opposites() -> None:
         make(2)
         for make in (sharp_problems.plain_bowl, sharp_problems.opposite_examples, sharp_problems.opposite_prompts)
     )
+    assert [(p.n, p.n_candidates, p.rows) for p in (bowl, examples, two)] == [(1, 1, 1), (1, 1, 2), (1, 2, 1)]
     assert bowl.table(z).tolist() == [[2.125]]
     assert bowl.slope_table(z).tolist() == [[[0.5, -2]]]
     slopes = np.array([examples.slope_table(z)[0], two.slope_table(z)[:, 0]]) - z
@@ -275,8 +276,8 @@ def test_a_readout_s_loss_by_hand() -> None:
     loud = readout_block.ReadoutLoss(np.array([[2000.0, -2000.0]]), np.array([1]), np.ones(1), 2.0)
     assert loud.value(W) == near(4000)
     np.testing.assert_allclose(loud.gradient(W), [[2000, -2000], [-2000, 2000]], rtol=1e-12)
-    checked = readout_block.gradient_is_the_derivative(loss, W)
-    assert checked.uncertainty == pytest.approx(1e-8 * q, rel=1e-4)
+    checked = readout_block.gradient_is_the_derivative(loss, 3 * W)
+    assert checked.uncertainty == pytest.approx(1e-8 * np.abs(loss.gradient(3 * W)).max(), rel=1e-4)
 
 
 def test_a_loud_readout_does_not_overflow() -> None:

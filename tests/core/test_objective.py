@@ -241,3 +241,11 @@ def test_a_row_keeps_its_label_in_whatever_order_rows_are_asked(loss: str) -> No
     shuffled = ModelObjective(TableOracle(), [0, 1, 1], Ledger(9), loss).losses(*prompt, np.array([2, 0]))
     assert in_order[0, 0] != in_order[0, 2]
     assert shuffled.tolist() == [[in_order[0, 2], in_order[0, 0]]]
+
+
+def test_the_least_mini_batch_of_a_ledger() -> None:
+    assert Ledger(9, batch_size=1).price(2, 3) == 6
+    with pytest.raises(ValueError, match="batch_size"):
+        Ledger(9, batch_size=0)
+    empty = Ledger(9)
+    assert (empty.calls, empty.sequences, empty.tokens) == (0, 0, 0)

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 unusable input (one message, no traceback), 130 
 
 import argparse
 import importlib
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -12,20 +13,23 @@ from typing import NoReturn
 
 from zopog_ref import __version__
 from zopog_ref.app.errors import InputError, Interrupted
-from zopog_ref.app.output import never_fail_at_a_letter, printable, say
+from zopog_ref.app.output import be_quiet, never_fail_at_a_letter, printable, say
 from zopog_ref.objective import BudgetExhausted
 
 # command -> (module of this room that has add_arguments and run, summary)
 COMMANDS = {
     "tune": ("tune.command", "learn a prompt for a task"),
     "predict": ("predict", "label texts with a tuned prompt"),
+    "show": ("show", "a finished run, or a prompt, in the terminal"),
+    "report": ("show", "write report.html of a finished run again"),
     "bake": ("bake", "model, prompt and label words in one ONNX file: token ids in, label probabilities out"),
     "compare": ("compare.command", "methods x tasks x seeds on equal budgets: which to use, and what it gives"),
     "verify": ("verify.command", "check every line of the theory against exact values"),
     "export": ("export", "a model folder, or a model on the hub, as an ONNX file"),
     "tasks": ("listings", "the embedded tasks"),
-    "methods": ("listings", "the methods"),
+    "methods": ("listings", "the methods; zopog methods NAME: what can be set of one"),
     "models": ("listings", "the models"),
+    "completion": ("completion", "completion for bash, zsh or fish: the lines that the shell reads"),
     "doctor": ("doctor.command", "what is installed, which providers really start, what to install"),
     "bench": ("bench.command", "measure this machine, as ratios side by side"),
 }
@@ -38,14 +42,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     never_fail_at_a_letter()
     try:
-        if given[:1] == [] or given[0] not in COMMANDS:
-            _every_command().parse_args(given)  # which leaves: --help, --version, or an error
+        if "_ARGCOMPLETE" in os.environ:
+            complete()
+        if given and given[0].lower() in COMMANDS:
+            given[0] = given[0].lower()
+        else:
+            _every_command().parse_args(given or ["--help"])  # which leaves: --help, --version, or an error
         name, (module, summary) = given[0], COMMANDS[given[0]]
         command = importlib.import_module(f"zopog_ref.app.{module}")  # the only one that is imported
         parser = Parser(prog=f"zopog {name}", description=summary)
         command.add_arguments(parser)
+        parser.add_argument("-q", "--quiet", action="store_true", help="no progress and no messages but errors")
         arguments = parser.parse_intermixed_args(given[1:])  # options before, between and after what has no name
         arguments.command = name
+        be_quiet(arguments.quiet)
         return int(command.run(arguments))
     except SystemExit as leaving:  # argparse: --help, --version, or unusable options
         return int(leaving.code or 0)
@@ -63,6 +73,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except (OSError, FloatingPointError, MemoryError) as error:
         return _say(_disk_full(error) or str(error) or type(error).__name__, 1)
+
+
+def complete() -> None:
+    """Answer a shell that asks for completions, and leave: the commands, or the options of the one that is typed."""
+    import argcomplete
+
+    parser = Parser(prog="zopog")
+    commands = parser.add_subparsers()
+    typed = os.environ.get("COMP_LINE", "").split()[1:2]
+    for name, (module, summary) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary)
+        if [name] == typed:
+            importlib.import_module(f"zopog_ref.app.{module}").add_arguments(command)
+    argcomplete.autocomplete(parser, print_suppressed=True)
 
 
 def _every_command() -> argparse.ArgumentParser:
@@ -84,7 +108,7 @@ class Parser(argparse.ArgumentParser):
         choice = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
         options = [word.split("=")[0] for word in message.split() if word.startswith("--")]
         if choice is not None:
-            message += did_you_mean(choice[1], re.findall(r"'(.*?)'", choice[2]))
+            message += did_you_mean(choice[1], [word.strip("' ") for word in choice[2].split(",")])
         elif "unrecognized arguments" in message and options:
             message += did_you_mean(options[0], self._option_string_actions)
         super().error(printable(message))
@@ -108,7 +132,7 @@ def _disk_full(error: BaseException) -> str:
 
 
 def _say(message: object, code: int) -> int:
-    say(f"zopog: {message}")
+    say(f"zopog: {message}", error=True)
     return code
 
 

@@ -1,17 +1,27 @@
 """zopog tasks, methods, models: what there is, one line each."""
 
 import argparse
-from dataclasses import replace
+import sys
+from dataclasses import fields, replace
+from typing import Any, get_args, get_type_hints
 
 from zopog_models.families import FAMILIES
 from zopog_models.families.encoder import EncoderFamily
+from zopog_models.files.suggestions import did_you_mean
 from zopog_models.tasks.published_tasks import published_tasks
 from zopog_models.tasks.task_files import embedded_tasks
+from zopog_ref.app.errors import InputError
 from zopog_ref.app.output import show, show_json
+from zopog_ref.app.report.terminal import table
+from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS
+from zopog_ref.app.tune.meanings import meaning_of, symbol_of
+from zopog_ref.app.tune.options import option, plain_name
 from zopog_ref.methods import METHODS
+from zopog_ref.objective import LOSSES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", help="of a method: its settings, with meaning, default and choices")
     parser.add_argument("--json", action="store_true", help="machine-readable")
 
 
@@ -47,11 +57,55 @@ def models() -> list[dict[str, str]]:
     return [{"name": name, "about": about} for name, about in every.items()]
 
 
+def settings(method: str) -> list[dict[str, Any]]:
+    """What can be set of a method: option, symbol, type, defaults, choices, meaning."""
+    embedded, paper = (PRESETS[method, settings] for settings in ("embedded", "paper"))
+    rows = []
+    for name in (*PRESET_FIELDS, *(field.name for field in fields(embedded.method))):
+        here, there = ((p if name in PRESET_FIELDS else p.method) for p in (embedded, paper))
+        hints = {} if name in PRESET_FIELDS else get_type_hints(type(here))
+        kind = type(getattr(here, name))
+        choices = ("on", "off") if kind is bool else LOSSES if name == "loss" else get_args(hints.get(name))
+        rows.append({
+            "option": option(name), "symbol": symbol_of(name, method), "type": kind.__name__,
+            "embedded": getattr(here, name), "paper": getattr(there, name), "choices": list(choices),
+            "about": meaning_of(name, method),
+        })  # fmt: skip
+    return rows
+
+
+def _one(arguments: argparse.Namespace) -> int:
+    name = plain_name(arguments.name)
+    if arguments.command != "methods" or name not in METHODS:
+        known = [row["name"] for row in LISTS[arguments.command]()]
+        if arguments.command != "methods":
+            raise InputError(f"zopog {arguments.command} takes no name; zopog methods NAME does")
+        raise InputError(f"unknown method {arguments.name!r}; there are {', '.join(known)}{did_you_mean(name, known)}")
+    rows = settings(name)
+    if arguments.json:
+        show_json(rows, indent=2)
+        return 0
+    show(f"{name}: {METHODS[name].about}\n")
+    said = {True: "on", False: "off"}
+    body = []
+    for row in rows:
+        values = [said[row[k]] if isinstance(row[k], bool) else str(row[k]) for k in ("embedded", "paper")]
+        choices = f" ({', '.join(row['choices'])})" if row["choices"] else ""
+        body.append((row["option"], row["symbol"], row["type"], *values, row["about"] + choices))
+    sys.stdout.write(
+        table(("option of zopog tune", "symbol", "type", "embedded", "paper", "meaning"), body, "lllrrl") + "\n"
+    )  # which is bold on a terminal
+    show(f"\nembedded: {PRESETS[name, 'embedded'].about}\npaper: {PRESETS[name, 'paper'].about}")
+    return 0
+
+
 LISTS = {"tasks": tasks, "methods": methods, "models": models}
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the list named by the command."""
+    if arguments.name is not None:
+        return _one(arguments)
     rows = LISTS[arguments.command]()
     if arguments.json:
         show_json(rows, indent=2)

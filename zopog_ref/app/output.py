@@ -16,8 +16,19 @@ def printable(text: str) -> str:
     return "".join(c if c in "\n\t" or not unicodedata.category(c).startswith("C") else repr(c)[1:-1] for c in text)
 
 
-def say(message: str) -> None:
-    """A message to the user: stderr, so that stdout stays what the command answers."""
+_quiet = False
+
+
+def be_quiet(quiet: bool) -> None:
+    """--quiet: no messages but errors."""
+    global _quiet
+    _quiet = quiet
+
+
+def say(message: str, error: bool = False) -> None:
+    """A message to the user: stderr, so that stdout stays what the command answers. error: even if --quiet."""
+    if _quiet and not error:
+        return
     _flush(sys.stderr, printable(message) + "\n")
 
 

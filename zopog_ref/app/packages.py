@@ -7,6 +7,7 @@ from zopog_ref.methods import MissingPackage
 
 # package -> what pip is to be asked for, as the extra `report` has it
 REQUIREMENTS = {
+    "argcomplete": "argcomplete>=3.2",
     "jinja2": "jinja2>=3.1",
     "latex2mathml": "latex2mathml>=3.81",
     "rich": "rich>=13.7",

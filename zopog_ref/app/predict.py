@@ -2,18 +2,23 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from zopog_models.errors import TaskError
 from zopog_models.files.quoting import quoted
 from zopog_models.prompts.bundle import Prompt, load_prompt, shared_source
 from zopog_models.prompts.predicting import Prediction, chosen, predict
 from zopog_models.served.addresses import is_served
+from zopog_models.tasks.data_files import columns_of, records
 from zopog_models.tasks.template import is_text, make_task
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.output import say, show_json
@@ -23,6 +28,7 @@ from zopog_ref.app.tune.models import check_place, continued, open_model
 from zopog_ref.app.tune.options import add_key_arguments
 
 ROWS_AT_ONCE = 256
+_TABLE = re.compile(r"\.(tsv|txt|csv|parquet)$|\.gz$", re.IGNORECASE)  # every other file is JSONL, read line by line
 Text = tuple[str, ...]
 
 
@@ -30,8 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument("run", type=Path, help="a run folder, or the prompt folder inside it")
     parser.add_argument(
-        "file", nargs="?", help='JSONL with "text" (or "text_a" and "text_b") in each object; - for stdin'
+        "file",
+        nargs="?",
+        help="what tune reads (TSV, CSV, JSONL, .gz, Parquet) with the text columns; - for JSONL on stdin",
     )
+    parser.add_argument("--text-column", action="append", metavar="NAME", help="twice for two texts (text)")
+    parser.add_argument("--id-column", metavar="NAME", help="passed through as `id` (id, where there is one)")
     parser.add_argument(
         "--text", nargs="+", action="append", help="a text; for a task of two texts, both after one --text"
     )
@@ -45,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Answer each text with its label, the labels' probabilities and, for several prompts, how they differ."""
     if not arguments.file and not arguments.text:
-        raise InputError("nothing to label: give --text, a JSONL file, or - to read JSONL from standard input")
+        raise InputError("nothing to label: give --text, a file, or - to read JSONL from standard input")
     prompt, tuned = prompt_and_model(arguments.run, arguments.model)
     machine, temperature, remote = Machine(arguments.device, arguments.threads), None, None
     if is_served(tuned.source):
@@ -59,12 +69,16 @@ def run(arguments: argparse.Namespace) -> int:
         machine = Machine(address=arguments.model, wire=wire)
         remote = continued(tuned.remote, machine, tuned.source)
     model = open_model(tuned.source, machine, pooling=tuned.pooling, temperature=temperature, remote=remote)
-    texts = _texts(arguments.text, arguments.file, make_task(prompt.template, prompt.labels).slots)
+    slots = make_task(prompt.template, prompt.labels).slots
+    columns = tuple(arguments.text_column or slots)
+    if len(columns) != len(slots):
+        raise InputError(f"--text-column was given {len(columns)} times; this task takes {len(slots)} texts")
+    texts = _texts(arguments.text, arguments.file, columns, arguments.id_column)
     truncated = silent = 0
     while rows := list(islice(texts, ROWS_AT_ONCE)):
-        prediction = predict(model, prompt, rows)
-        for line in _answers(prompt, prediction):
-            show_json(line)
+        prediction = predict(model, prompt, [text for text, _ in rows])
+        for (_, named), line in zip(rows, _answers(prompt, prediction)):
+            show_json(line if named is None else {"id": named} | line)
             silent += line["label"] is None
         truncated += prediction.truncated
     if silent:
@@ -108,20 +122,35 @@ def prompt_and_model(run: Path, model: str | None) -> tuple[Prompt, Tuned]:
     return prompt, Tuned(source, prompt.pooling or None)
 
 
-def _texts(texts: list[list[str]] | None, file: str | None, columns: tuple[str, ...]) -> Iterator[Text]:
+def _texts(
+    texts: list[list[str]] | None, file: str | None, columns: tuple[str, ...], named: str | None
+) -> Iterator[tuple[Text, Any]]:
+    """Each text with its id, which is None where there is none. Errors: InputError, TaskError."""
     for given in texts or []:
         if wrong := [text for text in given if not is_text(text)]:
             raise InputError(f"--text {quoted(wrong[0])} is not UTF-8: write it in UTF-8, or give a JSONL file")
         if len(columns) == 1:
-            yield from ((text,) for text in given)
+            yield from (((text,), None) for text in given)
         elif len(given) == len(columns):
-            yield tuple(given)
+            yield tuple(given), None
         else:
             raise InputError(f"this task takes two texts ({', '.join(columns)}): give both after one --text")
     if file == "-":
-        yield from _rows(getattr(sys.stdin, "buffer", sys.stdin), "standard input", columns)
+        yield from _rows(getattr(sys.stdin, "buffer", sys.stdin), "standard input", columns, named)
+    elif file and _TABLE.search(file):
+        yield from _table(Path(file), columns, named)
     elif file:
-        yield from _rows(_lines(file), file, columns)
+        yield from _rows(_lines(file), file, columns, named)
+
+
+def _table(path: Path, columns: tuple[str, ...], named: str | None) -> Iterator[tuple[Text, Any]]:
+    """Of a file as tune reads it. Without --id-column a column `id` is taken where there is one."""
+    if named is None:
+        with suppress(TaskError):  # what else is wrong with the file is said below
+            columns_of(path, (*columns, "id"))
+            named = "id"
+    for _, values in records(path, (*columns, columns[-1] if named is None else named)):
+        yield tuple(values[:-1]), None if named is None else values[-1]
 
 
 def _lines(file: str | Path) -> Iterator[bytes]:
@@ -132,7 +161,9 @@ def _lines(file: str | Path) -> Iterator[bytes]:
         raise InputError(f"{quoted(str(file))} cannot be read: {getattr(error, 'strerror', error)}") from error
 
 
-def _rows(lines: Iterable[bytes | str], name: str, columns: tuple[str, ...]) -> Iterator[Text]:
+def _rows(
+    lines: Iterable[bytes | str], name: str, columns: tuple[str, ...], named: str | None
+) -> Iterator[tuple[Text, Any]]:
     for number, line in enumerate(lines, start=1):
         if number == 1 and isinstance(line, bytes):
             line = line.removeprefix(b"\xef\xbb\xbf")  # what some editors put before UTF-8
@@ -141,6 +172,7 @@ def _rows(lines: Iterable[bytes | str], name: str, columns: tuple[str, ...]) -> 
         try:
             row = json.loads(line if isinstance(line, str) else line.decode())
             text = tuple(row[column] for column in columns)
+            passed = row.get("id") if named is None else row[named]
         except UnicodeDecodeError as error:
             raise InputError(f"{name}, line {number}: not UTF-8 ({error})") from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -148,7 +180,7 @@ def _rows(lines: Iterable[bytes | str], name: str, columns: tuple[str, ...]) -> 
             raise InputError(f"{name}, line {number}: expected a JSON object with {wanted} ({said:.200})") from error
         if not all(isinstance(part, str) and is_text(part) for part in text):
             raise InputError(f"{name}, line {number}: the texts must be strings that UTF-8 can write")
-        yield text
+        yield text, passed
 
 
 def _answers(prompt: Prompt, prediction: Prediction) -> Iterator[dict[str, object]]:

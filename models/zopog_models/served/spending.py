@@ -10,13 +10,9 @@ import math
 import threading
 from typing import NamedTuple
 
-from zopog_models.errors import ServiceError
+from zopog_models.errors import CapReached
 
-__all__ = ["CapReached", "Prices", "Spending", "Usage", "usage_of"]
-
-
-class CapReached(ServiceError):
-    """The next request could cost more than is left."""
+__all__ = ["Prices", "Spending", "Usage", "usage_of"]
 
 
 class Usage(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 
 from zopog_models.checkpoints.description import Described
 from zopog_models.errors import TaskError
-from zopog_models.tasks.layout import Part, lay_out
+from zopog_models.tasks.layout import Layout, Part, lay_out
 from zopog_models.tasks.long_texts import MARGIN, PER_POSITION, shortened, without_endless_words
 from zopog_models.tasks.template import Task, make_task
 
@@ -51,7 +51,7 @@ def encode(texts: Sequence[tuple[str, ...]], task: Task, model: Described, n_pos
         if len(filling) != slots:
             raise TaskError(f"row {r} has {len(filling)} texts, the template {task.template!r} needs {slots}")
     parts = [_encode_part(part, texts, model, room) for part in layout.parts]  # of each: every row's ids and owners
-    head, tail = (np.array([] if i is None else [i], np.int64) for i in (model.cls_id, model.sep_id))
+    head, tail = (np.array([] if i is None else [i], np.int64) for i in (_first(layout, model), model.sep_id))
     rows, positions = [], []
     truncated = 0
     for r in range(len(texts)):
@@ -84,7 +84,8 @@ def row_recipe(task: Task, model: Described) -> list[int | str]:
     """
     layout = lay_out(task, model)
     names = [f"{{{slot}}}" for slot in task.slots]
-    recipe: list[int | str] = [] if model.cls_id is None else [model.cls_id]
+    first = _first(layout, model)
+    recipe: list[int | str] = [] if first is None else [first]
     for i, part in enumerate(layout.parts):
         recipe += [layout.specials[i - 1]] if i else []
         if part.continuing and model.tokenizer.prefixes_the_start_only:
@@ -94,6 +95,11 @@ def row_recipe(task: Task, model: Described) -> list[int | str]:
         recipe.append("".join(a + b for a, b in zip(part.literals, [*slots, ""], strict=True)))
     recipe += [] if model.sep_id is None else [model.sep_id]
     return [piece for piece in recipe if piece != ""]
+
+
+def _first(layout: Layout, model: Described) -> int | None:
+    """The token in front of the template."""
+    return None if layout.begun else model.cls_id
 
 
 def _continuing_recipe(part: Part, task: Task, model: Described) -> list[int | str]:
@@ -146,10 +152,11 @@ def label_ids(task: Task, model: Described, *, first_piece: bool = False) -> np.
                 f"label word {word!r} (label {value!r}) is not in the vocabulary of model {model.name!r}; "
                 "choose another word"
             )
-        if len(ids) > 1 and not first_piece:
+        if len(ids) > 1 and not (first_piece or task.first_pieces):
             raise TaskError(
                 f"label word {word!r} (label {value!r}) is {len(ids)} tokens for model "
-                f"{model.name!r}: {' '.join(pieces)}; choose a word of one token"
+                f"{model.name!r}: {' '.join(pieces)}; choose a word of one token, or score "
+                "the first where that tells the classes apart: --label-words first-piece"
             )
         token = ids[0]
         if token in chosen:
@@ -173,6 +180,9 @@ def _word_pieces(word: str, task: Task, model: Described) -> tuple[list[int], li
     )
     context = context.ids
     if encoding.ids[: len(context)] != context:
+        if before.endswith("\n"):  # the answer begins a line: the model writes the word by itself
+            encoding = model.tokenizer.encode(word, add_special_tokens=False, continuing=True)
+            return encoding.ids, encoding.tokens
         raise TaskError(
             f"label word {word!r} runs into what stands before {{mask}} in the template {task.template!r}: "
             "put a space before {mask}"

@@ -27,11 +27,15 @@ class Part(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """parts, and the special tokens between them (one fewer); answer: which of these is {mask}, of a masked model."""
+    """parts, and the special tokens between them (one fewer); answer: which of these is {mask}, of a masked model.
+
+    begun: the template begins with the first token of every row, which then is not put in front of it a second time.
+    """
 
     parts: list[Part]
     specials: list[int]
     answer: int | None
+    begun: bool = False
 
 
 class _Mark(NamedTuple):
@@ -53,7 +57,8 @@ def lay_out(task: Task, model: Described) -> Layout:
     if not model.pooling:
         require_mask(task.template)
     if model.sep_id is None:
-        return _joined(_items(_before_the_answer(task, model), task, model))
+        layout = _joined(_items(_before_the_answer(task, model), task, model))
+        return layout._replace(begun=layout.parts[0] == Part([""], [], False) and layout.specials[:1] == [model.cls_id])
     return _joined(_items(task.template, task, model))
 
 

@@ -30,6 +30,7 @@ class Task:
     that fill the template's texts, in order; label_column: of the label; rows whose label is in skip_labels are left
     out. metric: how predictions are scored. quoting: of the fields of .tsv, .txt and .csv files: "double" (a field may
     stand between quote marks, which then are no text), "none" (a quote mark is text), "" (double in .csv alone).
+    first_pieces: a label word of several tokens is scored by the first of them.
     templates: several that ask the same, of which `template` is the first; default: none but that one.
     """
 
@@ -46,6 +47,7 @@ class Task:
     skip_labels: tuple[str, ...] = ()
     quoting: str = ""
     templates: tuple[str, ...] = ()
+    first_pieces: bool = False
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -68,6 +70,7 @@ def make_task(
     skip_labels: Sequence[str] = (),
     quoting: str = "",
     templates: Sequence[str] = (),
+    first_pieces: bool = False,
 ) -> Task:
     """A checked task. Raises TaskError: two masks, unknown placeholders, fewer than two labels, an unknown metric."""
     slots = _checked_template(template)
@@ -100,7 +103,7 @@ def make_task(
     skipped = tuple(skip_labels)
     return Task(
         name, template, words, train, dev, test, description, metric, columns, label_column, skipped, quoting,
-        tuple(templates),
+        tuple(templates), first_pieces,
     )  # fmt: skip
 
 
@@ -120,6 +123,7 @@ def replace_template(task: Task, template: str) -> Task:
     return make_task(
         template, task.labels, *files, **about, text_columns=task.text_columns, label_column=task.label_column,
         skip_labels=task.skip_labels, quoting=task.quoting,
+        first_pieces=task.first_pieces,
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from tests.models.service import TEXT_PATHS, Service, serve
 from tests.models.tiny_decoders import write_decoder
 from zopog_models import load_model
 from zopog_models.checkpoints.checkpoint import load_checkpoint
-from zopog_models.errors import ServiceError, SetupError
+from zopog_models.errors import CapReached, ServiceError, SetupError
 from zopog_models.served import transport
 from zopog_models.served.answer_cache import AnswerCache
 from zopog_models.served.answer_words import word_of
@@ -30,7 +30,7 @@ from zopog_models.served.log_probabilities import read_scores
 from zopog_models.served.pace import asked_pause, pause_until_reset
 from zopog_models.served.reach import Reach
 from zopog_models.served.request_log import RequestLog
-from zopog_models.served.spending import CapReached, Usage
+from zopog_models.served.spending import Usage
 from zopog_models.served.transport import Answer
 from zopog_models.served.wire import Wire
 

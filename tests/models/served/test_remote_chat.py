@@ -16,14 +16,13 @@ from tests.models.service import Service, next_token, serve
 from tests.models.tiny_decoders import write_decoder
 from tests.models.tiny_models import SENTENCES
 from zopog_models import FrozenModel, load_model
-from zopog_models.errors import ServiceError, SetupError
+from zopog_models.errors import CapReached, ServiceError, SetupError
 from zopog_models.runners.rows import ModelRows
 from zopog_models.served import transport
 from zopog_models.served.addresses import ServedOptions, open_served
 from zopog_models.served.answer_words import score_answers, word_of
 from zopog_models.served.chat import open_chat
 from zopog_models.served.conversation import Talk, label_in
-from zopog_models.served.spending import CapReached
 from zopog_models.served.wire import Wire
 
 EVERYTHING = 1000

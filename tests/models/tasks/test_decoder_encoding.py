@@ -1,6 +1,7 @@
 """Decoders' rows and label words: BOS where the tokenizer has one, the answer at the end, words with their spaces."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from tests.models.tiny_decoders import write_decoder
 from zopog_models import CheckpointError, FrozenModel, TaskError, encode, label_ids, load_model, make_task
+from zopog_models.tasks.encoding import row_recipe
+from zopog_models.tasks.template import replace_template
 from zopog_models.tasks.vocabulary import pmi_candidates
 
 LABELS = {"good": "great", "bad": "terrible"}
@@ -66,11 +69,30 @@ def test_label_words_without_a_space(gpt2: FrozenModel, llama: FrozenModel) -> N
         label_ids(make_task("{text} it was g{mask}", {"a": "reat", "b": "b"}), gpt2)
 
 
+def test_a_word_that_begins_a_line_is_read_by_itself(gpt2: FrozenModel) -> None:
+    """What the row ends with and the word would be other tokens in one string: the model reads the one, writes the other."""
+    task = make_task("{text}\n\n{mask}", {"a": "a", "b": "b"})
+    assert tokens(gpt2, label_ids(task, gpt2)) == ["a", "b"]
+
+
+def test_a_template_that_begins_with_the_first_token_does_not_repeat_it(llama: FrozenModel) -> None:
+    plain, begun = (make_task(template, LABELS) for template in ("{text} it was {mask}", "<s>{text} it was {mask}"))
+    rows = [encode([("city",)], task, llama, 5).ids[0] for task in (plain, begun)]
+    assert [row.tolist().count(llama.cls_id) for row in rows] == [1, 1]
+    assert rows[1][0] == llama.cls_id
+    assert row_recipe(begun, llama)[0] == llama.cls_id
+    assert (
+        encode([("city",)], make_task("a <s>{text} {mask}", LABELS), llama, 5).ids[0].tolist().count(llama.cls_id) == 2
+    )
+
+
 def test_label_words_of_several_tokens(model: FrozenModel) -> None:
     task = make_task("{text} {mask}", {"a": "great", "b": "wonderfully"})
     with pytest.raises(TaskError, match=r"label word 'wonderfully' \(label 'b'\) is \d+ tokens for model 'tiny-"):
         label_ids(task, model)
     assert len(label_ids(task, model, first_piece=True)) == 2
+    first = replace_template(replace(task, first_pieces=True), "{text} it was {mask}")
+    assert label_ids(first, model).tolist() == label_ids(task, model, first_piece=True).tolist()
 
 
 @pytest.mark.parametrize(

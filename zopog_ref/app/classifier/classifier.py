@@ -26,7 +26,9 @@ except ImportError as error:
         "does the same from the command line"
     ) from error
 
+from zopog_models.frozen.model import locate_model
 from zopog_models.prompts.bundle import Prompt, save_prompt
+from zopog_models.tasks.chat import chat_template, in_conversation
 from zopog_models.tasks.template import make_task
 from zopog_ref import search
 from zopog_ref.app.classifier import data
@@ -70,6 +72,9 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
       Default: None.
     - readout: how the scores are read (docs/readout.md): "none", "centred", "labels", "vocabulary" or "auto". With one,
       the template with a readout is fitted too, and what is better on the validation rows is kept. Default: "auto".
+    - chat: what the template says is said by the user of a conversation, in the model's own chat template
+      (docs/chat.md). Default: False.
+    - system: what the system says first in such a conversation. Default: "", what the chat template has.
     - verbose: shows progress on stderr. Default: False.
 
     Attributes after fit:
@@ -104,6 +109,8 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         method_options: Mapping[str, Any] | None = None,
         run_folder: str | Path | None = None,
         readout: str = "auto",
+        chat: bool = False,
+        system: str = "",
         verbose: bool = False,
     ) -> None:
         self.model = model
@@ -121,6 +128,8 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         self.method_options = method_options
         self.run_folder = run_folder
         self.readout = readout
+        self.chat = chat
+        self.system = system
         self.verbose = verbose
 
     def __sklearn_tags__(self) -> Any:
@@ -194,8 +203,13 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         if self.readout not in ASKED:
             raise ValueError(f"readout is {self.readout!r}; choose one of {', '.join(ASKED)}")
         plain = self.readout == "none" and self.method != TEMPLATE_ALONE
+        template = self.template
+        if self.system and not self.chat:
+            raise ValueError("system is what the system says in a conversation: it needs chat=True")
+        if self.chat:
+            template = in_conversation(template, chat_template(locate_model(model)[0]), self.system)
         return RunConfig(
-            make_task(self.template, words, name="fit"), None, model, preset, name, int(drawn), shots,
+            make_task(template, words, name="fit"), None, model, preset, name, int(drawn), shots,
             readout=None if plain else self.readout,
         )  # fmt: skip
 

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import parent_process
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class Cell:
     seed: int
     folder: Path
     config: RunConfig = field(compare=False)  # told apart by the names above
-    device: str = "cpu"
+    machine: Machine = field(default=Machine(), compare=False)
 
     @property
     def name(self) -> str:
@@ -54,7 +54,8 @@ def run_cell(cell: Cell, stop: Path, threads: int) -> str:
         cell.folder.mkdir(parents=True, exist_ok=True)
         started.touch()
         fresh = None if (cell.folder / "config.json").exists() else cell.config
-        learning.learn(fresh, Machine(cell.device, threads), cell.folder, stop.exists, quiet=True)
+        own = None if cell.config.remote is not None else threads  # a served model computes elsewhere
+        learning.learn(fresh, replace(cell.machine, threads=own), cell.folder, stop.exists, quiet=True)
         error.unlink(missing_ok=True)
         return ""
     except Interrupted:

@@ -53,7 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(plan: Plan, executor: str, workers: int | None) -> Errors:
     cells = plan.cells()
     unfinished = sum(not cell.finished for cell in cells)
-    workers = min(workers or usable_cores(), max(1, unfinished))
+    workers = 1 if plan.remote is not None else min(workers or usable_cores(), max(1, unfinished))
+    if plan.remote is not None and plan.remote.budget_usd is not None and unfinished:
+        most = unfinished * plan.remote.budget_usd
+        say(f"--budget-usd holds for each run: ${most:g} at most for the {unfinished} that are not finished")
     say(
         f"{len(cells)} cells: {len(plan.variants)} methods, {len(plan.tasks)} tasks, {len(plan.seeds)} seeds, "
         f"{plan.budget} calls each; {len(cells) - unfinished} finished already; {workers} at once"

@@ -11,7 +11,6 @@ from zopog_models.tasks.template import Task, replace_template
 from zopog_ref.app.compare.plan import MANUAL, Plan, Variant
 from zopog_ref.app.compare.schedule import EXECUTORS
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.config import Machine
 from zopog_ref.app.run.presets import (
     PRESET_FIELDS,
     PRESETS,
@@ -21,10 +20,11 @@ from zopog_ref.app.run.presets import (
     preset_of,
 )
 from zopog_ref.app.tune.checks import check_run
-from zopog_ref.app.tune.choices import check_readout, chosen_precision, chosen_preset
+from zopog_ref.app.tune.choices import check_readout, chosen_precision, chosen_preset, chosen_served, said_of_the_wire
 from zopog_ref.app.tune.options import (
     add_precision_arguments,
     add_readout_arguments,
+    add_served_arguments,
     method_options,
     option,
     setting_of,
@@ -47,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", default="42,14,81", metavar="A,B,...", help="default 42,14,81; five tell more")
     parser.add_argument("--budget", type=int, default=4000, help="API calls of every run (default 4000)")
     parser.add_argument("--shots", type=int, default=16, help="training rows a class (default 16)")
-    parser.add_argument("--model", default="embedded", help="embedded, a Hugging Face folder, or FILE.gguf")
+    parser.add_argument(
+        "--model", default="embedded", help="embedded, a Hugging Face folder, FILE.gguf, or a served model's address"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     add_precision_arguments(parser)
     add_readout_arguments(parser)
@@ -62,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workers", type=int, help="runs at once (default: one a core); cores are shared out")
     parser.add_argument("--executor", choices=tuple(EXECUTORS), default="process")
+    add_served_arguments(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="default runs/compare; the same command goes on there")
     parser.add_argument("--json", action="store_true", help="compare.json on stdout, nothing else there")
     group = parser.add_argument_group("settings of every method, in place of its own")
@@ -73,6 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def make_plan(arguments: argparse.Namespace) -> Plan:
     """The plan asked for. Errors: InputError, TaskError, MissingPackage, before any model is loaded."""
     check_readout(arguments)
+    remote = chosen_served(arguments)
+    if remote is not None and arguments.workers not in (None, 1):
+        raise InputError("--workers: runs on a served model go one after another; --concurrency asks it several things")
     given = arguments.template or []
     tasks: dict[str, tuple[str | None, Task]] = {}
     for source in _several(arguments.tasks, "--tasks"):
@@ -92,11 +98,13 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         model=arguments.model,
         device=arguments.device,
         fewer=chosen_precision(arguments),
-        readout=arguments.readout or "auto",
+        readout=arguments.readout or ("none" if remote is not None and remote.answers == "labels" else "auto"),
         readout_tokens=arguments.readout_tokens,
+        remote=remote,
+        wire=said_of_the_wire(arguments),
     )
     for cell in plan.cells():
-        check_run(cell.config, Machine(plan.device))
+        check_run(cell.config, cell.machine)
     return plan
 
 

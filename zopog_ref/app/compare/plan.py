@@ -1,7 +1,9 @@
 """What a comparison consists of, checked before any of it runs."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from zopog_models.files.quoting import quoted
 from zopog_models.frozen.model import FrozenModel, load_model
@@ -9,10 +11,11 @@ from zopog_models.tasks.encoding import label_targets
 from zopog_models.tasks.template import Task, replace_template
 from zopog_ref.app.compare.cells import Cell
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.config import Precision, RunConfig, read_run
+from zopog_ref.app.run.config import Machine, Precision, RunConfig, Served, read_run
 from zopog_ref.app.run.experiment import Experiment, prepare
 from zopog_ref.app.run.presets import TEMPLATE_ALONE, Preset
 from zopog_ref.app.tune.ending import reserved
+from zopog_ref.app.tune.models import open_model
 from zopog_ref.app.tune.readings import check_scores
 from zopog_ref.search import step_price
 
@@ -46,12 +49,24 @@ class Plan:
     fewer: Precision | None = None  # None: fp32
     readout: str = "none"
     readout_tokens: int | None = None
+    remote: Served | None = None
+    wire: Mapping[str, Any] = field(default_factory=dict)  # as of `Machine`
+
+    @property
+    def machine(self) -> Machine:
+        """What carries each run out here, and where its model is served."""
+        return Machine(self.device, address=None if self.remote is None else self.model, wire=self.wire)
 
     def cells(self) -> list[Cell]:
         """Every cell, seed by seed: when one is interrupted early, whole seeds are done rather than whole methods."""
         return [
             Cell(
-                task, variant.name, seed, self._folder(task, variant, seed), self._run(task, variant, seed), self.device
+                task,
+                variant.name,
+                seed,
+                self._folder(task, variant, seed),
+                self._run(task, variant, seed),
+                self.machine,
             )
             for seed in self.seeds
             for task in self.tasks
@@ -67,7 +82,7 @@ class Plan:
         return RunConfig(
             task, source, self.model, variant.preset, variant.settings, seed, self.shots, "numpy", precision=self.fewer,
             readout=None if self.readout == "none" and variant.method != TEMPLATE_ALONE else self.readout,
-            readout_tokens=self.readout_tokens, templates=several if len(several) > 1 else None,
+            remote=self.remote, readout_tokens=self.readout_tokens, templates=several if len(several) > 1 else None,
         )  # fmt: skip
 
 
@@ -76,7 +91,12 @@ def check_data(plan: Plan) -> FrozenModel:
 
     Errors: whatever a run would stumble over before its first call.
     """
-    model = load_model(plan.model, device=plan.device)
+    remote = plan.remote
+    model = (
+        load_model(plan.model, device=plan.device)
+        if remote is None
+        else open_model(plan.model, plan.machine, remote=remote)
+    )
     check_scores(plan.readout, model.scores)
     for _, task in plan.tasks.values():
         experiment = prepare(model, task, plan.variants[0].preset, plan.seeds[0], plan.shots)

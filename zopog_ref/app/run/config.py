@@ -214,7 +214,7 @@ class RunConfig:
         chosen, seen = plain(self), plain(found)
         labels = ("pooling", "temperature") if found.label_ids is None else ("label_ids",)
         later = ("backend", "remote", "precision", "readout", "readout_tokens", "templates", "deploy")
-        quoting = {"quoting": self.task.quoting} if self.task.quoting else {}
+        quoting = {name: value for name in ("quoting", "first_pieces") if (value := getattr(self.task, name))}
         if not chosen["preset"]["method"].get("readout_folds", True):
             del chosen["preset"]["method"]["readout_folds"]  # as before there was one
         return {
@@ -254,7 +254,9 @@ def _checked(task: Task, source: str | None) -> Task:
     """The task as it is found today: an embedded one by its name, any other by its files. Errors: TaskError."""
     if source in {known.name for known in embedded_tasks()}:
         return load_task(str(source))
-    about = {name: getattr(task, name) for name in (*_TASK, "quoting") if name not in ("template", "labels")}
+    about = {
+        name: getattr(task, name) for name in (*_TASK, "quoting", "first_pieces") if name not in ("template", "labels")
+    }
     return make_task(task.template, task.labels, *(getattr(task, name) for name in _FILES), **about)
 
 

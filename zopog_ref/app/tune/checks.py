@@ -84,7 +84,8 @@ def check_served(config: RunConfig, machine: Machine) -> None:
         raise InputError("--budget-usd: this protocol counts no tokens, so there is nothing to keep to: leave it out")
     if reads_text_alone(config.model):
         _require_tokens_alone(config)
-        if config.remote.answers == "labels" and config.preset.loss != "error":
+        searches = config.method != TEMPLATE_ALONE
+        if searches and config.remote.answers == "labels" and config.preset.loss != "error":
             raise InputError(
                 f"--answers labels: what is answered says right or wrong and no more: the loss is error, not "
                 f"{config.preset.loss} (--loss error)"

@@ -9,21 +9,24 @@ from typing import Any
 from zopog_models.errors import RepeatedKey
 from zopog_models.files.gguf_file import is_gguf
 from zopog_models.files.repeated_keys import once
+from zopog_models.frozen.model import locate_model
 from zopog_models.served.addresses import default_top, is_served
+from zopog_models.tasks.chat import chat_template, in_conversation
 from zopog_models.tasks.published_tasks import load_published, published_tasks
-from zopog_models.tasks.task_files import load_task
+from zopog_models.tasks.task_files import embedded_tasks, load_task
 from zopog_models.tasks.template import Task, make_task, replace_template
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import UNSAVED, WIRE, Machine, Precision, RunConfig, Served
 from zopog_ref.app.run.presets import PRESET_FIELDS, TEMPLATE_ALONE, Preset, default_preset, preset_of
-from zopog_ref.app.tune.options import method_options, option
+from zopog_ref.app.tune.options import method_options, option, plain_name
 
 _SERVED = tuple(field.name for field in dataclasses.fields(Served))
 _DEFAULTS = {"model": "embedded", "seed": 42, "shots": 16}
 # Options that a run keeps from its start.
 _FIXED = (
     "task", "data", "seed", "shots",
-    "train", "dev", "test", "template", "labels", "method", "settings", "out", "pooling", "temperature",
+    "train", "dev", "test", "template", "chat", "label_words", "labels", "text_column", "label_column", "method",
+    "settings", "out", "pooling", "temperature",
     "backend", "precision", "precision_scope", "readout", "readout_tokens", "deploy_tuned",
     *(name for name in _SERVED if name not in WIRE),
 )  # fmt: skip
@@ -36,6 +39,10 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
     if arguments.tokenizer is not None and is_gguf(arguments.model):
         arguments.model, arguments.tokenizer = f"{arguments.model}#{arguments.tokenizer}", None
     task, source = _task(arguments)
+    if arguments.chat:
+        task, source = _in_conversation(task, arguments), None
+    if arguments.label_words == "first-piece":
+        task, source = dataclasses.replace(task, first_pieces=True), None
     check_readout(arguments)
     if arguments.deploy_tuned and arguments.method == TEMPLATE_ALONE:
         raise InputError("--deploy-tuned: --method none tunes nothing")
@@ -66,6 +73,17 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
     )
 
 
+def _in_conversation(task: Task, arguments: argparse.Namespace) -> Task:
+    """The task as what a user says to the model: from here on one with another template. Errors: InputError."""
+    if is_served(arguments.model):
+        raise InputError("--chat is for a model that is here; a served one has a conversation with chat+http://...")
+    chat = chat_template(locate_model(arguments.model)[0])
+    spoken = [in_conversation(one, chat, arguments.system or "") for one in arguments.template or task.templates]
+    said = spoken[0] if spoken else in_conversation(task.template, chat, arguments.system or "")
+    arguments.system, arguments.template = None, spoken or None
+    return replace_template(task, said)
+
+
 def check_readout(arguments: argparse.Namespace) -> None:
     """Errors: InputError for options of a readout that contradict each other."""
     tokens = arguments.readout_tokens
@@ -77,10 +95,13 @@ def check_readout(arguments: argparse.Namespace) -> None:
 
 def chosen_machine(arguments: argparse.Namespace) -> Machine:
     """How this machine carries the run out; of a continued run, where its model is now."""
-    return Machine(
-        arguments.device, arguments.threads, arguments.workers, arguments.model,
-        _given(arguments, (*WIRE, *UNSAVED)),
-    )  # fmt: skip
+    wire = said_of_the_wire(arguments)
+    return Machine(arguments.device, arguments.threads, arguments.workers, arguments.model, wire)
+
+
+def said_of_the_wire(arguments: argparse.Namespace) -> dict[str, Any]:
+    """How a served model is talked to, as far as it was said: `Machine.wire`."""
+    return _given(arguments, (*WIRE, *UNSAVED))
 
 
 def check_resumed(arguments: argparse.Namespace) -> None:
@@ -145,9 +166,10 @@ def chosen_served(arguments: argparse.Namespace) -> Served | None:
 def _task(arguments: argparse.Namespace) -> tuple[Task, str | None]:
     """The task asked for, and its embedded name or TOML when it has one."""
     if arguments.train is None:
-        given = [name for name in ("labels", "dev", "test") if getattr(arguments, name) is not None]
+        own = ("labels", "dev", "test", "text_column", "label_column")
+        given = [name for name in own if getattr(arguments, name) is not None]
         if given:
-            raise InputError(f"--{given[0]} describes your own data, but --train is missing")
+            raise InputError(f"{option(given[0])} describes your own data, but --train is missing")
         name = arguments.task or "supersense"
         task = _task_named(name, arguments.data)
         if arguments.template is None:
@@ -173,11 +195,14 @@ def _task(arguments: argparse.Namespace) -> tuple[Task, str | None]:
     stem = arguments.train.name.partition(".")[0]
     name = arguments.train.resolve().parent.name if stem.lower() in ("", "train") else stem
     train, dev, test = (path and path.resolve() for path in (arguments.train, arguments.dev, arguments.test))
-    return make_task(arguments.template[0], labels, train, dev, test, name=name), None
+    columns = {"text_columns": arguments.text_column, "label_column": arguments.label_column or "label"}
+    return make_task(arguments.template[0], labels, train, dev, test, name=name, **columns), None
 
 
 def _task_named(name: str, data: Path | None) -> Task:
     """An embedded task, a TOML's, or a published one with the user's files. Errors: InputError, TaskError."""
+    spelled = plain_name(name)  # names are lower case; files are as they are
+    name = spelled if spelled in (*published_tasks(), *(task.name for task in embedded_tasks())) else name
     if name not in published_tasks():
         if data is not None:
             known = ", ".join(published_tasks())

@@ -1,13 +1,21 @@
 """zopog tune: learn a prompt, keep everything, compare with the manual prompt on the test split."""
 
 import argparse
+import shlex
 import sys
+from pathlib import Path
 
-from zopog_ref.app.output import show_json
+from zopog_models.files.atomic import write_atomically
+from zopog_ref.app.errors import InputError
+from zopog_ref.app.output import say, show, show_json
 from zopog_ref.app.tune import learning
+from zopog_ref.app.tune.card import card
 from zopog_ref.app.tune.choices import check_resumed, chosen_machine, chosen_run
+from zopog_ref.app.tune.finished import read_finished
 from zopog_ref.app.tune.options import add_arguments
-from zopog_ref.app.tune.result import table
+from zopog_ref.app.tune.page import write_page
+from zopog_ref.app.tune.result import examples_said, learned_said, table
+from zopog_ref.methods import MissingPackage
 
 __all__ = ["add_arguments", "run"]
 
@@ -20,9 +28,24 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         check_resumed(arguments)
     with learning.stop_requests() as should_stop:
-        path, result = learning.learn(config, machine, out, should_stop, quiet=arguments.json)
+        path, result = learning.learn(config, machine, out, should_stop, quiet=arguments.json or arguments.quiet)
+    found = read_finished(path)
+    write_atomically(path / "prompt" / "README.md", [card(found).encode("utf-8")])
+    try:
+        report: Path | None = write_page(found)
+    except (MissingPackage, InputError) as error:  # a run is none the worse without its page
+        report = None
+        say(f"no report.html: {error}")
     if arguments.json:
         show_json(result, indent=2)
-    else:
-        sys.stdout.write(table(result, path) + "\n")
+        return 0
+    sys.stdout.write(table(result, path) + "\n")  # which is bold on a terminal
+    show("\n".join([*learned_said(found), *examples_said(found)]))
+    place = shlex.quote(str(path))
+    show(
+        (f"report: {report}\n" if report else "")
+        + f'next:   zopog predict {place} --text "..."\n'
+        + f"        zopog show {place}\n"
+        + f"        zopog bake {place} --out tuned.onnx"
+    )
     return 0

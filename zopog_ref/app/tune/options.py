@@ -1,4 +1,4 @@
-"""The options of `zopog tune`."""
+"""The options of `zopog tune`. A number or name in brackets at the end of a help text is the default."""
 
 import argparse
 import dataclasses
@@ -12,79 +12,142 @@ from zopog_models.served.conversation import ANSWERS, PROMPT_PLACES
 from zopog_models.served.kserve import ENCODINGS
 from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, TEMPLATE_ALONE
 from zopog_ref.app.tune.backends import BACKENDS
+from zopog_ref.app.tune.meanings import meaning_of, symbol_of
 from zopog_ref.app.tune.precision import PRECISIONS, SCOPES
 from zopog_ref.app.tune.readings import ASKED, TOKENS
 from zopog_ref.methods import METHODS, settings_class
 
+EXAMPLES = """examples:
+  zopog tune --task supersense --budget 400
+  zopog tune --method none --readout vocabulary          no search: three calls
+  zopog tune --train my.csv --template "{text} . it was {mask} ." --labels "0=bad,1=good"
+  zopog tune --resume runs/supersense-zo-pog-42"""
+# Options that --help leaves to --help-all.
+_FINER = (
+    "precision_scope", "precision_anyway", "temperature", "rows_per_request", "encoding", "embedding_std", "send",
+    "prompt_in", "system", "answer_tokens", "timeout", "retries", "concurrency", "refused_share", "rpm", "tpm",
+    "query", "key_header", "headers_env", "allow_http",
+)  # fmt: skip
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options; those of the method and the preset come from their dataclasses."""
+    """The command's options, in sections; a method's own settings and a server's finer points are in --help-all."""
+    parser.usage = "zopog tune [--task NAME | --train FILE ...] [--model MODEL] [--method NAME] [options]"
+    parser.description = "Learn a prompt for a task. What stands in brackets at a line's end is the default."
+    parser.epilog = EXAMPLES
+    parser.formatter_class = _Help
     _add_task_arguments(parser)
-    parser.add_argument(
-        "--model",
-        help="embedded (default), a Hugging Face folder, FILE.gguf, org/name[@revision] on the hub, "
-        "or a served model's address",
+    _add_method_arguments(parser)
+    budget = parser.add_argument_group("budget")
+    budget.add_argument("--budget", type=int, metavar="CALLS", help="API calls, one prompt on one mini-batch (4000)")
+    budget.add_argument("--batch-size", type=int, metavar="ROWS", help="rows of a mini-batch (32)")
+    budget.add_argument("--shots", type=int, metavar="ROWS", help="training rows a class (16)")
+    readout = parser.add_argument_group("readout (docs/readout.md)")
+    add_readout_arguments(readout)
+    readout.add_argument(
+        "--deploy-tuned", action="store_const", const=True, help="the tuned prompt even if another is better on dev"
     )
-    parser.add_argument("--pooling", choices=POOLINGS, help="read the model as a sentence-embedding model")
-    parser.add_argument("--temperature", type=float, help=f"of a sentence-embedding model (default {TEMPERATURE:g})")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--backend", choices=BACKENDS, help="of the mathematics outside the model (default: numpy)")
-    parser.add_argument("--threads", type=int, help="default: all cores")
-    add_precision_arguments(parser)
-    parser.add_argument(
-        "--method",
-        choices=(*METHODS, TEMPLATE_ALONE),
-        help="default: zo-pog; zopog methods says what there is; none: the template alone, with a readout",
-    )
-    add_readout_arguments(parser)
-    parser.add_argument(
-        "--deploy-tuned",
-        action="store_const",
-        const=True,
-        help="deploy the tuned prompt even if another is better on the dev rows",
-    )
-    parser.add_argument("--settings", choices=SETTINGS_NAMES, help="named settings (default: the model's own)")
-    parser.add_argument("--shots", type=int, help="training rows a class (default 16)")
-    parser.add_argument("--seed", type=int, help="default 42")
-    parser.add_argument("--out", type=Path, help="run folder (default: runs/TASK-METHOD-SEED)")
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on from the last checkpoint of a run folder")
-    parser.add_argument("--json", action="store_true", help="the result as JSON on stdout, nothing else there")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="spread the model's rows over N Ray actors of --threads cores (default 1) or one GPU each; the numbers "
-        "stay the same (docs/scale.md)",
-    )
+    here = parser.add_argument_group("model here")
+    here.add_argument("--model", help="embedded (default), a Hugging Face folder, FILE.gguf, ORG/NAME, an address")
+    here.add_argument("--pooling", choices=POOLINGS, help="read it as a sentence-embedding model")
+    here.add_argument("--temperature", type=float, metavar="T", help=f"of such a model ({TEMPERATURE:g})")
     add_served_arguments(parser)
-    numbers = parser.add_argument_group("settings, to change one at a time")
+    _add_machine_arguments(parser)
+    _add_settings(parser)
+    for action in parser._actions:
+        if action.dest in _FINER:
+            hide(action)
+    parser.add_argument("--help-all", action=HelpAll, nargs=0, help="every option, the methods' settings included")
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """An option and its meaning on one line."""
+
+    def __init__(self, prog: str, width: int | None = None) -> None:
+        super().__init__(prog, max_help_position=26, width=width)
+
+
+class HelpAll(argparse.Action):
+    """--help with what it leaves out."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        for action in parser._actions:
+            action.help = getattr(action, "more", action.help)
+        parser.print_help()
+        parser.exit()
+
+
+def hide(action: argparse.Action) -> None:
+    """Leave an option to --help-all."""
+    action.more = action.help  # type: ignore[attr-defined]
+    action.help = argparse.SUPPRESS
+
+
+def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("method (zopog methods NAME: its own settings, which are options too)")
+    group.add_argument(
+        "--method", type=plain_name, choices=(*METHODS, TEMPLATE_ALONE), metavar="NAME",
+        help="zopog methods lists them; none: no search (zo-pog)",
+    )  # fmt: skip
+    group.add_argument("--settings", choices=SETTINGS_NAMES, help="which defaults (the model's own)")
+    group.add_argument("--seed", type=int, metavar="S", help="the same seed gives the same result (42)")
     defaults = PRESETS["zo-pog", "embedded"]
     for name in PRESET_FIELDS:
-        numbers.add_argument(option(name), type=type(getattr(defaults, name)), dest=name)
+        if name not in ("budget", "batch_size"):
+            kind = type(getattr(defaults, name))
+            meaning = f"{meaning_of(name)} ({getattr(defaults, name)})"
+            group.add_argument(option(name), type=kind, dest=name, metavar=symbol_of(name), help=meaning)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """The methods' own settings, which --help leaves to `zopog methods NAME`."""
+    group = parser.add_argument_group("settings of the methods")
     for name, (kind, methods) in method_options().items():
-        only = "" if len(methods) == len(METHODS) else ", ".join(methods)
-        numbers.add_argument(option(name), type=_switch if kind is bool else kind, dest=name, help=only)
+        text = f"{meaning_of(name, methods[0])} [{'all' if len(methods) == len(METHODS) else ', '.join(methods)}]"
+        metavar = "on|off" if kind is bool else symbol_of(name) or kind.__name__.upper()
+        hide(
+            group.add_argument(
+                option(name), type=_switch if kind is bool else kind, dest=name, metavar=metavar, help=text
+            )
+        )
+
+
+def _add_machine_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("machine and output")
+    group.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the model computes (cpu)")
+    group.add_argument("--backend", choices=BACKENDS, help="of the mathematics outside the model (numpy)")
+    group.add_argument("--threads", type=int, metavar="N", help="of the model (all cores)")
+    group.add_argument("--workers", type=int, metavar="N", help="spread the rows over N Ray actors (docs/scale.md)")
+    add_precision_arguments(group)
+    group.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/TASK-METHOD-SEED)")
+    group.add_argument("--resume", type=Path, metavar="RUN", help="go on from the last checkpoint of a run folder")
+    group.add_argument("--json", action="store_true", help="the result as JSON on stdout, nothing else there")
 
 
 def _add_task_arguments(parser: argparse.ArgumentParser) -> None:
     """What is asked: a task by its name, or the user's own data."""
-    parser.add_argument(
-        "--task", help="an embedded task's name, a task TOML, or with --data a published task's (default: supersense)"
+    task = parser.add_argument_group("task and data (docs/own-data.md)")
+    task.add_argument("--task", metavar="NAME", help="zopog tasks lists them; or a task TOML (supersense)")
+    task.add_argument("--data", type=Path, metavar="DIR", help="your copy of a published task's files")
+    task.add_argument("--train", type=Path, metavar="FILE", help="own data: TSV, CSV, JSONL (.gz), Parquet")
+    task.add_argument("--dev", type=Path, metavar="FILE", help="(other rows of the train file)")
+    task.add_argument("--test", type=Path, metavar="FILE", help="(unused rows of the train file)")
+    task.add_argument("--text-column", action="append", metavar="NAME", help="twice for two texts (text)")
+    task.add_argument("--label-column", metavar="NAME", help="(label)")
+    task.add_argument(
+        "--template", action="append", metavar="TEXT",
+        help='with {text} and {mask}: "{text} . {mask} ."; repeatable',
+    )  # fmt: skip
+    task.add_argument(
+        "--chat", action="store_true", default=None, help="the template is what the user says (docs/chat.md)"
     )
-    parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="your copy of a published task's files, as GLUE's or with our columns"
+    task.add_argument(
+        "--label-words",
+        choices=("whole", "first-piece"),
+        metavar="HOW",
+        help="whole; first-piece: of several tokens the first",
     )
-    own = parser.add_argument_group("your own data, instead of --task")
-    own.add_argument("--train", type=Path, metavar="FILE", help="TSV, CSV or JSONL with text columns and `label`")
-    own.add_argument("--dev", type=Path, metavar="FILE", help="default: other rows of the train file")
-    own.add_argument("--test", type=Path, metavar="FILE", help="default: unused rows of the train file")
-    own.add_argument(
-        "--template",
-        action="append",
-        help='with {text}, or {text_a} and {text_b}, and {mask}: "{text} . {mask} ."; with --task: instead of its own; '
-        "given several times, the manual prompt is all of them, read together",
-    )
-    own.add_argument("--labels", metavar="VALUE=WORD,...", help='label values and their words: "0=bad,1=good"')
+    task.add_argument("--labels", metavar="VALUE=WORD,...", help='labels and their words: "0=bad,1=good"')
 
 
 def method_options() -> dict[str, tuple[type, list[str]]]:
@@ -99,6 +162,11 @@ def method_options() -> dict[str, tuple[type, list[str]]]:
 def option(name: str) -> str:
     """--n-positions, of n_positions."""
     return {"key_variable": "--key-env", "headers_env": "--header-env"}.get(name, "--" + name.replace("_", "-"))
+
+
+def plain_name(name: str) -> str:
+    """zo-pog, of ZO-PoG or zo_pog."""
+    return name.casefold().replace("_", "-").strip()
 
 
 def _switch(text: str) -> bool:
@@ -118,25 +186,24 @@ def setting_of(name: str, text: str) -> Any:
         raise ValueError(str(error)) from None
 
 
-def add_readout_arguments(parser: argparse.ArgumentParser) -> None:
+def add_readout_arguments(parser: argparse._ActionsContainer) -> None:
     """--readout, --readout-tokens."""
     parser.add_argument(
         "--readout",
         choices=ASKED,
-        help="how the scores are read (docs/readout.md): none, centred, labels, vocabulary, or the best of them by "
-        "leave-one-out (default: auto)",
+        metavar="KIND",
+        help=f"{', '.join(ASKED)}: how scores are read (auto)",
     )
-    parser.add_argument(
-        "--readout-tokens", type=int, metavar="N", help=f"that a vocabulary readout reads (default {TOKENS})"
-    )
+    parser.add_argument("--readout-tokens", type=int, metavar="N", help=f"that a vocabulary readout reads ({TOKENS})")
 
 
-def add_precision_arguments(parser: argparse.ArgumentParser) -> None:
+def add_precision_arguments(parser: argparse._ActionsContainer) -> None:
     """--precision, --precision-scope, --precision-anyway."""
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help="of the policy step and the dev scores, if it agrees with fp32 on this run's rows (default: fp32)",
+        metavar="P",
+        help=f"{', '.join(PRECISIONS)}: where it agrees with fp32 (fp32)",
     )
     parser.add_argument("--precision-scope", choices=SCOPES, help="all: of zeroth-order steps too (default: policy)")
     parser.add_argument("--precision-anyway", action="store_true", help="use it even if it does not agree with fp32")
@@ -145,26 +212,25 @@ def add_precision_arguments(parser: argparse.ArgumentParser) -> None:
 def add_served_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of a served model; all are None where they were not given."""
     group = parser.add_argument_group(
-        "a model that somebody else serves (docs/remote.md)",
-        "--model kserve+http://HOST:PORT/v2/models/NAME, or, for methods that learn tokens alone, --model "
-        "completions+http://HOST:PORT/v1#NAME or chat+http://HOST:PORT/v1#NAME",
+        "model served (docs/remote.md): --model kserve+http://HOST:PORT/v2/models/NAME,\n"
+        "completions+http://HOST:PORT/v1#NAME or chat+http://HOST:PORT/v1#NAME"
     )
     group.add_argument(
         "--tokenizer",
         type=Path,
         metavar="FOLDER",
-        help="with config.json and tokenizer.json; of a GGUF file, with tokenizer.json",
+        help="with config.json and tokenizer.json",
     )
     group.add_argument("--rows-per-request", type=int, metavar="ROWS", help="default: 64; of text endpoints 1")
     group.add_argument("--encoding", choices=ENCODINGS, help="of tensors; auto: binary where the server offers it")
     group.add_argument("--embedding-std", type=float, help="of the word embeddings, where the server does not say")
     group.add_argument(
-        "--top-logprobs", type=int, help=f"asked for, 1 to {LARGEST_TOP} (default: 5 of completions, 20 of chat)"
+        "--top-logprobs", type=int, metavar="N", help=f"1 to {LARGEST_TOP} (5 of completions, 20 of chat)"
     )
     group.add_argument("--send", choices=SENT, help="to completions; ids: the tokens themselves (default: text)")
     group.add_argument("--prompt-in", choices=PROMPT_PLACES, help="of a conversation (default: user)")
-    group.add_argument("--system", metavar="TEXT", help="what the system says in every conversation")
-    group.add_argument("--answers", choices=ANSWERS, help="labels: learn from what is answered, without scores")
+    group.add_argument("--system", metavar="TEXT", help="what the system says in every conversation; also with --chat")
+    group.add_argument("--answers", choices=ANSWERS, help="labels: from answers, without scores")
     group.add_argument("--answer-tokens", type=int, help="with --answers labels: of an answer (default 8)")
     group.add_argument("--timeout", type=float, help="seconds for a whole answer (default 60)")
     group.add_argument("--retries", type=int, help="of a failed request, with growing pauses (default 8)")
@@ -172,9 +238,9 @@ def add_served_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--refused-share", type=float, help="of texts an endpoint may refuse (default 0.05)")
     group.add_argument("--rpm", type=float, help="requests a minute (default: what the server's headers say)")
     group.add_argument("--tpm", type=float, help="tokens a minute (default: what the server's headers say)")
-    group.add_argument("--price-in", type=float, metavar="USD", help="for a million tokens that are read")
-    group.add_argument("--price-out", type=float, metavar="USD", help="for a million tokens that are written")
-    group.add_argument("--budget-usd", type=float, metavar="USD", help="spend no more than that; needs the prices")
+    group.add_argument("--price-in", type=float, metavar="USD", help="for a million tokens read")
+    group.add_argument("--price-out", type=float, metavar="USD", help="for a million tokens written")
+    group.add_argument("--budget-usd", type=float, metavar="USD", help="spend no more; needs the prices")
     group.add_argument("--query", action="append", metavar="NAME=VALUE", help="of every request; may be repeated")
     group.add_argument(
         "--key-header", metavar="HEADER", help="which shows the key (default: Authorization; Azure: api-key)"
@@ -192,4 +258,4 @@ def add_key_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--allow-http", action="store_true", default=None, help="send the key over http to another machine"
     )
-    group.add_argument("--cache", type=Path, metavar="DIR", help="answers kept across runs, which are not asked again")
+    group.add_argument("--cache", type=Path, metavar="DIR", help="answers kept across runs")

@@ -11,6 +11,7 @@ from zopog_models.prompts.bundle import Prompt
 from zopog_models.prompts.predicting import Prediction, chosen, predict
 from zopog_models.tasks.task_files import Rows
 from zopog_models.tasks.template import Task
+from zopog_ref.app.report.html import readable
 from zopog_ref.app.report.terminal import table as aligned
 from zopog_ref.app.run.config import RunConfig
 from zopog_ref.app.run.experiment import Experiment
@@ -19,6 +20,7 @@ from zopog_ref.app.run.predictions import READINGS, Answers, Predictions, save_p
 from zopog_ref.app.scores.metrics import classification_metrics
 from zopog_ref.app.scores.uncertainty import ensemble_metrics
 from zopog_ref.app.tune.ending import Ending
+from zopog_ref.app.tune.finished import Finished
 from zopog_ref.objective import Ledger
 from zopog_ref.search import SearchResult
 
@@ -186,3 +188,27 @@ def _deployed_said(result: dict[str, Any]) -> str:
     if result["best"] != result["deployed"]:
         return f"deployed: {result['deployed']}, as --deploy-tuned asks; on the dev rows {result['best']} is as good"
     return f"deployed: {result['deployed']}, clearly the best on the dev rows"
+
+
+def learned_said(run: Finished) -> list[str]:
+    """The learned tokens in words, and how large the part without words is."""
+    if not run.tokens:
+        return []
+    words = " ".join(readable(word) for word, _ in run.tokens)
+    norm = f", and a continuous offset that has no words (length {run.z_norm:.3g})" if run.z_norm else ""
+    return [f"learned tokens: {words}{norm}"]
+
+
+def examples_said(run: Finished, count: int = 3) -> list[str]:
+    """The first test rows whose answer changes: the manual prompt's, and that of what is deployed."""
+    p, texts, kept = run.probabilities(), run.texts, run.predictions
+    if texts is None or kept is None or not kept.manual.size:
+        return []
+    classes, before, after = list(run.config.task.labels), kept.manual.argmax(1), p[run.name].argmax(1)
+    rows = np.flatnonzero(before != after)[:count]
+    lines = ["test texts, before (manual) and after:"] if len(rows) else []
+    for i in rows:
+        text = " | ".join(texts[i])
+        shown = text if len(text) <= 60 else text[:59] + "…"
+        lines.append(f"  {shown}: {classes[before[i]]} -> {classes[after[i]]} (true: {classes[kept.labels[i]]})")
+    return lines

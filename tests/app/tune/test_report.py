@@ -1,0 +1,103 @@
+"""What a run leaves for people: report.html, the card beside the prompt, `zopog show`."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("jinja2", reason="the page needs jinja2 (extra report)")
+
+from tests.app.conftest import SMALL, Run
+from zopog_ref.app.run.predictions import load_predictions
+from zopog_ref.app.tune.finished import read_finished
+
+
+@pytest.fixture(scope="module")
+def run(small_task: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from zopog_ref.app.command_line import main
+
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    options = [*SMALL[: SMALL.index("--readout")], "--readout", "labels", "--threads", "1"]
+    assert main(["tune", "--task", str(small_task), *options, "--out", str(folder)]) == 0
+    return folder
+
+
+def test_the_page_says_what_result_json_says_and_nothing_is_fetched(run: Path) -> None:
+    text, result = (run / "report.html").read_text("utf-8"), json.loads((run / "result.json").read_text())
+    assert re.search(r'(src|href)="|url\(', text) is None
+    for row in result["answers"]:
+        low, high = row["interval"]
+        assert row["name"] in text
+        assert f"{row['accuracy']:.1%}" in text
+        assert f"{low:.1%} to {high:.1%}" in text
+    for token in result["tuned_tokens"][0]:
+        assert f">{token}<" in text
+    assert "--policy-samples" in text
+
+
+def test_the_errors_are_wrong_rows_with_their_own_texts(run: Path, small_task: Path) -> None:
+    found = read_finished(run)
+    assert found.texts is not None
+    kept = load_predictions(run)
+    lines = (small_task.parent / "test.tsv").read_text("utf-8").splitlines()[1:]
+    assert found.texts == [(lines[row].split("\t")[0],) for row in kept.rows]
+    wrong = int((kept.mean.argmax(1) != kept.labels).sum())
+    text = (run / "report.html").read_text("utf-8").partition("Its surest errors")[2].partition("<h2>Settings")[0]
+    assert text.count("<tr>") - 1 == min(20, wrong)
+
+
+def test_report_writes_the_same_page_again_and_show_the_same_table(zopog: Run, run: Path) -> None:
+    before = (run / "report.html").read_text("utf-8")
+    (run / "report.html").unlink()
+    assert zopog("report", run)[:2] == (0, f"{run / 'report.html'}\n")
+    assert (run / "report.html").read_text("utf-8") == before
+    code, out, _ = zopog("show", run)
+    assert code == 0
+    assert "manual + readout" in out
+    assert json.loads(zopog("show", run, "--json")[1]) == json.loads((run / "result.json").read_text())
+    assert json.loads(zopog("show", run / "prompt", "--json")[1])["readout"] in ("labels", "none")
+
+
+def test_warnings_count_the_steps_without_a_gradient(run: Path) -> None:
+    found = read_finished(run)
+    still = sum(record.diagnostics["alpha_gradient_norm"] == 0 for record in found.curve)
+    said = [line for line in found.warnings() if "token gradient" in line]
+    assert said == [] if not still else said[0].startswith(f"{still} of {len(found.curve)} steps")
+    for record in found.curve:
+        record.diagnostics["alpha_gradient_norm"] = 0.0
+    assert f"{len(found.curve)} of {len(found.curve)} steps" in " ".join(found.warnings())
+
+
+def test_the_card_has_the_hashes_and_the_intervals(run: Path) -> None:
+    card, config = (run / "prompt" / "README.md").read_text("utf-8"), json.loads((run / "config.json").read_text())
+    for digest in (config["model_sha256"], *(split["sha256"] for split in config["splits"].values())):
+        assert digest in card
+    assert card.count("(this prompt)") == 1
+
+
+def test_a_test_file_that_changed_gives_a_page_without_texts(run: Path, small_task: Path) -> None:
+    file = small_task.parent / "test.tsv"
+    before = file.read_text("utf-8")
+    try:
+        header, *rows = before.splitlines()
+        file.write_text("\n".join([header, *rows[::-1]]) + "\n", "utf-8")
+        assert read_finished(run).texts is None
+    finally:
+        file.write_text(before, "utf-8")
+
+
+@pytest.mark.parametrize("command", ["show", "report"])
+def test_folders_without_a_finished_run_are_refused(zopog: Run, command: str, tmp_path: Path) -> None:
+    assert zopog(command, tmp_path)[0] == 2
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "result.json").write_text('{"answers": 3}')
+    assert zopog(command, tmp_path)[0] == 2
+
+
+def test_token_probabilities_are_those_of_the_tokens(run: Path) -> None:
+    found = read_finished(run)
+    p = np.array([p for _, p in found.tokens])
+    assert ((p > 0) & (p <= 1)).all()
+    assert [word for word, _ in found.tokens] == found.result["tuned_tokens"][0]
