@@ -282,7 +282,7 @@ def test_one_text_says_nothing() -> None:
 
 
 def test_scores_that_never_change_give_every_row_the_same_answer() -> None:
-    scores, y = [np.ones((10, 6)), np.full((10, 6), -3.0)], np.array([0] * 7 + [1] * 3)
+    scores, y = [np.tile(np.arange(6.0), (10, 1)), np.tile(-np.arange(6.0), (10, 1))], np.array([0] * 7 + [1] * 3)
     fit = vocabulary(scores, y, 2)
     p = fit.readout.predict(scores)
     np.testing.assert_allclose(p, np.tile(p[0], (10, 1)))
