@@ -32,6 +32,7 @@ ALLOWED = {
         "tokenizers",
         "onnx",
         "gguf",
+        "jinja2",
         "huggingface_hub",
         "openvino",
         "urllib3",
