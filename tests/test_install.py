@@ -143,7 +143,7 @@ def test_errors_name_the_requirements_of_the_extras() -> None:
 def test_what_is_named_when_it_is_missed_is_what_the_extra_asks_for() -> None:
     from zopog_ref.app.packages import REQUIREMENTS
 
-    assert set(REQUIREMENTS.values()) == set(EXTRAS["report"])
+    assert set(REQUIREMENTS.values()) == set(EXTRAS["report"]) | set(EXTRAS["completion"])
 
 
 def test_no_error_names_an_extra_that_a_clone_cannot_use() -> None:

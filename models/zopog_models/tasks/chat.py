@@ -115,7 +115,7 @@ def in_conversation(template: str, chat: ChatTemplate, system: str = "") -> str:
 
 def _rendered(chat: ChatTemplate, values: dict[str, Any]) -> str:
     if importlib.util.find_spec("jinja2") is None:
-        raise ProviderError("a chat template needs Jinja2: pip install 'zopog-ref[report]', or pip install jinja2")
+        raise ProviderError('a chat template needs Jinja2: pip install "jinja2>=3.1"')
     asked = {
         "template": chat.program, "values": values, "bytes": _BYTES, "seconds": SECONDS, "characters": _CHARACTERS,
     }  # fmt: skip
