@@ -36,8 +36,8 @@ def run_folders(scratch: Path) -> list[Target]:
     older = {name: content for name, content in files.items() if name != "checkpoint.safetensors"}
     older["checkpoint.safetensors"] = older.pop("checkpoint.previous.safetensors")
     return [
-        Target("run folder", files, changed, _read_run, (InputError,), 0.5, (".lock", ".reserve"), writes=True),
-        Target("run folder, no hash", older, changed, _read_run, (InputError,), 0.5, (".lock", ".reserve"), writes=True),
+        Target("run folder", files, changed, read_run, (InputError,), 0.5, (".lock", ".reserve"), writes=True),
+        Target("run folder, no hash", older, changed, read_run, (InputError,), 0.5, (".lock", ".reserve"), writes=True),
     ]  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def _mutated_or_torn(rng: random.Random, content: bytes) -> bytes:
     return mutated(rng, content) if rng.random() < 0.5 else mutated_lines(rng, content[:-1]) + b"\n"
 
 
-def _read_run(folder: Path) -> None:
+def read_run(folder: Path) -> None:
     durable.RESERVE_BYTES = 256  # a thousandth: random bytes are most of the time otherwise
     opened, _ = RunFolder.open(folder)
     try:

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from tests.fuzz.comparisons import comparisons
+from tests.fuzz.dawdling import dawdling
 from tests.fuzz.hub_answers import hub_answers
 from tests.fuzz.model_files import model_files
+from tests.fuzz.odd_folders import odd_folders
 from tests.fuzz.opened_models import opened_models
 from tests.fuzz.run_folders import run_folders
 from tests.fuzz.servers import servers
@@ -25,5 +27,7 @@ def targets(scratch: Path) -> list[Target]:
         hub_answers,
         opened_models,
         templates,
+        dawdling,
+        odd_folders,
     )
     return [target for make in makers for target in make(scratch)]

@@ -9,6 +9,8 @@ import errno
 import os
 from pathlib import Path
 
+from zopog_models.errors import UnusableFile
+
 __all__ = ["FULL", "RESERVE_BYTES", "DiskFull", "Reserve", "append_line"]
 
 RESERVE_BYTES = 256 * 1024  # several steps' losses, written as text
@@ -36,7 +38,7 @@ class Reserve:
         self._path = folder / name
 
     def take(self) -> None:
-        """Hold the space back. Errors: DiskFull, before anything is paid for."""
+        """Hold the space back. Raises DiskFull and UnusableFile, before anything is paid for."""
         try:
             if self._path.exists() and self._path.stat().st_size == RESERVE_BYTES:
                 return
@@ -44,6 +46,8 @@ class Reserve:
             with open(self._path, "xb", buffering=0) as file:
                 _write(file.fileno(), os.urandom(RESERVE_BYTES))  # what a file system cannot store in less
                 os.fsync(file.fileno())
+        except FileExistsError:
+            raise UnusableFile(f"{self._path} is no file: remove it") from None
         except OSError as error:
             if error.errno not in FULL:
                 raise

@@ -272,10 +272,10 @@ def test_what_is_said_before_the_first_step_and_after_it(zopog: Run, tmp_path: P
         code, _, error = zopog("tune", *options, *address, "--out", tmp_path / "run")
         assert code == 0, error
         found = re.search(
-            r"planned: at most (\d+) requests, about (\d+) tokens read and (\d+) written, \$([\d,.]+)\n", error
+            r"planned: at most ([\d,]+) requests, about ([\d,]+) tokens read and ([\d,]+) written, \$([\d,.]+)\n", error
         )
         assert found is not None, error
-        requests, read, written = (int(found[place]) for place in (1, 2, 3))
+        requests, read, written = (int(found[place].replace(",", "")) for place in (1, 2, 3))
         # 4 steps of 4 prompts on 4 rows, 4 dev rows for each prompt of an epoch, then all rows for two prompts
         assert requests == written == 4 * 4 * 4 + 4 * 4 + 2 * (4 + 4 + 4)
         assert service.asked - 1 <= requests  # the probe asks twice

@@ -98,8 +98,9 @@ class RunFolder:
         try:
             self._lock = os.open(self.path / ".lock", flags, 0o666)  # held as long as the run
         except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise InputError(f"{self.path / '.lock'} is a link: a run folder holds its own files") from None
+            if error.errno in (errno.ELOOP, errno.EISDIR):
+                what = "a link" if error.errno == errno.ELOOP else "a folder"
+                raise InputError(f"{self.path / '.lock'} is {what}: a run folder holds its own files") from None
             raise
         if fcntl is not None:
             try:
