@@ -285,10 +285,10 @@ def test_what_is_said_before_the_first_step_and_after_it(zopog: Run, tmp_path: P
         assert "great in " in rows
         assert "terrible in " in rows
         service.top = None
-        options[options.index("--budget-usd") + 1] = 5
+        options[options.index("--budget-usd") + 1] = 400
         code, _, error = zopog("tune", *options, *address, "--top-logprobs", 1000, "--out", tmp_path / "poor")
         assert code == 1
-        assert "; --budget-usd is 5: the run stops when it is spent" in error
+        assert "--budget-usd is 400" in error, error
         assert "did not return" not in error
 
 
