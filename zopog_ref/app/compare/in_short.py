@@ -20,7 +20,7 @@ def findings(task: TaskResult, where: str) -> Iterator[Sentence]:
     standings, best = task.accuracy.methods, task.accuracy.best
     top, tied = standings[best], [name for name, s in standings.items() if s.among_best and name != best]
     names = ", ".join(tied) if len(tied) <= _NAMED else f"{len(tied)} others, which are marked below"
-    told = f"not told from it: {names}." if tied else "nothing else is as good, at 95% confidence."
+    told = f"not significantly worse: {names}." if tied else "nothing else is as good, at 95% confidence."
     ends = f" ends highest, at {top.mean:.1%} of {task.rows:,} test rows ({top.low:.1%} to {top.high:.1%}); {told}"
     yield where, best, ends
     yield from _bought(task)
