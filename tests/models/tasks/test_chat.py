@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("jinja2", reason="a chat template is rendered by Jinja2")
+
 from zopog_models.errors import TaskError
 from zopog_models.tasks.chat import ChatTemplate, chat_template, in_conversation
 

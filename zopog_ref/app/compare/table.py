@@ -15,7 +15,9 @@ def table(found: Comparison) -> str:
         majority = "-" if task.majority is None else f"{task.majority:.1%}"
         out.append(f"{task.name}: {task.rows} test rows, always the most frequent class {majority}")
         out += [aligned(header, [_row(task, method, base) for method in task.ranked], "ll" + "r" * 6), ""]
-    out.append("* best, or not significantly worse: these contain the best method with 95% confidence (docs/compare.md)")
+    out.append(
+        "* best, or not significantly worse: these contain the best method with 95% confidence (docs/compare.md)"
+    )
     out += [f"failed: {f.task}, {f.method}, seed {f.seed}: {f.error}" for f in found.failed]
     return "\n".join(out) + "\n"
 
