@@ -15,6 +15,7 @@ word embeddings alone are read. Written from the servers' documentation and sour
 
 import base64
 import json
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +65,13 @@ def open_exact(
     words = None
     if any((Path(tokenizer) / name).is_file() for name in _WEIGHTS):
         checkpoint = load_checkpoint(tokenizer)
-        words = checkpoint.word_embeddings
+        words, factor = checkpoint.word_embeddings, getattr(checkpoint.architecture, "embedding_factor", 1.0)
+        if factor != 1.0:
+            # A server that is given embeddings leaves the factor out, and which does so is not known.
+            raise SetupError(
+                f"{tokenizer}: {checkpoint.family.name} multiplies its embeddings by {factor:.4g}, and whether a server "
+                "does so with those that it is sent is not known: give a folder without the weights, and learn tokens"
+            )
         facts = replace(about.facts, embedding_std=checkpoint.embedding_std)  # type: ignore[type-var]
         about = replace(about, embedding_size=checkpoint.architecture.embedding_size, facts=facts)
     return FrozenModel(about, KINDS[kind](about, requests, words))
@@ -126,9 +133,9 @@ class _ExactRunner(TextRunner):
 
     needs = ""
 
+    @abstractmethod
     def found(self, answer: dict[str, Any]) -> dict[str, Any]:
         """Token id, as a text -> its log-probability."""
-        raise NotImplementedError
 
 
 class VLLMRunner(_ExactRunner):

@@ -72,6 +72,16 @@ def test_without_weights_tokens_alone_can_be_learned(service: Service, decoder_f
         client.logits(ids, place, prompts, np.ones((2, 2, 1), np.float32), index, labels)
 
 
+def test_who_multiplies_its_embeddings_sends_none(service: Service, tmp_path: Path) -> None:
+    """A server may leave Gemma's factor out of embeddings that it is sent, or not: nothing is guessed."""
+    folder = write_decoder(tmp_path / "gemma", "gemma3_text")
+    with pytest.raises(SetupError, match="gemma3_text multiplies its embeddings by"):
+        open_exact(address(service, "vllm"), folder, wire=WIRE)
+    for path in folder.glob("model*.safetensors*"):
+        path.unlink()
+    assert open_exact(address(service, "vllm"), folder, wire=WIRE).embedding_size == 1
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_server_that_scores_other_tokens_is_named(
     service: Service, decoder_folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str
