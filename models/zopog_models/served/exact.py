@@ -67,10 +67,10 @@ def open_exact(
         checkpoint = load_checkpoint(tokenizer)
         words, factor = checkpoint.word_embeddings, getattr(checkpoint.architecture, "embedding_factor", 1.0)
         if factor != 1.0:
-            # A server that is given embeddings leaves the factor out, and which does so is not known.
+            # Some servers may leave the factor out of embeddings that they are sent.
             raise SetupError(
-                f"{tokenizer}: {checkpoint.family.name} multiplies its embeddings by {factor:.4g}, and whether a server "
-                "does so with those that it is sent is not known: give a folder without the weights, and learn tokens"
+                f"{tokenizer}: {checkpoint.family.name} multiplies its embeddings by {factor:.4g}, and whether a "
+                "server does so with those that it is sent is not known: give a folder without weights, and learn tokens"
             )
         facts = replace(about.facts, embedding_std=checkpoint.embedding_std)  # type: ignore[type-var]
         about = replace(about, embedding_size=checkpoint.architecture.embedding_size, facts=facts)

@@ -190,6 +190,16 @@ def test_a_pause_is_as_long_as_the_server_says(monkeypatch: pytest.MonkeyPatch, 
     assert max(paused) == pytest.approx(0.25, abs=0.02)
 
 
+def test_a_request_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """4,000 bytes are 1,200 tokens: of 600 a minute, 60 are there at the beginning, and the rest takes 114 s."""
+    paused: list[float] = []
+    with echo() as (url, _):
+        sent = to(url, tpm=600.0)
+        monkeypatch.setattr(sent, "_pause", lambda seconds, *rest: paused.append(seconds))
+        sent.post("/x", b" " * 4000, {}, "id", lambda answer: answer)
+    assert paused[0] == pytest.approx(114, abs=1)
+
+
 def test_whoever_has_nothing_left_waits_before_the_next_request(monkeypatch: pytest.MonkeyPatch) -> None:
     paused: list[float] = []
     with echo() as (url, server):

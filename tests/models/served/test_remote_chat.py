@@ -20,6 +20,7 @@ from zopog_models.errors import CapReached, ServiceError, SetupError
 from zopog_models.runners.rows import ModelRows
 from zopog_models.served import transport
 from zopog_models.served.addresses import ServedOptions, open_served
+from zopog_models.served.answer_cache import AnswerCache
 from zopog_models.served.answer_words import score_answers, word_of
 from zopog_models.served.chat import open_chat
 from zopog_models.served.conversation import Talk, label_in
@@ -195,6 +196,25 @@ def test_a_probe_says_what_is_returned(service: Service, decoder_folder: Path) -
     service.top = 1
     client = open_chat(service.chatting, decoder_folder, wire=WIRE)
     assert len(client.runner.probe(rows_of(client))["missing"]) >= 1
+
+
+def test_a_probe_notices_that_equal_requests_are_answered_otherwise(service: Service, decoder_folder: Path) -> None:
+    def fewer_from_the_second_on(request: dict[str, Any]) -> None:
+        service.top = 2 if service.asked > 1 else None
+
+    service.refuse = fewer_from_the_second_on
+    client = open_chat(service.chatting, decoder_folder, wire=WIRE, top=EVERYTHING)
+    exact, capped = client.runner.probe(rows_of(client))["differs"], client.runner.requests.log.sent
+    assert (exact > 0.1, capped) == (True, 2)
+
+
+def test_a_kept_answer_of_another_shape_is_asked_for_again(service: Service, tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path / "answers", service.url)
+    cache.put("question", np.zeros((1, 2, 2), np.float32))
+    assert cache.get("question", (1, 2, 2)) is not None
+    assert cache.get("question", (1, 2, 3)) is None
+    cache.put("question", np.full((1, 2, 2), np.nan, np.float32))
+    assert cache.get("question", (1, 2, 2)) is None
 
 
 def test_a_probe_of_a_model_that_refuses_log_probabilities(service: Service, decoder_folder: Path) -> None:

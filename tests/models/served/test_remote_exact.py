@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickletools
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -121,6 +122,10 @@ def test_the_file_is_what_torch_writes() -> None:
         assert archive.testzip() is None
         assert np.array_equal(np.frombuffer(archive.read("archive/data/0"), "<f4").reshape(3, 5), matrix.astype("f4"))
         assert archive.read("archive/byteorder") == b"little"
+        pickled = archive.read("archive/data.pkl")
+    # The numbers in it, read without unpickling: how many; offset; size; stride.
+    numbers = [value for code, value, _ in pickletools.genops(pickled) if code.name == "BININT"]
+    assert numbers == [15, 0, 3, 5, 5, 1]
     with pytest.raises(ValueError, match="a matrix was expected"):
         torch_matrix(np.zeros(3))
     torch = pytest.importorskip("torch", reason="PyTorch is in the comparison environment alone")
