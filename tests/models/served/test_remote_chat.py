@@ -19,7 +19,7 @@ from zopog_models import FrozenModel, load_model
 from zopog_models.errors import CapReached, ServiceError, SetupError
 from zopog_models.runners.rows import ModelRows
 from zopog_models.served import transport
-from zopog_models.served.addresses import ServedOptions, open_served
+from zopog_models.served.addresses import ServedOptions, default_top, open_served
 from zopog_models.served.answer_cache import AnswerCache
 from zopog_models.served.answer_words import score_answers, word_of
 from zopog_models.served.chat import open_chat
@@ -87,6 +87,11 @@ def test_faults_change_nothing_but_the_count(service: Service, decoder_folder: P
 )  # fmt: skip
 def test_the_first_token_of_an_answer(token: str, word: int | None) -> None:
     assert word_of(token, ["great", "terrible", "true"]) == word
+
+
+def test_how_many_are_asked_for_if_nobody_says_it() -> None:
+    said = {kind: default_top(f"{kind}+http://h/v1#m") for kind in ("completions", "chat", "vllm", "kserve")}
+    assert said == {"completions": 5, "chat": 20, "vllm": None, "kserve": None}
 
 
 def test_words_that_differ_by_their_case_alone() -> None:
