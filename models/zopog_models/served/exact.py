@@ -69,8 +69,8 @@ def open_exact(
         if factor != 1.0:
             # Some servers may leave the factor out of embeddings that they are sent.
             raise SetupError(
-                f"{tokenizer}: {checkpoint.family.name} multiplies its embeddings by {factor:.4g}. Whether a server does "
-                "so with those that it is sent is not known: give a folder without weights, and learn tokens alone"
+                f"{tokenizer}: {checkpoint.family.name} multiplies its embeddings by {factor:.4g}. Whether a server "
+                "does so with those that it is sent is not known: give a folder without weights, and learn tokens alone"
             )
         facts = replace(about.facts, embedding_std=checkpoint.embedding_std)  # type: ignore[type-var]
         about = replace(about, embedding_size=checkpoint.architecture.embedding_size, facts=facts)

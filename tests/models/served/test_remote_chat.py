@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,11 @@ import pytest
 pytest.importorskip("urllib3", reason="served models need urllib3 (extra remote)")
 
 from tests.models.served.test_remote_completions import WIRE, question
-from tests.models.service import Service, next_token, serve
-from tests.models.tiny_decoders import write_decoder
+from tests.models.service import Service, next_token
 from tests.models.tiny_models import SENTENCES
-from zopog_models import FrozenModel, load_model
+from zopog_models import FrozenModel
 from zopog_models.errors import CapReached, ServiceError, SetupError
 from zopog_models.runners.rows import ModelRows
-from zopog_models.served import transport
 from zopog_models.served.addresses import ServedOptions, default_top, open_served
 from zopog_models.served.answer_cache import AnswerCache
 from zopog_models.served.answer_words import score_answers, word_of
@@ -27,18 +24,6 @@ from zopog_models.served.conversation import Talk, label_in
 from zopog_models.served.wire import Wire
 
 EVERYTHING = 1000
-
-
-@pytest.fixture(scope="module")
-def decoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_decoder(tmp_path_factory.mktemp("models") / "tiny-llama", "llama")
-
-
-@pytest.fixture
-def service(decoder_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    monkeypatch.setattr(transport, "_FIRST_WAIT", 0.005)
-    with serve(load_model(decoder_folder, threads=1)) as running:
-        yield running
 
 
 @pytest.mark.parametrize("place", ["user", "system"])

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,10 @@ import pytest
 pytest.importorskip("urllib3", reason="served models need urllib3 (extra remote)")
 
 from tests.models.real_servers import llama_cpp
-from tests.models.service import Service, next_token, serve
-from tests.models.tiny_decoders import write_decoder
+from tests.models.service import Service, next_token
 from tests.models.tiny_models import SENTENCES
 from zopog_models import FrozenModel, encode, label_ids, load_model, make_task
 from zopog_models.errors import ServiceError, SetupError
-from zopog_models.served import transport
 from zopog_models.served.completions import open_completions
 from zopog_models.served.log_probabilities import read_scores, score_words
 from zopog_models.served.transport import Answer
@@ -26,18 +23,6 @@ from zopog_models.served.wire import Wire
 TASK = make_task("{text} it was {mask}", {"good": "great", "bad": "terrible"})
 WIRE = Wire(timeout=60.0, retries=4, concurrency=2)
 EVERYTHING = 1000
-
-
-@pytest.fixture(scope="module")
-def decoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_decoder(tmp_path_factory.mktemp("models") / "tiny-llama", "llama")
-
-
-@pytest.fixture
-def service(decoder_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    monkeypatch.setattr(transport, "_FIRST_WAIT", 0.005)
-    with serve(load_model(decoder_folder, threads=1)) as running:
-        yield running
 
 
 def question(model: FrozenModel) -> tuple[Any, ...]:

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,10 @@ import pytest
 pytest.importorskip("urllib3", reason="served models need urllib3 (extra remote)")
 
 from tests.models.served.test_remote_completions import question
-from tests.models.service import Service, serve
-from tests.models.tiny_decoders import write_decoder
+from tests.models.service import Service
 from tests.models.tiny_models import SENTENCES
-from zopog_models import FrozenModel, load_model
+from zopog_models import FrozenModel
 from zopog_models.errors import ServiceError
-from zopog_models.served import transport
 from zopog_models.served.completions import open_completions
 from zopog_models.served.coverage import CONTRADICTION, FLOOR, REFUSED, SILENT, Coverage, refused_rows
 from zopog_models.served.inference_protocol import read_tensor
@@ -114,18 +111,6 @@ def test_another_key_twice_is_unclear() -> None:
 
 
 # -- texts that are refused --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def decoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_decoder(tmp_path_factory.mktemp("models") / "tiny-llama", "llama")
-
-
-@pytest.fixture
-def service(decoder_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    monkeypatch.setattr(transport, "_FIRST_WAIT", 0.005)
-    with serve(load_model(decoder_folder, threads=1)) as running:
-        yield running
 
 
 def filtered(service: Service, kind: str, *parts: str) -> None:
