@@ -35,7 +35,12 @@ def open_pool(
                 opened: socket.socket = super()._new_conn() if socket_path is None else _through(socket_path)
                 self._close_second()
                 self.second = opened.dup()
-                use(self)
+                try:
+                    use(self)
+                except BaseException:  # nobody waits any more, and nobody else knows of this socket
+                    opened.close()
+                    self._close_second()
+                    raise
                 return opened
 
             def putrequest(self, *arguments: Any, **options: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("urllib3", reason="served models need urllib3 (extra remote)")
 
 from zopog_models.errors import ServiceError, SetupError
-from zopog_models.served import transport
+from zopog_models.served import exchange, transport
 from zopog_models.served.request_log import RequestLog
 from zopog_models.served.transport import Transport
 from zopog_models.served.wire import Wire
@@ -133,6 +133,23 @@ def test_a_unix_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (answer.status, server.seen[0][0]) == (200, "/v1/models")
     with pytest.raises(ServiceError, match="given up after 3 attempts"):
         to(address).get("/models")
+
+
+def test_a_connection_that_nobody_waits_for_any_more_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exchange was ended while it connected: the socket is not left to the garbage collector."""
+    here, there = socket.socketpair()
+    used: list[object] = []
+
+    def ended(connection: object) -> None:
+        used.append(connection)
+        if len(used) == 2:  # for the request, then for the connection
+            raise OSError("this exchange was ended")
+
+    monkeypatch.setattr(exchange, "_through", lambda path: here)
+    monkeypatch.setattr(exchange, "use", ended)
+    with there, pytest.raises(ServiceError, match="this exchange was ended"):
+        to("http+unix://nothing/v1", retries=0).get("/models")
+    assert here.fileno() == -1
 
 
 def test_a_proxy_is_asked_and_this_machine_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
