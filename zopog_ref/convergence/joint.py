@@ -150,7 +150,7 @@ def signal_bound(case: PolicyCase, samples: int, policy: PolicyEstimator = polic
 
     For tau = 1 and p = alpha, G_ij = E[l - m | t_i = j]. The main effects of independent positions are orthogonal, so
     sum_ij p_ij G_ij^2 <= Var(l) (Bessel), and ||G||^2 <= Var(l) / min p. At p = 1/N that is N Var(l), while [V5] is
-    about Var(l) E||s||^2 / I = Var(l) n N (N-1) / I: signal over noise is at most about I / (n (N-1)).
+    Var(l) n N (N-1) / (I-1) less a part of ||G||^2: signal over noise is at most about (I-1) / (n (N-1)).
     """
     a = case.atoms
     mean = policy_moments(policy, a, case.losses, samples).mean
