@@ -135,7 +135,8 @@ class Variant(Method):
     def prompts(self, state: VariantState) -> list[WeightedPrompt]:
         """The mode, and z or its mean."""
         s = self.settings
-        z = state.average / (1 - s.average**state.step) if s.average and state.step else state.z
+        steps = state.step - bool(s.screen)  # which have moved z
+        z = state.average / (1 - s.average**steps) if s.average and steps > 0 else state.z
         return [WeightedPrompt(mode(state.alpha), z, 1.0)]
 
 
