@@ -32,6 +32,15 @@ class ChunkRunner(Runner):
         self.reuse = reuse
         self.fixed_feeds: dict[str, np.ndarray] = {}  # inputs that every chunk has besides its rows
 
+    @property
+    def why_not_after(self) -> str:
+        if self.reuse is not None:
+            return ""
+        return (
+            "it is an encoder, which reads in both directions: nothing of a row stays the same when the prompt changes, "
+            "and its graph puts the prompt in front"
+        )
+
     def logits(self, rows: ModelRows) -> np.ndarray:
         return self.read(rows, "logits", len(rows.label_ids))
 
@@ -61,5 +70,5 @@ class ChunkRunner(Runner):
         """An output of the graph for one padded chunk, its prompts read with its rows."""
         feeds = feeds | self.fixed_feeds
         if self.reuse is not None:
-            feeds["prefix"] = self.reuse.nothing(len(feeds["prompt_ids"]))
+            feeds |= self.reuse.nothing(len(feeds["text_ids"]))
         return self.engine.run(output, feeds)

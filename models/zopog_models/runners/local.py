@@ -15,7 +15,7 @@ import numpy as np
 from zopog_models.checkpoints.checkpoint import Checkpoint
 from zopog_models.checkpoints.description import Description
 from zopog_models.families.decoder import DecoderArchitecture
-from zopog_models.graph import GraphBuilder, build, build_prefix
+from zopog_models.graph import GraphBuilder, build
 from zopog_models.graph.encoder import build as build_encoder
 from zopog_models.runners.bound import Tensor
 from zopog_models.runners.chunks import ChunkRunner
@@ -60,13 +60,12 @@ class LocalRunner(ChunkRunner):
         self.checkpoint, self.device, self.stream = checkpoint, device, stream
         self._description = description
         first = description.first
-        content, self.weights = build(checkpoint, description.injection, first=first, reuse=description.decoder)
+        kept = description.decoder
+        content, self.weights = build(checkpoint, description.injection, first=first, reuse=kept, keeps=kept)
         session = Session(content, self.weights, device, stream=stream)
         reuse = None
         if isinstance(checkpoint.architecture, DecoderArchitecture):
-            # It multiplies with the weights as they are, so it has no copy of its own: its rows are few.
-            prefixes = Session(*build_prefix(checkpoint, self.weights), device, prepack=False, stream=stream)
-            reuse = PrefixReuse(checkpoint.architecture, first, rows_engine=session, prefix_engine=prefixes)
+            reuse = PrefixReuse(checkpoint.architecture, first, rows_engine=session, prefix_engine=session)
         super().__init__(session, chunk_rows=CHUNK_ROWS[device], pool=pool, reuse=reuse)
         self.providers = session.providers
         self.can_thin = not description.decoder  # a decoder's graph takes no mask
@@ -118,7 +117,10 @@ class LocalRunner(ChunkRunner):
         else:
             graph = GraphBuilder(self.weights if precision == "int8" else None, precision=precision)
         about = self._description
-        content, arrays = build(self.checkpoint, about.injection, first=about.first, reuse=about.decoder, graph=graph)
+        kept = about.decoder
+        content, arrays = build(
+            self.checkpoint, about.injection, first=about.first, reuse=kept, keeps=kept, graph=graph
+        )
         if precision == "bf16":
             return OpenVINOSession(content, graph, self.pool.count)
         return Session(content, arrays, self.device, stream=self.stream)

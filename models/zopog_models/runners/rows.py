@@ -21,13 +21,17 @@ class ModelRows:
         prompt_offset: np.ndarray | None,
         prompt_index: np.ndarray,
         label_ids: np.ndarray,
+        prompt_place: np.ndarray | None = None,
     ) -> None:
+        self.first = about.first
         self.pad_id = about.pad_id
         self.texts = [np.asarray(ids) for ids in text_ids]
         self.lengths = np.array([len(ids) for ids in self.texts], np.int64)  # (R,)
         self.answer_position = np.asarray(answer_position, np.int64)
         self.prompt_ids = np.asarray(prompt_ids, np.int64)
         self.prompt_index = np.asarray(prompt_index, np.int64)
+        # (R,): how many of a row's tokens stand before its prompt; None: the first token, where there is one
+        self.prompt_place = None if prompt_place is None else np.asarray(prompt_place, np.int64)
         self.pooling = about.pooling
         self.label_ids = np.asarray(label_ids, np.float32 if about.pooling else np.int64)
         count = len(self.texts)
@@ -70,13 +74,29 @@ class ModelRows:
                     f"answer_position of row {row} is {self.answer_position[row]}; it must lie "
                     f"{'after the first token and ' * least}inside the row of {self.lengths[row]} tokens"
                 )
+        if self.prompt_place is not None:
+            self._check_places(self.prompt_place)
 
-    def feeds(self, chunk: np.ndarray) -> dict[str, np.ndarray]:
-        longest = int(self.lengths[chunk].max())
+    @property
+    def after(self) -> bool:
+        """Whether there are prompts, and each row says where its own stands."""
+        return self.prompt_place is not None and self.prompt_ids.shape[1] > 0
+
+    def with_prompt(self, row: int) -> tuple[np.ndarray, int]:
+        """A row's tokens with its prompt among them, and the place of the prompt's first token."""
+        place = self.first if self.prompt_place is None else int(self.prompt_place[row])
+        own = self.texts[row]
+        return np.concatenate([own[:place], self.prompt_ids[self.prompt_index[row]], own[place:]]), place
+
+    def feeds(self, chunk: np.ndarray, start: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """The padded inputs of these rows; start (rows,): without so many tokens of each row's beginning."""
+        start = np.zeros(len(chunk), np.int64) if start is None else start
+        lengths = self.lengths[chunk] - start
+        longest = int(lengths.max())
         text_ids = np.full((len(chunk), longest), self.pad_id, np.int64)
         for i, row in enumerate(chunk):
-            text_ids[i, : self.lengths[row]] = self.texts[row]
-        visible = np.arange(longest) < self.lengths[chunk, None]  # (rows, L)
+            text_ids[i, : lengths[i]] = self.texts[row][start[i] :]
+        visible = np.arange(longest) < lengths[:, None]  # (rows, L)
         used, prompt_index = np.unique(self.prompt_index[chunk], return_inverse=True)
         feeds = {
             "text_ids": text_ids,
@@ -87,7 +107,19 @@ class ModelRows:
         }
         if self.pooling:
             return feeds | {"label_embeddings": self.label_ids}
-        return feeds | {"answer_position": self.answer_position[chunk], "label_ids": self.label_ids}
+        return feeds | {"answer_position": self.answer_position[chunk] - start, "label_ids": self.label_ids}
+
+    def _check_places(self, places: np.ndarray) -> None:
+        count = len(self.texts)
+        if places.shape != (count,):
+            raise ValueError(f"prompt_place must have shape ({count},), one entry a row of text, got {places.shape}")
+        wrong = (places < self.first) | (places > self.answer_position + 1)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise ValueError(
+                f"prompt_place of row {row} is {places[row]}; it must lie between {self.first} and "
+                f"{self.answer_position[row] + 1}, right after the answer's place in the row"
+            )
 
 
 def _require_range(name: str, values: np.ndarray, limit: int, reason: str) -> None:

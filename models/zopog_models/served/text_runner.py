@@ -63,6 +63,8 @@ class TextRunner(Runner):
         self._last_refusal, self._told = "", False
         self._ways: list[tuple[str, str]] = []  # parameters that are called otherwise, or left out ("")
 
+    why_not_after = ""  # what is sent is put together here
+
     @abstractmethod
     def question(self, row: np.ndarray, prompt: np.ndarray, offset: np.ndarray | None = None) -> str:
         """What the endpoint is asked about a row of token ids with a prompt, and the offsets (n, E) of its tokens."""
