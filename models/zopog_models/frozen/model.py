@@ -164,7 +164,9 @@ class FrozenModel(Described):
             prompt_ids: (P, n)
             prompt_offset: (P, n, E), added to the prompt's embeddings; None: nothing is added
             prompt_index: (R,), row r is read with prompt prompt_index[r]
-            label_ids: (C,) token ids; of a sentence-embedding model, (C, D) embeddings (`encoding.label_targets`)
+            label_ids: (C,) token ids; (C, T) words of several tokens, filled up with -1, whose log-probabilities are
+                summed, where `why_not_summed` is ""; of a sentence-embedding model, (C, D) embeddings
+                (`encoding.label_targets`)
             prompt_place: (R,), how many of a row's tokens stand before its prompt; only where `why_not_after` is "".
                 None: the first token, where rows have one
         """
@@ -173,7 +175,14 @@ class FrozenModel(Described):
         rows = ModelRows(
             self.description, text_ids, answer_position, prompt_ids, prompt_offset, prompt_index, label_ids, prompt_place
         )
+        if rows.words and self.why_not_summed:
+            raise ValueError(f"{self.name!r} cannot sum over a label word's tokens: {self.why_not_summed}")
         return self.runner.logits(rows)
+
+    @property
+    def why_not_summed(self) -> str:
+        """Why label words of several tokens cannot be scored by all of them, or ""."""
+        return self.runner.why_not_summed
 
     @property
     def why_not_after(self) -> str:

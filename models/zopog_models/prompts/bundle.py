@@ -4,7 +4,8 @@
 `prompt.json` beside it repeats the settings for human eyes; it is never read back.
 
 Version 2 holds a readout of the scores, and where they differ a template for each prompt; without those a prompt is
-written as version 1, which all programs read.
+written as version 1, which all programs read. Version 3 has a prompt that stands after the text, or label words that
+are scored by all their tokens.
 
 The format has a whole number as its version. Within one version a file may gain settings and tensors that an older
 program does not know and can do without: it passes them over. What an older program would misread is a new version,
@@ -30,12 +31,14 @@ from zopog_models.files.tensor_file import read_metadata, read_tensors, write_te
 from zopog_models.files.untrusted import check_regular
 from zopog_models.graph import INJECTIONS
 from zopog_models.prompts.readout import TENSOR, PromptReadout
-from zopog_models.tasks.template import make_task, require_mask
+from zopog_models.tasks.label_words import NOTHING
+from zopog_models.tasks.template import POSITIONS, make_task, require_mask
 
 __all__ = ["Prompt", "PromptError", "PromptMismatch", "PromptReadout", "load_prompt", "save_prompt", "shared_source"]
 
 SCHEMA = 1
 SCHEMA_WITH_READOUT = 2
+SCHEMA_WITH_POSITION = 3
 PREDICTIVES = ("mean", "votes")
 _TENSORS = ("ids", "offsets", "weights", "label_ids")
 _STRINGS = ("template", "injection", "model", "model_sha256", "tokenizer_sha256", "predict", "pooling", "source")
@@ -51,8 +54,9 @@ class Prompt:
         ids: (M, n) token ids
         offsets: (M, n, E), float32, A z, added to the prompt's embeddings
         weights: (M,), ≥ 0, with a positive sum
-        label_ids: (C,) token ids of the label words; of a sentence-embedding model, (C, D), float32, the temperature
-            times the unit embeddings of the label phrases
+        label_ids: (C,) token ids of the label words; (C, T) where words of several are scored by all of them, filled
+            up with -1; of a sentence-embedding model, (C, D), float32, the temperature times the unit embeddings of the
+            label phrases
         template, labels: as in `Task`; labels: label value -> label word
         injection: where the offsets are added
         model, model_sha256, tokenizer_sha256: the model's name, and the hashes of its and the tokenizer's files
@@ -63,6 +67,7 @@ class Prompt:
         source: "embedded" or org/name@commit, by which `load_model` finds the model on any machine; default "": none
         readout: how the scores are read; default None: the label words' own, by softmax, each prompt for itself
         templates: of each prompt, where they differ (`template` is the first); only with a readout; default: all one
+        position: where the prompts stand, "before" or "after" the text; default "before"
     """
 
     ids: np.ndarray
@@ -81,6 +86,20 @@ class Prompt:
     source: str = ""
     readout: PromptReadout | None = None
     templates: tuple[str, ...] = ()
+    position: str = "before"
+
+    @property
+    def summed(self) -> bool:
+        """Whether there are label words of several tokens, scored by all of them."""
+        label_ids = np.asarray(self.label_ids)
+        return label_ids.ndim == 2 and label_ids.dtype.kind in "iu"
+
+    @property
+    def schema(self) -> int:
+        """The version of the format that says all of it."""
+        if self.position != "before" or self.summed:
+            return SCHEMA_WITH_POSITION
+        return SCHEMA if self.readout is None else SCHEMA_WITH_READOUT
 
     @property
     def n_positions(self) -> int:
@@ -112,7 +131,7 @@ def save_prompt(folder: str | Path, prompt: Prompt) -> None:
     _check(prompt, str(folder))
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
-        "schema": SCHEMA if prompt.readout is None else SCHEMA_WITH_READOUT,
+        "schema": prompt.schema,
         "hash": _HASHED,
         "template": prompt.template,
         "labels": dict(prompt.labels),
@@ -123,7 +142,7 @@ def save_prompt(folder: str | Path, prompt: Prompt) -> None:
         "about": dict(prompt.about),
     }
     # Only where they say something: programs that do not know them can read all other files.
-    usual = {"predict": "mean", "pooling": "", "source": ""}
+    usual = {"predict": "mean", "pooling": "", "source": "", "position": "before"}
     settings |= {name: getattr(prompt, name) for name, value in usual.items() if getattr(prompt, name) != value}
     tensors: dict[str, np.ndarray] = {
         "ids": np.asarray(prompt.ids, np.int64),
@@ -190,12 +209,18 @@ def load_prompt(folder: str | Path) -> Prompt:
     except (TypeError, PromptError) as error:
         raise PromptError(f"{path}: {error}") from None
     _check(prompt, str(path))
+    if prompt.schema > settings["schema"]:
+        raise PromptError(
+            f"{path}: a prompt at position {quoted(prompt.position)} with label_ids {np.shape(prompt.label_ids)} is of "
+            f"version {prompt.schema} of the format, and the file says {settings['schema']}: it was edited"
+        )
     return prompt
 
 
 def _with_readout(settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Of a file of version 2 its readout and its templates; a file of version 1 has neither."""
-    if settings["schema"] < SCHEMA_WITH_READOUT:
+    """Of a file of version 2 its readout and its templates, of version 3 where it has them; version 1 has neither."""
+    has_none = settings["schema"] == SCHEMA_WITH_POSITION and "readout" not in settings
+    if settings["schema"] < SCHEMA_WITH_READOUT or has_none:
         return {"readout": None, "templates": ()}
     templates = settings.get("templates", [])
     if not isinstance(templates, list):
@@ -206,11 +231,11 @@ def _with_readout(settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
 
 def _check_version(settings: Any, path: Path) -> None:
     found = settings.get("schema") if isinstance(settings, dict) else None
-    if type(found) is not int or not SCHEMA <= found <= SCHEMA_WITH_READOUT:
-        newer = type(found) is int and found > SCHEMA_WITH_READOUT
+    if type(found) is not int or not SCHEMA <= found <= SCHEMA_WITH_POSITION:
+        newer = type(found) is int and found > SCHEMA_WITH_POSITION
         advice = ": it was written by a newer program; pip install --upgrade zopog-ref" if newer else ""
         raise PromptError(
-            f"{path}: format version {found!r:.50}, this program reads version {SCHEMA} and {SCHEMA_WITH_READOUT}"
+            f"{path}: format version {found!r:.50}, this program reads version {SCHEMA} to {SCHEMA_WITH_POSITION}"
             f"{advice}"
         )
 
@@ -223,7 +248,7 @@ def _check(prompt: Prompt, where: str) -> None:
         raise PromptError(f"{where}: about must be an object, got {prompt.about!r:.100}")
     try:
         make_task(prompt.template, prompt.labels)
-        if np.asarray(prompt.label_ids).ndim < 2:
+        if np.asarray(prompt.label_ids).dtype.kind != "f":
             require_mask(prompt.template)
     except (TaskError, TypeError, AttributeError) as error:
         raise PromptError(f"{where}: {error}") from None
@@ -241,7 +266,15 @@ def _check(prompt: Prompt, where: str) -> None:
     if prompt.pooling not in ("", *POOLINGS) or (prompt.pooling and not embedded):
         raise PromptError(f"{where}: pooling {prompt.pooling!r:.50} with labels of shape {label_ids.shape}; known, of "
                           f"labels that are embeddings: {', '.join(POOLINGS)}")  # fmt: skip
-    if label_ids.shape[:1] != (len(prompt.labels),) or not (embedded or label_ids.ndim == 1):
+    if prompt.position not in POSITIONS or (prompt.position == "after" and embedded):
+        known = ", ".join(POSITIONS)
+        raise PromptError(
+            f"{where}: position {quoted(prompt.position)} with labels of shape {label_ids.shape}; known: {known}, and "
+            "after is for a decoder"
+        )
+    if prompt.summed and not _are_words(label_ids):
+        raise PromptError(f"{where}: label_ids {label_ids.shape} must be words of some tokens, filled up with {NOTHING}")
+    if label_ids.shape[:1] != (len(prompt.labels),) or not (embedded or prompt.summed or label_ids.ndim == 1):
         raise PromptError(f"{where}: {len(prompt.labels)} labels need as many label_ids, got shape {label_ids.shape}")
     if embedded and not np.isfinite(label_ids).all():
         raise PromptError(f"{where}: label embeddings hold values that are not finite")
@@ -250,6 +283,13 @@ def _check(prompt: Prompt, where: str) -> None:
     if not np.isfinite(offsets).all():
         raise PromptError(f"{where}: offsets hold values that are not finite")
     _check_readout(prompt, where)
+
+
+def _are_words(label_ids: np.ndarray) -> bool:
+    """Whether each row has tokens, at least one, and then nothing."""
+    tokens = label_ids != NOTHING
+    in_front = bool(label_ids.shape[1]) and tokens[:, 0].all() and (np.diff(tokens.astype(int), axis=1) <= 0).all()
+    return bool(in_front and label_ids.min(initial=0) >= NOTHING)
 
 
 def _check_readout(prompt: Prompt, where: str) -> None:
@@ -270,7 +310,7 @@ def _alike(prompt: Prompt) -> bool:
     """Whether the templates are templates with the same texts, of which the first is the prompt's own."""
     try:
         for template in prompt.templates:
-            if np.asarray(prompt.label_ids).ndim < 2:
+            if np.asarray(prompt.label_ids).dtype.kind != "f":
                 require_mask(template)
         slots = {make_task(template, prompt.labels).slots for template in prompt.templates}
     except (TaskError, TypeError, AttributeError):

@@ -70,5 +70,5 @@ class ChunkRunner(Runner):
         """An output of the graph for one padded chunk, its prompts read with its rows."""
         feeds = feeds | self.fixed_feeds
         if self.reuse is not None:
-            feeds |= self.reuse.nothing(len(feeds["text_ids"]))
+            return self.reuse.scores(feeds | self.reuse.nothing(len(feeds["text_ids"])))
         return self.engine.run(output, feeds)

@@ -126,6 +126,12 @@ class LocalRunner(ChunkRunner):
         return Session(content, arrays, self.device, stream=self.stream)
 
     @property
+    def why_not_summed(self) -> str:
+        if self.reuse is None:
+            return f"{self._description.name!r} is no decoder, and gives the scores of one token"
+        return "" if isinstance(self.engine, Session) else f"{self.precision} is computed by OpenVINO: use fp32"
+
+    @property
     def why_not_bound(self) -> str:
         """Why `run_bound` does not work, or ""."""
         if self.reuse is not None:

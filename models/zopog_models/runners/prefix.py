@@ -21,7 +21,9 @@ from zopog_models.families.decoder import DecoderArchitecture
 from zopog_models.runners.engine import Engine
 from zopog_models.runners.kept import KeptRows
 from zopog_models.runners.rows import ModelRows
+from zopog_models.runners.session import Session
 from zopog_models.runners.threads import Threads
+from zopog_models.runners.words import word_scores
 
 __all__ = ["PrefixReuse"]
 
@@ -44,6 +46,7 @@ class PrefixReuse:
         self, architecture: DecoderArchitecture, first: int, *, rows_engine: Engine, prefix_engine: Engine
     ) -> None:
         self.first = first
+        self._vocab_size = architecture.vocab_size
         self._shape = (architecture.layers, 2, architecture.key_heads * architecture.head_width)
         self.rows_engine = rows_engine
         self.prefix_engine = prefix_engine
@@ -102,11 +105,18 @@ class PrefixReuse:
                     for i, one in enumerate(used):
                         prefix[:, :, i, : lengths[i]] = found[int(one)][:, :, 0]
                 feeds = begin.rest(chunk) | _prefix(prefix, lengths, index)
-                result[chunk] = self.rows_engine.run("logits", feeds)
+                result[chunk] = self.scores(feeds)
 
             pool.run_all(compute, _chunks(part, begin.at_once(chunk_rows)))
             pool.run_all(read, begin.cut(part, chunk_rows))
         return result
+
+    def scores(self, feeds: dict[str, np.ndarray]) -> np.ndarray:
+        """Scores (R, C) of a chunk with its prefix: of tokens, or of words (C, T), which need a session here."""
+        if feeds["label_ids"].ndim == 2:
+            assert isinstance(self.rows_engine, Session)
+            return word_scores(self.rows_engine, feeds, self._vocab_size)
+        return self.rows_engine.run("logits", feeds)
 
     def computed(self, texts: np.ndarray, prompt_ids: np.ndarray, prompt_offset: np.ndarray) -> np.ndarray:
         """Keys and values (layers, 2, R, L + n, W) of rows (R, L) with prompts (R, n) and offsets (R, n, E)."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from zopog_models.checkpoints.description import Description
+from zopog_models.tasks.label_words import NOTHING
 
 __all__ = ["ModelRows"]
 
@@ -52,7 +53,8 @@ class ModelRows:
         _require_range("prompt_index", self.prompt_index, prompts, "there are {} prompts")
         _require_range("prompt_ids", self.prompt_ids, about.vocab_size, "the model knows {} tokens")
         if not about.pooling:
-            _require_range("label_ids", self.label_ids, about.vocab_size, "the model knows {} tokens")
+            tokens = self.label_ids[self.label_ids != NOTHING] if self.words else self.label_ids
+            _require_range("label_ids", tokens, about.vocab_size, "the model knows {} tokens")
         elif self.label_ids.ndim != 2 or self.label_ids.shape[1] != about.hidden_size:
             raise ValueError(
                 f"of a sentence-embedding model, labels are embeddings (C, {about.hidden_size}), "
@@ -82,11 +84,16 @@ class ModelRows:
         """Whether there are prompts, and each row says where its own stands."""
         return self.prompt_place is not None and self.prompt_ids.shape[1] > 0
 
-    def with_prompt(self, row: int) -> tuple[np.ndarray, int]:
-        """A row's tokens with its prompt among them, and the place of the prompt's first token."""
-        place = self.first if self.prompt_place is None else int(self.prompt_place[row])
+    def with_prompt(self, row: int) -> np.ndarray:
+        """A row's tokens with its prompt among them."""
+        place = self.first if self.prompt_place is None else self.prompt_place[row]
         own = self.texts[row]
-        return np.concatenate([own[:place], self.prompt_ids[self.prompt_index[row]], own[place:]]), place
+        return np.concatenate([own[:place], self.prompt_ids[self.prompt_index[row]], own[place:]])
+
+    @property
+    def words(self) -> bool:
+        """Whether label words are scored by all their tokens."""
+        return self.label_ids.ndim == 2 and not self.pooling
 
     def feeds(self, chunk: np.ndarray, start: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """The padded inputs of these rows; start (rows,): without so many tokens of each row's beginning."""

@@ -69,6 +69,11 @@ class Runner(Protocol):
         return "it is served as a graph, which puts the prompt in front of the text"
 
     @property
+    def why_not_summed(self) -> str:
+        """Why label words of several tokens cannot be scored by all of them, or ""."""
+        return "it is computed elsewhere and gives the scores of one token"
+
+    @property
     def why_not_bound(self) -> str:
         """Why `run_bound` does not work, or ""."""
         return "it is served elsewhere"
