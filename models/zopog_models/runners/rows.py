@@ -24,7 +24,7 @@ class ModelRows:
         label_ids: np.ndarray,
         prompt_place: np.ndarray | None = None,
     ) -> None:
-        self.first = about.first
+        self.first = 0 if about.cls_id is None else 1
         self.pad_id = about.pad_id
         self.texts = [np.asarray(ids) for ids in text_ids]
         self.lengths = np.array([len(ids) for ids in self.texts], np.int64)  # (R,)

@@ -11,6 +11,7 @@ from zopog_models.tasks.template import Task, replace_template
 from zopog_ref.app.compare.plan import MANUAL, Plan, Variant
 from zopog_ref.app.compare.schedule import EXECUTORS
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.run.config import WORD_SCORINGS
 from zopog_ref.app.run.presets import (
     PRESET_FIELDS,
     PRESETS,
@@ -29,7 +30,6 @@ from zopog_ref.app.tune.choices import (
     said_of_the_wire,
 )
 from zopog_ref.app.tune.options import (
-    WORD_SCORINGS,
     add_position_argument,
     add_precision_arguments,
     add_readout_arguments,

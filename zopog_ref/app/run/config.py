@@ -26,6 +26,7 @@ from zopog_ref.app.run.typed_json import Seed, TokenId, Whole, damage_named, fro
 
 FORMAT = 1
 _TASK = ("name", "description", "template", "labels", "metric", "text_columns", "label_column", "skip_labels")
+WORD_SCORINGS = ("whole", "first-piece", "sum")  # of label words of several tokens
 _LATER = {"quoting": "", "first_pieces": False, "summed_pieces": False, "position": "before"}  # written where unusual
 _FILES = ("train", "dev", "test")
 WIRE = (

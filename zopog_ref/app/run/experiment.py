@@ -203,6 +203,7 @@ def assemble(
     searches = preset.method_name != TEMPLATE_ALONE
     if searches and task.position == "after" and model.why_not_after:
         raise InputError(f"--prompt-position after: {model.name!r} cannot, for {model.why_not_after}")
+    labels = label_targets(task, model)
     if task.summed_pieces and model.why_not_summed:
         raise InputError(f"--label-words sum: {model.name!r} cannot, for {model.why_not_summed}")
     if searches and method_of(preset, seed).thins and not model.can_thin:
@@ -225,7 +226,7 @@ def assemble(
         preset=preset,
         seed=seed,
         candidates=candidates,
-        labels=label_targets(task, model),
+        labels=labels,
         truncated={name: e.truncated for name, e in encoded.items()},
         _encoded=encoded,
         _projection=(

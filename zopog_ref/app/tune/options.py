@@ -11,6 +11,7 @@ from zopog_models.served.completions import LARGEST_TOP, SENT
 from zopog_models.served.conversation import ANSWERS, PROMPT_PLACES
 from zopog_models.served.kserve import ENCODINGS
 from zopog_models.tasks.template import POSITIONS
+from zopog_ref.app.run.config import WORD_SCORINGS
 from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, TEMPLATE_ALONE
 from zopog_ref.app.tune.backends import BACKENDS
 from zopog_ref.app.tune.meanings import meaning_of, symbol_of
@@ -18,7 +19,6 @@ from zopog_ref.app.tune.precision import PRECISIONS, SCOPES
 from zopog_ref.app.tune.readings import ASKED, TOKENS
 from zopog_ref.methods import METHODS, settings_class
 
-WORD_SCORINGS = ("whole", "first-piece", "sum")
 EXAMPLES = """examples:
   zopog tune --task supersense --budget 400
   zopog tune --method none --readout vocabulary          no search: three calls
