@@ -173,7 +173,14 @@ class FrozenModel(Described):
         if prompt_place is not None and self.why_not_after:
             raise ValueError(f"{self.name!r} cannot read a prompt after the text: {self.why_not_after}")
         rows = ModelRows(
-            self.description, text_ids, answer_position, prompt_ids, prompt_offset, prompt_index, label_ids, prompt_place
+            self.description,
+            text_ids,
+            answer_position,
+            prompt_ids,
+            prompt_offset,
+            prompt_index,
+            label_ids,
+            prompt_place,
         )
         if rows.words and self.why_not_summed:
             raise ValueError(f"{self.name!r} cannot sum over a label word's tokens: {self.why_not_summed}")

@@ -6,7 +6,8 @@ say next: the scores at the last token of the text.
 
 A position sees what stands before it. So what the layers compute at the first token and the prompt depends on the
 prompt alone, and what they compute at a text that stands before the prompt depends on the text alone: with keeps=True
-the graph gives their keys and values, and with reuse=True it reads any number of rows with them. What differs between families stands in `gpt2` and `llama`.
+the graph gives their keys and values, and with reuse=True it reads any number of rows with them. What differs between
+families stands in `gpt2` and `llama`.
 """
 
 import json
@@ -171,7 +172,7 @@ def _insert(g: GraphBuilder, text: str, prompt: str, first: int) -> str:
 
 
 def _positions(g: GraphBuilder, visible: str, prefix: _Prefix | None) -> str:
-    """0, 1, ... over the visible tokens of (R, S), after the prefix. Padding gets some position too, never looked at."""
+    """0, 1, ... over the visible tokens of (R, S), after the prefix. Padding gets some too; nobody looks at it."""
     counted = g.op("Sub", g.op("CumSum", visible, g.scalar(1)), g.scalar(1))
     counted = g.op("Max", counted, g.scalar(0))
     return g.op("Add", counted, prefix.length) if prefix else counted

@@ -104,7 +104,9 @@ def bake(model: FrozenModel, prompt: Prompt, out: str | Path, *, tolerance: floa
     check_match(model, prompt)
     if prompt.position == "after" or prompt.summed:
         what = "stands after the text" if prompt.position == "after" else "has label words of several tokens"
-        raise BakeError(f"this prompt {what}, which a baked file's graph does not read: deploy its folder (zopog predict)")
+        raise BakeError(
+            f"this prompt {what}, which a baked file's graph does not read: deploy its folder (zopog predict)"
+        )
     recipes = [
         row_recipe(make_task(template, prompt.labels), model) for template in prompt.templates or [prompt.template]
     ]

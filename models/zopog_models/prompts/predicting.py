@@ -126,11 +126,13 @@ def check_match(model: FrozenModel, prompt: Prompt) -> None:
         )
     if prompt.position == "after" and model.why_not_after:
         raise PromptMismatch(
-            f"the prompt was tuned to stand after the text, and {model.name!r} cannot read it there: {model.why_not_after}"
+            "the prompt was tuned to stand after the text, and "
+            f"{model.name!r} cannot read it there: {model.why_not_after}"
         )
     if prompt.summed and model.why_not_summed:
         raise PromptMismatch(
-            f"the prompt's label words are scored by all their tokens, and {model.name!r} cannot: {model.why_not_summed}"
+            "the prompt's label words are scored by all their tokens, and "
+            f"{model.name!r} cannot: {model.why_not_summed}"
         )
     # A file can carry the right hashes and still not fit.
     width, target = prompt.offsets.shape[2], model.hidden_size

@@ -37,8 +37,8 @@ class ChunkRunner(Runner):
         if self.reuse is not None:
             return ""
         return (
-            "it is an encoder, which reads in both directions: nothing of a row stays the same when the prompt changes, "
-            "and its graph puts the prompt in front"
+            "it is an encoder, which reads in both directions: nothing of a row stays the same when the prompt "
+            "changes, and its graph puts the prompt in front"
         )
 
     def logits(self, rows: ModelRows) -> np.ndarray:

@@ -21,7 +21,7 @@ def word_scores(engine: Session, feeds: Mapping[str, np.ndarray], vocab_size: in
     after = list(beginnings(words))
     keep = np.array([int(own.max()) if after else 0])
     logits, kept = engine.run_both({**feeds, "label_ids": every, "keep": keep})
-    at = {(): _log_softmax(logits)}  # after which tokens -> (R, V)
+    at: dict[tuple[int, ...], np.ndarray] = {(): _log_softmax(logits)}  # after which tokens -> (R, V)
     if after:
         found = _log_softmax(engine.run("logits", _continued(feeds, kept, own, after) | {"label_ids": every}))
         at |= dict(zip(after, found.reshape(len(after), len(own), vocab_size), strict=True))

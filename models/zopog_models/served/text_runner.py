@@ -75,7 +75,9 @@ class TextRunner(Runner):
         if not rows.after:
             return self.question(rows.texts[r], rows.prompt_ids[p], rows.prompt_offset[p])
         if np.any(rows.prompt_offset[p]):
-            raise ValueError("a continuous prompt can be sent in front of the text alone: its offsets must be 0 after it")
+            raise ValueError(
+                "a continuous prompt can be sent in front of the text alone: its offsets must be 0 after it"
+            )
         return self.question(rows.with_prompt(r), rows.prompt_ids[p][:0])
 
     @abstractmethod

@@ -161,8 +161,8 @@ def label_ids(task: Task, model: Described, *, first_piece: bool = False) -> np.
     """
     if task.summed_pieces and model.mask_id is not None:
         raise TaskError(
-            f"{model.name!r} is a masked language model ({model.family}), which fills in one token at a time: label words "
-            "of several tokens cannot be summed there; choose words of one token, or --label-words first-piece"
+            f"{model.name!r} is a masked language model ({model.family}), which fills in one token at a time: label "
+            "words of several tokens cannot be summed there; choose words of one token, or --label-words first-piece"
         )
     chosen: dict[tuple[int, ...], str] = {}
     for value, word in task.labels.items():

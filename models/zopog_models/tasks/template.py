@@ -12,7 +12,17 @@ from zopog_models.errors import RepeatedKey, TaskError
 from zopog_models.files.quoting import quoted
 from zopog_models.files.repeated_keys import once
 
-__all__ = ["METRICS", "POSITIONS", "QUOTINGS", "Task", "TaskError", "is_text", "make_task", "replace_template", "require_mask"]
+__all__ = [
+    "METRICS",
+    "POSITIONS",
+    "QUOTINGS",
+    "Task",
+    "TaskError",
+    "is_text",
+    "make_task",
+    "replace_template",
+    "require_mask",
+]
 
 METRICS = ("accuracy", "macro_f1", "matthews")
 QUOTINGS = ("", "none", "double")

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 
 from tests.app.conftest import SMALL, Run, same_run
-
-
 from tests.models.tiny_decoders import write_decoder
 from zopog_models import load_model, load_prompt
 from zopog_models.frozen.model import FrozenModel
@@ -174,7 +172,9 @@ def test_sums_are_charged_and_deployed(zopog: Run, small_task: Path, decoder: Pa
 
     times = forwards(prompt.label_ids)
     assert times > 1
-    assert f"label words of several tokens: each prompt on a mini-batch is {times} forward passes, {times} calls" in error
+    assert (
+        f"label words of several tokens: each prompt on a mini-batch is {times} forward passes, {times} calls" in error
+    )
     curve = [json.loads(line) for line in (tmp_path / "run" / "curve.jsonl").read_text().splitlines()]
     calls = [line["calls"] for line in curve]
     assert calls[0] == times * (4 + 4)  # four policy samples, two pairs of directions
@@ -210,7 +210,16 @@ def summed(model: FrozenModel, folder: Path, row: list[int], place: int, prompt:
 @pytest.mark.parametrize("kind", ["labels", "vocabulary"])
 def test_a_readout_of_sums(zopog: Run, small_task: Path, decoder: Path, tmp_path: Path, kind: str) -> None:
     small_task = with_long_words(small_task, tmp_path)
-    options = [*SUM, *AFTER, "--readout", kind, *(["--readout-tokens", "5"] if kind == "vocabulary" else []), "--budget", "400", "--deploy-tuned"]
+    options = [
+        *SUM,
+        *AFTER,
+        "--readout",
+        kind,
+        *(["--readout-tokens", "5"] if kind == "vocabulary" else []),
+        "--budget",
+        "400",
+        "--deploy-tuned",
+    ]
     code, _, error = zopog(*asked(small_task, decoder, *options, "--out", tmp_path / "run"))
     assert code == 0, error
     result = json.loads((tmp_path / "run" / "result.json").read_text())
@@ -238,3 +247,44 @@ def test_who_cannot_sum(zopog: Run, small_task: Path, decoder: Path, tmp_path: P
     assert "--label-words sum is for a decoder that is computed here" in error
 
 
+def test_compare(zopog: Run, small_task: Path, decoder: Path, tmp_path: Path) -> None:
+    task = with_long_words(small_task, tmp_path)
+    options = ["--methods", "random-search", "--seeds", "42", "--budget", "200", "--shots", "3", "--batch-size", "4"]
+    asked = ["compare", "--tasks", task, "--model", decoder, *TEMPLATE, *options, "--readout", "none", *AFTER, *SUM,
+             "--workers", "1", "--executor", "serial", "--n-positions", "3"]  # fmt: skip
+    code, _, error = zopog(*asked, "--out", tmp_path / "compare")
+    assert code == 0, error
+    [run] = (tmp_path / "compare" / "runs").glob("*/random-search/42")
+    prompt = load_prompt(run / "prompt")
+    assert (prompt.position, prompt.summed) == ("after", True)
+
+
+def test_classifier(decoder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="PromptClassifier needs scikit-learn (extra sklearn)")
+    from zopog_ref import PromptClassifier
+
+    texts = [f"{word} {i}" for i in range(6) for word in ("city", "food")]
+    classes = ["a large city", "great food"] * 6
+    sizes = {"n_positions": 3, "dim": 8, "n_candidates": 6, "policy_samples": 4, "direction_pairs": 2}
+    asked: dict[str, Any] = {
+        "model": str(decoder),
+        "template": TEMPLATE[1],
+        "budget": 60,
+        "batch_size": 4,
+        "threads": 1,
+    }
+    asked |= {"readout": "none", "method_options": sizes}
+    found = PromptClassifier(**asked, prompt_position="after", label_words="sum").fit(texts, classes)
+    assert (found.prompt_.position, found.prompt_.summed) == ("after", True)
+    found.save(tmp_path / "kept")
+    again = PromptClassifier.load(tmp_path / "kept")
+    assert (again.prompt_position, again.label_words) == ("after", "sum")
+    assert np.array_equal(again.predict_proba(texts), found.predict_proba(texts))
+    for wrong, message in (
+        ({"prompt_position": "behind", "label_words": "sum"}, "unknown position 'behind'"),
+        ({"label_words": "all"}, "label_words is 'all'; choose one of whole, first-piece, sum"),
+        ({"model": "embedded", "template": "{text} . {mask} .", "prompt_position": "after",
+          "label_words": "first-piece"}, "'embedded' cannot, for it is an encoder"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            PromptClassifier(**asked | wrong).fit(texts, classes)

@@ -88,7 +88,9 @@ def test_what_is_kept_changes_no_bit(folder: Path) -> None:
     """Nothing kept, one row kept, all kept; other rows asked for before; two threads: a resumed run has the same bits."""
     inputs = after(folder, 4, 3)
     expected = load_model(folder, threads=1).logits(**inputs)
-    part = inputs | {name: inputs[name][2:5] for name in ("text_ids", "answer_position", "prompt_index", "prompt_place")}
+    part = inputs | {
+        name: inputs[name][2:5] for name in ("text_ids", "answer_position", "prompt_index", "prompt_place")
+    }
     for limit, threads in ((0, 1), (5000, 2), (2**30, 2)):
         model = load_model(folder, threads=threads)
         model.runner.reuse.kept = KeptRows(limit)

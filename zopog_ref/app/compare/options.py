@@ -100,9 +100,8 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
             raise InputError(f"two tasks are called {task.name!r}: give each a name of its own in its TOML")
         if Path(task.name).name != task.name or task.name.startswith("."):
             raise InputError(f"the task's name {task.name!r} cannot be the name of a folder: change it in its TOML")
-        if given or changes:
-            source, task = None, replace(_with_templates(task, given) if given else task, **changes)
-        tasks[task.name] = (source, task)
+        task = replace(_with_templates(task, given) if given else task, **changes)
+        tasks[task.name] = (None if given or changes else source, task)
     plan = Plan(
         out=arguments.out or Path("runs") / "compare",
         tasks=tasks,

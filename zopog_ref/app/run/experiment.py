@@ -168,9 +168,7 @@ class Experiment(Drawn):
     def oracle_of(self, model: FrozenModel, split: str, reduced: FrozenModel | None = None) -> FrozenModelOracle:
         """The rows of a split as another model of the same tokens reads them."""
         questions, position = self._questions(split), self.task.position
-        return FrozenModelOracle(
-            model, *questions, reduced=reduced, differences=self.differences, position=position
-        )
+        return FrozenModelOracle(model, *questions, reduced=reduced, differences=self.differences, position=position)
 
     def bound_oracle(self, memory: DeviceMemory) -> DeviceOracle:
         """The training rows, read where the arrays of a device lie. Errors: ValueError when the model cannot."""

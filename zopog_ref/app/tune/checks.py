@@ -83,7 +83,9 @@ def check_served(config: RunConfig, machine: Machine) -> None:
     if config.remote.budget_usd is not None and config.model.startswith("kserve+"):
         raise InputError("--budget-usd: this protocol counts no tokens, so there is nothing to keep to: leave it out")
     if config.task.summed_pieces:
-        raise InputError("--label-words sum is for a decoder that is computed here: a server gives the scores of one token")
+        raise InputError(
+            "--label-words sum is for a decoder that is computed here: a server gives the scores of one token"
+        )
     if config.task.position == "after":
         _check_after(config, config.remote)
     if reads_text_alone(config.model):

@@ -25,7 +25,8 @@ _DEFAULTS = {"model": "embedded", "seed": 42, "shots": 16}
 # Options that a run keeps from its start.
 _FIXED = (
     "task", "data", "seed", "shots",
-    "train", "dev", "test", "template", "chat", "label_words", "prompt_position", "labels", "text_column", "label_column", "method",
+    "train", "dev", "test", "template", "chat", "label_words", "prompt_position", "labels", "text_column",
+    "label_column", "method",
     "settings", "out", "pooling", "temperature",
     "backend", "precision", "precision_scope", "readout", "readout_tokens", "deploy_tuned",
     *(name for name in _SERVED if name not in WIRE),

@@ -135,7 +135,9 @@ def end(
     manual = template_prompt(experiment, config.templates or (experiment.task.template,))
     cost = price(experiment, len(manual.ids))
     # A search that was begun before the baselines were kept back from its budget may have left too little for them.
-    own = ledger if tuned is None or cost <= ledger.left else replace(ledger, budget=cost, calls=0, sequences=0, tokens=0)
+    own = (
+        ledger if tuned is None or cost <= ledger.left else replace(ledger, budget=cost, calls=0, sequences=0, tokens=0)
+    )
     searched_for = ledger.calls
     scored = ask(experiment, manual, own, tokens)
     found = _manual(experiment, scored, asked)

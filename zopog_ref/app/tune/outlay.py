@@ -22,12 +22,16 @@ def words_and_position(experiment: Experiment) -> list[str]:
     lines = [] if model.pooling else [words_said(task, model)]
     times = experiment.ledger().forwards
     if times > 1:
-        lines.append(f"label words of several tokens: each prompt on a mini-batch is {times} forward passes, {times} calls")
+        lines.append(
+            f"label words of several tokens: each prompt on a mini-batch is {times} forward passes, {times} calls"
+        )
     if experiment.position == "after" and isinstance(model.runner, ChunkRunner) and model.runner.reuse is not None:
         needed = model.runner.reuse.token_bytes * experiment.text_tokens
         limit = model.runner.reuse.kept.limit
         more = "" if needed <= limit else f", of which {limit / 2**20:,.0f} MB are kept and the rest is computed again"
-        lines.append(f"the prompt stands after the text: keys and values of the rows take {needed / 2**20:,.0f} MB{more}")
+        lines.append(
+            f"the prompt stands after the text: keys and values of the rows take {needed / 2**20:,.0f} MB{more}"
+        )
     return lines
 
 
