@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from zopog_models.frozen.model import FrozenModel, load_model
 from zopog_models.tasks.task_files import Rows
+from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import Evidence, Machine, RunConfig
 from zopog_ref.app.run.experiment import Experiment, assemble, method_of
 from zopog_ref.app.run.presets import (
@@ -186,7 +187,10 @@ def experiment_of(
         texts=[" ".join(row) for row in texts],
     )
     model = opened(config.model, machine.device, machine.threads)
-    experiment = assemble(model, config.task, preset, seed, drawn, fewer=True)
+    try:
+        experiment = assemble(model, config.task, preset, seed, drawn, fewer=True)
+    except InputError as error:
+        raise ValueError(str(error)) from error
     if experiment.preset.n_candidates < preset.n_candidates:
         asked, found = preset.n_candidates, experiment.preset.n_candidates
         warnings.warn(f"{asked} candidate tokens were asked for, the texts hold {found}: N is {found}", stacklevel=3)

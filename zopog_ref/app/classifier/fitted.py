@@ -147,6 +147,7 @@ class Fitted:
         classes = np.array(saved.get("classes", list(prompt.labels)), saved.get("classes_dtype"))
         params = {"model": prompt.model, **saved.get("params", {})}
         params |= {"template": prompt.template, "labels": dict(zip(classes.tolist(), prompt.labels.values()))}
+        params["prompt_position"] = prompt.position if prompt.n_positions else params.get("prompt_position", "before")
         params |= {"device": device, "threads": threads} | ({} if model is None else {"model": model})
         self = cls(**params)
         self.classes_, self.prompt_ = classes, prompt
