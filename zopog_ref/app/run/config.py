@@ -219,8 +219,9 @@ class RunConfig:
         labels = ("pooling", "temperature") if found.label_ids is None else ("label_ids",)
         later = ("backend", "remote", "precision", "readout", "readout_tokens", "templates", "deploy")
         unusual = {name: value for name, usual in _LATER.items() if (value := getattr(self.task, name)) != usual}
-        if not chosen["preset"]["method"].get("readout_folds", True):
-            del chosen["preset"]["method"]["readout_folds"]  # as before there was one
+        for name in ("readout_folds", "screen"):
+            if not chosen["preset"]["method"].get(name, True):
+                del chosen["preset"]["method"][name]  # as before there was one
         return {
             "format": FORMAT,
             "method": self.method,

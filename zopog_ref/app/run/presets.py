@@ -74,6 +74,11 @@ PRESETS = {
         scale=100.0,
         method=Settings.paper(),
     ),
+    ("zo-pog", "screened"): Preset(
+        "our improved variant, found on dev with the embedded model (docs/zo-pog.md says how)",
+        n_positions=5,
+        method=Settings.screened(),
+    ),
     ("bdpl", "embedded"): Preset(
         "found on dev with the embedded model (docs/bdpl.md says how)", method=BDPL.Settings()
     ),
