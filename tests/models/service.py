@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.models.strict import why_not
 from zopog_models import FrozenModel
 from zopog_models.runners.local import LocalRunner
 from zopog_models.served.inference_protocol import DATATYPES
@@ -69,11 +70,16 @@ class Service:
     answer: Callable[[str], str] | None = None  # what is answered to the last words of a conversation
     usage: bool = True  # whether a conversation's tokens are said
     refuse: Callable[[dict[str, Any]], str | None] = lambda request: None  # why a request is refused with 400
+    most: int | None = None  # log-probabilities: more are refused
+    reasoning: bool = False  # refuses what reasoning models refuse
     asked: int = 0
     bodies: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
     lock: Any = field(default_factory=threading.Lock)
+
+    def why_not(self, path: str, request: dict[str, Any]) -> str | None:
+        return why_not(path, request, most=self.most, reasoning=self.reasoning) or self.refuse(request)
 
     @property
     def kserve(self) -> str:
@@ -140,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "slow":
             time.sleep(service.slow)
         path = self.path.partition("?")[0]
-        if path in TEXT_PATHS and (why := service.refuse(json.loads(body))):
+        if path in TEXT_PATHS and (why := service.why_not(path, json.loads(body))):
             self._json(400, {"error": {"message": why}})
             return
         answer = TEXT_PATHS[path](service, json.loads(body)) if path in TEXT_PATHS else None

@@ -29,7 +29,8 @@ def without_weights(folder: str | Path, pooling: str | None = None) -> Checkpoin
     folder = Path(folder)
     if not folder.is_dir():
         raise SetupError(
-            f"the tokenizer's folder {str(folder)!r} is no folder; give one with config.json and tokenizer.json, or a GGUF file"
+            f"the tokenizer's folder {str(folder)!r} is no folder; give one with config.json and tokenizer.json, or a "
+            "GGUF file"
         )
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():

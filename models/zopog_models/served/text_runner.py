@@ -26,6 +26,7 @@ from zopog_models.runners.threads import Threads
 from zopog_models.served.coverage import FLOOR, REFUSED, SILENT, Coverage, is_split, refused_rows
 from zopog_models.served.log_probabilities import read_scores
 from zopog_models.served.requests import Requests
+from zopog_models.served.statuses import parameter_advice
 from zopog_models.served.transport import Answer
 
 __all__ = ["TextRunner"]
@@ -189,6 +190,8 @@ class TextRunner(Runner):
         try:
             found = self._ask(texts, words, seed, identity)
         except Refused as refusal:
+            if advice := parameter_advice(str(refusal)):
+                raise ServiceError(f"{refusal}. {advice}") from None
             if len(self._ways) > known or self.adapts(str(refusal)):  # another thread may have been told meanwhile
                 return self._answer(texts, words, seed)
             return self._refuse(identity, texts, words, str(refusal))
