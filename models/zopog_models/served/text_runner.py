@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from zopog_models.checkpoints.description import Description
-from zopog_models.errors import Refused, ServiceError
+from zopog_models.errors import CapReached, Refused, ServiceError, Stopped
 from zopog_models.runners.rows import ModelRows
 from zopog_models.runners.runner import Runner, Scores
 from zopog_models.runners.threads import Threads
@@ -34,6 +34,7 @@ __all__ = ["TextRunner"]
 # llama.cpp keeps silent about a token that is a part of a character only. At temperature 0 that is always the most
 # probable one; at temperature 1, which leaves the distribution as it is, another one is drawn.
 _DRAWS = 8
+_MOST = (500, 100)  # log-probabilities that are asked for where nobody says how many
 _FILTERED = "the answer was filtered or refused (content_filter, refusal)"
 _SILENT = "the answer has no log-probabilities of the next token: the endpoint does not offer them, or not this way"
 
@@ -104,6 +105,30 @@ class TextRunner(Runner):
                 "others, so that no server takes it for one (docs/remote.md)"
             )
         return text
+
+    def ask_for_most(self, rows: ModelRows) -> None:
+        """Set `top` to the most log-probabilities of _MOST that the endpoint gives for the first row, if that is more.
+
+        An endpoint that gives them is asked nothing beside what `probe` asks; one that does not refuses, unpaid.
+        """
+        words = [self.column(int(token)) for token in rows.label_ids]
+        text = self.question(rows.texts[0], rows.prompt_ids[rows.prompt_index[0]])
+        for most in _MOST if self.scores == Scores.TOP_K else ():
+            before, self.top = self.top, max(self.top, most)
+            try:
+                with self.requests.one_call():
+                    found = self._ask([text], words, None, self._identity([text], words, None))
+            except Refused:
+                self.top = before
+                continue
+            except (CapReached, Stopped):
+                raise
+            except ServiceError:  # whatever it is, `probe` meets it with fewer too
+                self.top = before
+                return
+            if (found[:, 1] >= 0).all():
+                return
+            self.top = before
 
     def probe(self, rows: ModelRows) -> dict[str, Any]:
         """What the endpoint really returns for the first row that it does not refuse: two requests, counted and

@@ -60,7 +60,20 @@ def test_the_cap_is_that_of_all_runs_together(zopog: Run, tmp_path: Path) -> Non
     folder, task, out = write_decoder(tmp_path / "llama", "llama"), write_task(tmp_path), tmp_path / "out"
     with serve(load_model(folder, threads=1)) as service:
         start = ["compare", "--model", f"chat+{service.chatting}", "--tokenizer", folder, *SMALL, "--tasks", task]
-        start += ["--out", out, "--top-logprobs", 1000, "--price-in", 100, "--price-out", 0, "--concurrency", 1, "--budget", 200]
+        start += [
+            "--out",
+            out,
+            "--top-logprobs",
+            1000,
+            "--price-in",
+            100,
+            "--price-out",
+            0,
+            "--concurrency",
+            1,
+            "--budget",
+            200,
+        ]
         code, _, error = zopog(*start, "--executor", "serial", "--budget-usd", 100)
         assert code == 0, error
         finished = {path.parent.parent.name: json.loads(path.read_text()) for path in out.rglob("result.json")}

@@ -12,6 +12,7 @@ from tests.models.served.test_remote_completions import question
 from tests.models.service import Service
 from tests.models.strict import why_not
 from zopog_models.errors import ServiceError
+from zopog_models.runners.rows import ModelRows
 from zopog_models.served.addresses import ServedOptions, open_served
 from zopog_models.served.conversation import Talk
 from zopog_models.served.statuses import parameter_advice
@@ -50,6 +51,37 @@ def test_a_reasoning_model_gives_labels_and_says_so(service: Service, decoder_fo
     ]
     assert all(body["max_completion_tokens"] == 50 and "temperature" not in body for body in taken)
     assert len(taken) == client.runner.coverage()["rows"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "most", "found"),
+    [("chat", None, 500), ("chat", 100, 100), ("chat", 20, 20), ("responses", 20, 20), ("completions", None, 500)],
+)
+def test_as_many_log_probabilities_as_there_are(
+    service: Service, decoder_folder: Path, kind: str, most: int | None, found: int
+) -> None:
+    service.most = most
+    client = open_served(f"{kind}+{service.chatting}", decoder_folder, ServedOptions(wire=WIRE))
+    ids, place, prompts, _, index, labels = question(client)
+    rows = ModelRows(client.description, ids, place, prompts, None, index, labels)
+    client.runner.ask_for_most(rows)
+    assert client.runner.top == found
+    asked = service.asked
+    assert asked == {500: 1, 100: 2, 20: 2}[found]  # the first two were refused, or the last one is paid for
+    client.runner.probe(rows)
+    assert service.asked == asked + (2 if found == 20 else 1)  # the row was asked about, where it was answered
+    client.logits(*question(client))
+    assert client.runner.coverage()["top_logprobs"] == found
+    assert "refused" not in client.runner.coverage()
+    assert client.runner.report()["failures"] == ({"HTTP 400": asked - (found != 20)} if most else {})
+
+
+def test_a_dead_endpoint_is_not_waited_for_again_and_again(service: Service, decoder_folder: Path) -> None:
+    service.faults = lambda number: "500"
+    client = open_served(f"chat+{service.chatting}", decoder_folder, ServedOptions(wire=Wire(retries=1)))
+    ids, place, prompts, _, index, labels = question(client)
+    client.runner.ask_for_most(ModelRows(client.description, ids, place, prompts, None, index, labels))
+    assert (client.runner.top, service.asked) == (20, 2)
 
 
 def test_an_unknown_parameter_is_refused_by_every_double() -> None:
