@@ -139,6 +139,15 @@ class TextRunner(Runner):
         """
         words = [self.column(int(token)) for token in rows.label_ids]
         self._coverage.labels(map(int, rows.label_ids))
+        with self.requests.one_call():
+            first, again = self._asked_twice(rows, words)
+        words = [self._about.tokenizer.decode([int(token)]).strip() for token in rows.label_ids]
+        missing = [word for word, flag in zip(words, first[1]) if int(flag) & FLOOR]
+        found = [word for word in words if word not in missing]
+        return {"returned": found, "missing": missing, "differs": float(np.abs(first[0] - again[0, 0]).max())}
+
+    def _asked_twice(self, rows: ModelRows, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The answer (2, C) to the first row that is not refused, and its scores (1, 1, C) when asked again."""
         for row, p in zip(rows.texts, rows.prompt_index):
             text = self.question(row, rows.prompt_ids[p])
             first = self._complete([text], words)[0]
@@ -148,10 +157,7 @@ class TextRunner(Runner):
             raise ServiceError(f"POST {self.requests.transport.url}{self.path}: {self._last_refusal}")
         identity = hashlib.sha256(f"again {self._identity([text], words, None)}".encode()).hexdigest()[:32]
         again = self._ask([text], words, None, identity, lambda found: found[:, :1])
-        words = [self._about.tokenizer.decode([int(token)]).strip() for token in rows.label_ids]
-        missing = [word for word, flag in zip(words, first[1]) if int(flag) & FLOOR]
-        found = [word for word in words if word not in missing]
-        return {"returned": found, "missing": missing, "differs": float(np.abs(first[0] - again[0, 0]).max())}
+        return first, again
 
     def coverage(self) -> dict[str, Any]:
         """Texts that were scored, and for every label word of how many it was not among the k returned.

@@ -1,6 +1,7 @@
 """PromptClassifier with an address: the same as with the model here, its options the command line's, no silent class."""
 
 import json
+import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,7 +138,7 @@ def test_a_text_without_an_answer_has_no_class_by_accident(service: Service, fol
     assert (p[[1, 3]] == 0.5).all()
     with (
         pytest.warns(AnswersMissing),
-        pytest.raises(ServiceError, match=r"2 of 4 texts got no answer .*rows 1, 3.*unanswered=CLASS"),
+        pytest.raises(ServiceError, match=r"2 of 4 texts got no answer .*\(rows 1, 3\).*unanswered=CLASS"),
     ):
         clf.predict(texts)
     expected = clf.predict([texts[0], texts[2]])
@@ -148,6 +149,29 @@ def test_a_text_without_an_answer_has_no_class_by_accident(service: Service, fol
         assert found.tolist() == [expected[0], stands_in, expected[1], stands_in]
     with pytest.raises(ValueError, match="no class of y"):
         clf.set_params(unanswered="fair").fit(TEXTS, Y)
+
+
+def test_an_endpoint_that_failed_is_asked_again_by_the_next_fit(service: Service, folder: Path) -> None:
+    options = {"method": "none", "method_options": None, "served": EVERYTHING | {"tokenizer": folder, "retries": 0}}
+    address = f"completions+{service.completions}"
+    service.faults = lambda number: "500"
+    for asked in (1, 2):
+        with pytest.raises(ServiceError, match=r"HTTP 500: .*trouble"):
+            classifier(address, **options).fit(TEXTS, Y)
+        assert service.asked == asked
+    service.faults = lambda number: None
+    assert classifier(address, **options).fit(TEXTS, Y).predict(TEXTS).shape == (12,)
+
+
+def test_a_key_in_the_place_of_its_name_is_not_shown(service: Service, folder: Path) -> None:
+    for option, value in (("key_env", KEY), ("header_env", [f"X-Key={KEY}"]), ("query", [f"api_key={KEY}"])):
+        served = {"tokenizer": folder, option: value}
+        with pytest.raises(ValueError, match=r"it may be the key itself|kept in the run folder") as caught:
+            classifier(f"completions+{service.completions}", served=served).fit(TEXTS, Y)
+        shown = "".join(traceback.format_exception(caught.value))
+        assert KEY not in shown
+        assert KEY[:14] not in shown
+    assert service.asked == 0
 
 
 def test_labels_alone(service: Service, folder: Path) -> None:

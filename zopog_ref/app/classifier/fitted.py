@@ -70,9 +70,9 @@ class Fitted:
             if self.unanswered is None or self.unanswered not in known:
                 rows = ", ".join(map(str, silent[:5])) + ", ..." * (len(silent) > 5)
                 raise ServiceError(
-                    f"{len(silent)} of {len(p)} texts got no answer from the served model (rows {rows}), so they have "
-                    "no class: predict_proba gives them equal probabilities; unanswered=CLASS, one of classes_, gives "
-                    "them that class"
+                    f"{len(silent)} of {len(p)} texts got no answer from the served model, or one that is the same for "
+                    f"all classes (rows {rows}), so they have no class: predict_proba gives them equal probabilities; "
+                    "unanswered=CLASS, one of classes_, gives them that class"
                 )
             picked[silent] = known.index(self.unanswered)
         return self.classes_[picked]
