@@ -69,6 +69,7 @@ class Service:
     words: np.ndarray | None = None  # the word embeddings (V, E)
     answer: Callable[[str], str] | None = None  # what is answered to the last words of a conversation
     usage: bool = True  # whether a conversation's tokens are said
+    around: int = 0  # tokens that are put around a conversation
     refuse: Callable[[dict[str, Any]], str | None] = lambda request: None  # why a request is refused with 400
     most: int | None = None  # log-probabilities: more are refused
     reasoning: bool = False  # refuses what reasoning models refuse
@@ -271,7 +272,7 @@ def conversation(service: Service, request: dict[str, Any]) -> dict[str, Any]:
     limit = request.get("max_tokens", request.get("max_completion_tokens"))
     assert limit == 1 or logprobs is None
     size = sum(len(message["content"]) // 4 for message in request["messages"])
-    usage = {"usage": {"prompt_tokens": size, "completion_tokens": 1}} if service.usage else {}
+    usage = {"usage": {"prompt_tokens": size + service.around, "completion_tokens": 1}} if service.usage else {}
     return {"object": "chat.completion", "model": request["model"], "choices": [choice], **usage}
 
 
