@@ -116,6 +116,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         readout_tokens=arguments.readout_tokens,
         remote=remote,
         wire=said_of_the_wire(arguments),
+        most=arguments.top_logprobs is None,
     )
     for cell in plan.cells():
         check_run(cell.config, cell.machine)

@@ -50,12 +50,14 @@ class Plan:
     readout: str = "none"
     readout_tokens: int | None = None
     remote: Served | None = None
-    wire: Mapping[str, Any] = field(default_factory=dict)  # as of `Machine`
+    wire: Mapping[str, Any] = field(default_factory=dict)  # this and the next as of `Machine`
+    most: bool = False
 
     @property
     def machine(self) -> Machine:
         """What carries each run out here, and where its model is served."""
-        return Machine(self.device, address=None if self.remote is None else self.model, wire=self.wire)
+        address = None if self.remote is None else self.model
+        return Machine(self.device, address=address, wire=self.wire, most=self.most)
 
     def cells(self) -> list[Cell]:
         """Every cell, seed by seed: when one is interrupted early, whole seeds are done rather than whole methods."""

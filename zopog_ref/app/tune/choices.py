@@ -105,7 +105,8 @@ def check_readout(arguments: argparse.Namespace) -> None:
 def chosen_machine(arguments: argparse.Namespace) -> Machine:
     """How this machine carries the run out; of a continued run, where its model is now."""
     wire = said_of_the_wire(arguments)
-    return Machine(arguments.device, arguments.threads, arguments.workers, arguments.model, wire)
+    most = arguments.top_logprobs is None
+    return Machine(arguments.device, arguments.threads, arguments.workers, arguments.model, wire, most)
 
 
 def said_of_the_wire(arguments: argparse.Namespace) -> dict[str, Any]:

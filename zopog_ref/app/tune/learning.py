@@ -14,6 +14,7 @@ from zopog_models.files.durable import FULL, DiskFull
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.prompts.bundle import save_prompt
 from zopog_models.runners.runner import Scores
+from zopog_models.served.text_runner import TextRunner
 from zopog_models.tasks.notices import data_notices
 from zopog_ref import search
 from zopog_ref.app.errors import InputError, Interrupted
@@ -80,8 +81,10 @@ def _start(
     if config.precision is not None:
         config = replace(config, precision=use_precision(experiment, config.precision))
     asked, config = config.preset.n_candidates, replace(config, preset=experiment.preset)
-    for line in probe(model, experiment):
+    for line in probe(model, experiment, machine.most):
         say(line)
+    if config.remote is not None and isinstance(model.runner, TextRunner):
+        config = replace(config, remote=replace(config.remote, top_logprobs=model.runner.top))
     path = out or free_name(Path("runs") / f"{config.task.name}-{config.method}-{config.seed}")
     folder = RunFolder.create(path, config.to_json(Evidence.of(experiment)))
     held.callback(folder.close)

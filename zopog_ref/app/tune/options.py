@@ -229,13 +229,16 @@ def add_served_arguments(parser: argparse.ArgumentParser) -> None:
         "--tokenizer",
         type=Path,
         metavar="FOLDER",
-        help="with config.json and tokenizer.json",
+        help="with config.json, tokenizer.json; or FILE.gguf",
     )
     group.add_argument("--rows-per-request", type=int, metavar="ROWS", help="default: 64; of text endpoints 1")
     group.add_argument("--encoding", choices=ENCODINGS, help="of tensors; auto: binary where the server offers it")
     group.add_argument("--embedding-std", type=float, help="of the word embeddings, where the server does not say")
     group.add_argument(
-        "--top-logprobs", type=int, metavar="N", help=f"1 to {LARGEST_TOP} (5 of completions, 20 of chat)"
+        "--top-logprobs",
+        type=int,
+        metavar="N",
+        help=f"1 to {LARGEST_TOP} (500, 100, 20 or 5: what is given)",
     )
     group.add_argument("--send", choices=SENT, help="to completions; ids: the tokens themselves (default: text)")
     group.add_argument("--prompt-in", choices=PROMPT_PLACES, help="of a conversation (default: user)")

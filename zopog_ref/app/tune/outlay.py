@@ -53,7 +53,7 @@ def planned(experiment: Experiment, config: RunConfig) -> list[str]:
         )
     asked += (len(config.templates or (1,)) + prompts) * (rows + dev + test)
     requests = -(-asked // runner.chunk_rows)
-    tokens = experiment.mean_tokens + (preset.n_positions if prompts else 0)
+    tokens = experiment.mean_tokens + (preset.n_positions if prompts else 0) + _around(experiment, runner)
     usage = Usage(round(asked * tokens), asked * runner.written)
     line = f"planned: at most {requests:,} requests, about {usage.read:,} tokens read and {usage.written:,} written"
     if remote.price_in is not None and remote.price_out is not None:
@@ -64,6 +64,14 @@ def planned(experiment: Experiment, config: RunConfig) -> list[str]:
                 f"; --budget-usd is {remote.budget_usd:g}: the run stops when that is spent, and can go on with more"
             )
     return [line]
+
+
+def _around(experiment: Experiment, runner: TextRunner) -> float:
+    """Tokens that the server puts around a row, such as its chat template: what it said of the probe, less that row."""
+    spent, answers = runner.requests.spending, len(runner.requests.log.answers())
+    if not answers or spent.unsaid:
+        return 0.0
+    return max(0.0, spent.usage.read / answers - len(experiment.first_rows(1).texts[0]))
 
 
 def missing_words(experiment: Experiment) -> list[str]:
