@@ -263,7 +263,7 @@ def _rows_of(tensor: StoredTensor, begin: int, end: int) -> StoredTensor:
 
 
 def _in_halves(array: np.ndarray, part: str, architecture: Architecture) -> np.ndarray:
-    """Rows of queries (q) and keys (k) in the families' order: a rotary pair is (i, i + w/2), in the file (2i, 2i + 1)."""
+    """Rows of queries (q) or keys (k) in the families' order: a rotary pair is (i, i + w/2), stored as (2i, 2i + 1)."""
     assert isinstance(architecture, DecoderArchitecture)
     heads = architecture.heads if part == "q" else architecture.key_heads
     pairs = array.reshape(heads, architecture.head_width // 2, 2, -1)
