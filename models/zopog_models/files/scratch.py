@@ -4,7 +4,7 @@ So nobody holds them twice: memory that is mapped from a file can be given back 
 the same file.
 """
 
-import shutil
+import contextlib
 import tempfile
 import weakref
 from collections.abc import Iterable
@@ -24,9 +24,8 @@ class Scratch:
     """
 
     def __init__(self) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="zopog-"))
-        self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # at the latest at the exit
-        self._path = folder / "weights"
+        self._path = Path(tempfile.mkdtemp(prefix="zopog-")) / "weights"
+        self._remove = weakref.finalize(self, _removed, self._path)  # at the latest at the exit
         self._file = self._path.open("wb")
         self._places: dict[str, tuple[int, tuple[int, ...]]] = {}
 
@@ -53,3 +52,9 @@ class Scratch:
         """Remove the name: a process that is killed later leaves nothing behind. A second time does nothing."""
         self._file.close()
         self._remove()
+
+
+def _removed(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+        path.parent.rmdir()

@@ -136,7 +136,7 @@ def chosen_preset(
     """The named settings of a method with what was given in their place, and their name. Errors: ValueError."""
     if method != TEMPLATE_ALONE:
         entry_of(method)
-    name = settings or default_preset(model)
+    name = settings or default_preset(model, method)
     if name not in SETTINGS_NAMES:
         raise ValueError(f"settings is {name!r}; choose one of {', '.join(SETTINGS_NAMES)}")
     changes = dict(options or {})
@@ -150,7 +150,7 @@ def chosen_preset(
     for key in PRESET_FIELDS:  # whole numbers may be NumPy's; JSON wants Python's
         if isinstance(changes.get(key), np.generic):
             changes[key] = changes[key].item()
-    return name, preset_of(method, name).changed(**changes)
+    return name, preset_of(method, name, budget).changed(**changes)
 
 
 @lru_cache(maxsize=1)

@@ -1,16 +1,32 @@
-"""What is said of an endpoint that reads text: what a run costs, before it; missing words, after its first step."""
+"""What is said of a run's calls: few steps; of an endpoint that reads text what it costs, and missing words."""
 
 from zopog_models.served.spending import Prices, Usage
 from zopog_models.served.text_runner import TextRunner
+from zopog_ref.app.run.auto_settings import AUTO, FEW_STEPS
 from zopog_ref.app.run.config import RunConfig
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.presets import TEMPLATE_ALONE
 from zopog_ref.app.tune.ending import reserved
 from zopog_ref.search import step_price
 
-__all__ = ["missing_words", "planned"]
+__all__ = ["few_steps", "missing_words", "planned"]
 
 _MANY = 0.2  # of texts without a label word, from which on it is said
+
+
+def few_steps(experiment: Experiment, config: RunConfig) -> list[str]:
+    """A line where the budget pays for too few steps to learn much."""
+    if config.method == TEMPLATE_ALONE:
+        return []
+    preset, kept_back = experiment.preset, reserved(experiment, config)
+    price = step_price(experiment.method(), experiment.ledger(), len(experiment.train.labels), preset.batch_size)
+    steps = (preset.budget - kept_back) // price
+    if not 0 < steps < FEW_STEPS:
+        return []
+    enough = f"--budget {FEW_STEPS * price + kept_back} pays for {FEW_STEPS}"
+    cheaper = ", --settings auto has cheaper ones" if config.method in AUTO and config.settings != "auto" else ""
+    several = "1 step" if steps == 1 else f"{steps} steps"
+    return [f"{config.method}: {preset.budget} calls are {several} of {price}, which is few: {enough}{cheaper}"]
 
 
 def planned(experiment: Experiment, config: RunConfig) -> list[str]:
