@@ -167,7 +167,8 @@ def preset_of(method: str, settings: str, budget: int | None = None) -> Preset:
         having = ", ".join(
             name for name in SETTINGS_NAMES if (method, name) in PRESETS or (name == "auto" and method in AUTO)
         )
-        raise InputError(f"{method} has no settings {settings!r}; its own are {having}")
+        where = "PRESETS in zopog_ref/app/run/presets.py"
+        raise InputError(f"{method} has no settings {settings!r}: {where} has {having or 'none'}")
     return PRESETS[method, settings]
 
 

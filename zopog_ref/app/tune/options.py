@@ -90,7 +90,7 @@ def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
         help="zopog methods lists them; none: no search (zo-pog)",
     )  # fmt: skip
     group.add_argument(
-        "--settings", choices=SETTINGS_NAMES, help="which defaults (embedded of that model, auto of any other)"
+        "--settings", choices=SETTINGS_NAMES, metavar="NAME", help="embedded, paper, auto (auto of other models)"
     )
     group.add_argument("--seed", type=int, metavar="S", help="the same seed gives the same result (42)")
     defaults = PRESETS["zo-pog", "embedded"]
