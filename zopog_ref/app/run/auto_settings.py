@@ -2,7 +2,7 @@
 
 The projection A is in units of the standard deviation of the model's word embeddings, so a scale is the size of A z
 for any model; the radius moves a prompt by scale mu = 3 of them, hundreds of times what the rounding of float32 asks
-for (its cube root, about 0.005). The prompt is short: what is added to 5 positions says as much, and costs less.
+for (its cube root, about 0.008). The prompt is short: what is added to 5 positions says as much, and costs less.
 
 A step costs what the budget can afford: about 0.6 sqrt(budget) prompts on a mini-batch, so that 200 calls are 25 steps
 of 8 and 4,000 are 111 of 36: fewer calls are both fewer steps and cheaper ones. Methods that read all training rows
