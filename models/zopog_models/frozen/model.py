@@ -78,7 +78,9 @@ def local_model(
     """A checkpoint that is open already, computed in this process. Parameters and errors are those of `load_model`."""
     require_device(device)  # before any work on the weights
     about = describe(checkpoint, name=name, source=source, injection=injection, temperature=temperature)
-    return FrozenModel(about, LocalRunner(checkpoint, about, device=device, threads=threads, stream=stream))
+    runner = LocalRunner(checkpoint, about, device=device, threads=threads, stream=stream)
+    checkpoint.settle()
+    return FrozenModel(about, runner)
 
 
 def locate_model(source: str | Path) -> tuple[Path, str, str]:

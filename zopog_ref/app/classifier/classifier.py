@@ -65,7 +65,8 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
     - labels: class -> label word. Default: None, each class's own name.
     - budget: API calls, each one prompt on one mini-batch. Default: 4000.
     - random_state: decides the split and every draw. Default: 42.
-    - settings: "embedded" or "paper". Default: None, the model's own.
+    - settings: "embedded", "paper" or "auto". Default: None, "embedded" of that model; of any other "auto", or "paper"
+      where the method has no rule for it.
     - shots: rows of each class to learn from, and to select on, at most; None is all. Default: 16.
     - validation_fraction: share of each class's rows that the prompt is selected on. Default: 0.5.
     - batch_size: rows of a mini-batch. Default: None, that of the settings.

@@ -139,7 +139,7 @@ def chosen_preset(
     """The named settings of a method with what was given in their place, and their name. Errors: ValueError."""
     if method != TEMPLATE_ALONE:
         entry_of(method)
-    name = settings or default_preset(model)
+    name = settings or default_preset(model, method)
     if name not in SETTINGS_NAMES:
         raise ValueError(f"settings is {name!r}; choose one of {', '.join(SETTINGS_NAMES)}")
     changes = dict(options or {})
@@ -153,7 +153,7 @@ def chosen_preset(
     for key in PRESET_FIELDS:  # whole numbers may be NumPy's; JSON wants Python's
         if isinstance(changes.get(key), np.generic):
             changes[key] = changes[key].item()
-    return name, preset_of(method, name).changed(**changes)
+    return name, preset_of(method, name, budget).changed(**changes)
 
 
 def opened(model: str, machine: Machine, remote: Served | None = None, fresh: bool = False) -> FrozenModel:

@@ -52,7 +52,8 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
         if arguments.readout not in (None, "none"):
             raise InputError(f"--readout {arguments.readout} reads scores, and --answers labels gives none")
         arguments.readout = "none"
-    settings, method = arguments.settings or default_preset(arguments.model), arguments.method or "zo-pog"
+    method = arguments.method or "zo-pog"
+    settings = arguments.settings or default_preset(arguments.model, method)
     return RunConfig(
         task=task,
         source=source,
@@ -125,7 +126,7 @@ def check_resumed(arguments: argparse.Namespace) -> None:
 
 def chosen_preset(method: str, settings: str, given: Mapping[str, Any]) -> Preset:
     """Named settings of a method with what was given (option -> value or None) replaced. Errors: InputError."""
-    preset = preset_of(method, settings)
+    preset = preset_of(method, settings, given.get("budget"))
     changes = {name: given[name] for name in (*PRESET_FIELDS, *method_options()) if given.get(name) is not None}
     own = [field.name for field in dataclasses.fields(preset.method)]
     for name in changes:

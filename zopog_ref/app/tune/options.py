@@ -91,7 +91,9 @@ def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
         "--method", type=plain_name, choices=(*METHODS, TEMPLATE_ALONE), metavar="NAME",
         help="zopog methods lists them; none: no search (zo-pog)",
     )  # fmt: skip
-    group.add_argument("--settings", choices=SETTINGS_NAMES, help="which defaults (the model's own)")
+    group.add_argument(
+        "--settings", choices=SETTINGS_NAMES, metavar="NAME", help="embedded, paper, auto (auto of other models)"
+    )
     group.add_argument("--seed", type=int, metavar="S", help="the same seed gives the same result (42)")
     defaults = PRESETS["zo-pog", "embedded"]
     for name in PRESET_FIELDS:

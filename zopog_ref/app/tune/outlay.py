@@ -1,17 +1,18 @@
-"""What is said of a run before it: which tokens are scored, where the prompt stands, what an endpoint costs; and,
-after the first step, which label words an endpoint did not return."""
+"""What is said of a run: which tokens are scored, where the prompt stands, few steps; of an endpoint what it costs;
+and, after the first step, which label words it did not return."""
 
 from zopog_models.runners.chunks import ChunkRunner
 from zopog_models.served.spending import Prices, Usage
 from zopog_models.served.text_runner import TextRunner
 from zopog_models.tasks.label_words import words_said
+from zopog_ref.app.run.auto_settings import AUTO, FEW_STEPS
 from zopog_ref.app.run.config import RunConfig
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.presets import TEMPLATE_ALONE
 from zopog_ref.app.tune.ending import reserved
 from zopog_ref.search import step_price
 
-__all__ = ["missing_words", "planned", "words_and_position"]
+__all__ = ["few_steps", "missing_words", "planned", "words_and_position"]
 
 _MANY = 0.2  # of texts without a label word, from which on it is said
 
@@ -33,6 +34,21 @@ def words_and_position(experiment: Experiment) -> list[str]:
             f"the prompt stands after the text: keys and values of the rows take {needed / 2**20:,.0f} MB{more}"
         )
     return lines
+
+
+def few_steps(experiment: Experiment, config: RunConfig) -> list[str]:
+    """A line where the budget pays for too few steps to learn much."""
+    if config.method == TEMPLATE_ALONE:
+        return []
+    preset, kept_back = experiment.preset, reserved(experiment, config)
+    price = step_price(experiment.method(), experiment.ledger(), len(experiment.train.labels), preset.batch_size)
+    steps = (preset.budget - kept_back) // price
+    if not 0 < steps < FEW_STEPS:
+        return []
+    enough = f"--budget {FEW_STEPS * price + kept_back} pays for {FEW_STEPS}"
+    cheaper = ", --settings auto has cheaper ones" if config.method in AUTO and config.settings != "auto" else ""
+    several = "1 step" if steps == 1 else f"{steps} steps"
+    return [f"{config.method}: {preset.budget} calls are {several} of {price}, which is few: {enough}{cheaper}"]
 
 
 def planned(experiment: Experiment, config: RunConfig) -> list[str]:
