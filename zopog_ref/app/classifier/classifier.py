@@ -38,7 +38,7 @@ from zopog_ref.app.report.progress import Progress
 from zopog_ref.app.run.config import Machine, RunConfig
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.folder import RunFolder
-from zopog_ref.app.run.presets import TEMPLATE_ALONE
+from zopog_ref.app.run.presets import SEARCHLESS
 from zopog_ref.app.tune.ending import end, reads, reserved
 from zopog_ref.app.tune.readings import ASKED
 from zopog_ref.objective import Ledger
@@ -177,7 +177,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         self, experiment: Experiment, config: RunConfig, result: search.SearchResult, ledger: Ledger
     ) -> Prompt:
         """The tuned prompt, or what is better on the validation rows where a readout was asked for."""
-        searched = config.method != TEMPLATE_ALONE
+        searched = config.method not in SEARCHLESS
         tuned = experiment.deployable(result.prompts) if searched else None
         self.deployed_: str | None = "tuned"
         if tuned is not None and not reads(config):
@@ -202,7 +202,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         shots = int(self.shots) if isinstance(self.shots, np.integer) else self.shots
         if self.readout not in ASKED:
             raise ValueError(f"readout is {self.readout!r}; choose one of {', '.join(ASKED)}")
-        plain = self.readout == "none" and self.method != TEMPLATE_ALONE
+        plain = self.readout == "none" and self.method not in SEARCHLESS
         template = self.template
         if self.system and not self.chat:
             raise ValueError("system is what the system says in a conversation: it needs chat=True")
@@ -224,7 +224,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
                 self.run_folder_ = Path(self.run_folder) / data.fingerprint(saved)
                 known = (self.run_folder_ / "config.json").exists()
                 folder = RunFolder.open(self.run_folder_)[0] if known else RunFolder.create(self.run_folder_, saved)
-            if config.method == TEMPLATE_ALONE:
+            if config.method in SEARCHLESS:
                 return search.SearchResult([], None, 0, None, [], "nothing to search")
             method, preset, rows = experiment.method(), experiment.preset, len(experiment.train.labels)
             kept_back = reserved(experiment, config)

@@ -19,7 +19,7 @@ from zopog_models.tasks.encoding import Encoded, encode, label_targets
 from zopog_models.tasks.template import Task
 from zopog_models.tasks.vocabulary import pmi_candidates
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.presets import TEMPLATE_ALONE, Preset, learns_tokens_alone
+from zopog_ref.app.run.presets import SEARCHLESS, Preset, learns_tokens_alone
 from zopog_ref.app.run.splits import Drawn, draw
 from zopog_ref.app.scores.metrics import classification_metrics
 from zopog_ref.backend import NUMPY
@@ -185,7 +185,7 @@ def assemble(
 
     fewer: where the texts hold fewer different tokens than the preset asks for, these are the candidates.
     """
-    searches = preset.method_name != TEMPLATE_ALONE
+    searches = preset.method_name not in SEARCHLESS
     if searches and method_of(preset, seed).thins and not model.can_thin:
         raise InputError(
             f"{preset.method_name} reads thinned networks, which need an encoder; {model.name!r} is a decoder "

@@ -50,7 +50,7 @@ def learns_tokens_alone(preset: Preset) -> bool:
     """Whether there is no continuous prompt: z stays 0."""
     name, settings = preset.method_name, preset.method
     return (
-        name in ("bdpl", TEMPLATE_ALONE)
+        name in ("bdpl", *SEARCHLESS)
         or (name == "zo-pog" and not settings.zeroth_order)
         or (name == "random-search" and settings.sigma == 0)
     )
@@ -144,18 +144,21 @@ PRESETS = {
 }
 PRESETS = {(method, name): replace(preset, method_name=method) for (method, name), preset in PRESETS.items()}
 TEMPLATE_ALONE = "none"  # as a method: the templates are the prompts, nothing is searched
+AUTO = "auto"  # as a method: which questions to ask is chosen (docs/auto.md)
+SEARCHLESS = (TEMPLATE_ALONE, AUTO)  # neither learns tokens or z
 
 
 @dataclass(frozen=True)
 class NoSettings:
-    """Of the template alone."""
+    """Of the template alone, and of auto."""
 
 
 def preset_of(method: str, settings: str) -> Preset:
-    """Named settings of a method, or of the template alone, whose prompt has no tokens. Errors: InputError."""
-    if method == TEMPLATE_ALONE:
-        about = "the template alone, nothing is searched"
-        return Preset(about, 0, 0, 0, method=NoSettings(), method_name=TEMPLATE_ALONE)
+    """Named settings of a method, or of one whose prompts have no tokens (SEARCHLESS). Errors: InputError."""
+    if method in SEARCHLESS:
+        about = {AUTO: "templates, demonstrations and instructions are chosen"}
+        alone = "the template alone, nothing is searched"
+        return Preset(about.get(method, alone), 0, 0, 0, method=NoSettings(), method_name=method)
     if (method, settings) not in PRESETS:
         raise InputError(f"{method} has no settings {settings!r}: PRESETS in zopog_ref/app/run/presets.py has none")
     return PRESETS[method, settings]
@@ -163,7 +166,7 @@ def preset_of(method: str, settings: str) -> Preset:
 
 def settings_of(method: str) -> type[Any]:
     """The class of a method's settings. Errors: UnknownMethod."""
-    return NoSettings if method == TEMPLATE_ALONE else settings_class(method)
+    return NoSettings if method in SEARCHLESS else settings_class(method)
 
 
 SETTINGS_NAMES = tuple(dict.fromkeys(settings for _, settings in PRESETS))

@@ -10,7 +10,7 @@ from zopog_models.frozen.model import TEMPERATURE
 from zopog_models.served.completions import LARGEST_TOP, SENT
 from zopog_models.served.conversation import ANSWERS, PROMPT_PLACES
 from zopog_models.served.kserve import ENCODINGS
-from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, TEMPLATE_ALONE
+from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SEARCHLESS, SETTINGS_NAMES
 from zopog_ref.app.tune.backends import BACKENDS
 from zopog_ref.app.tune.meanings import meaning_of, symbol_of
 from zopog_ref.app.tune.precision import PRECISIONS, SCOPES
@@ -86,8 +86,8 @@ def hide(action: argparse.Action) -> None:
 def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("method (zopog methods NAME: its own settings, which are options too)")
     group.add_argument(
-        "--method", type=plain_name, choices=(*METHODS, TEMPLATE_ALONE), metavar="NAME",
-        help="zopog methods lists them; none: no search (zo-pog)",
+        "--method", type=plain_name, choices=(*METHODS, *SEARCHLESS), metavar="NAME",
+        help="zopog methods lists them; auto: chosen questions; none: no search (zo-pog)",
     )  # fmt: skip
     group.add_argument("--settings", choices=SETTINGS_NAMES, help="which defaults (the model's own)")
     group.add_argument("--seed", type=int, metavar="S", help="the same seed gives the same result (42)")
@@ -146,6 +146,9 @@ def _add_task_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("whole", "first-piece"),
         metavar="HOW",
         help="whole; first-piece: of several tokens the first",
+    )
+    task.add_argument(
+        "--instructions", type=Path, metavar="FILE", help="of --method auto: one a line, {labels} for the label words"
     )
     task.add_argument("--labels", metavar="VALUE=WORD,...", help='labels and their words: "0=bad,1=good"')
 

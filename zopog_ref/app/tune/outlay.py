@@ -4,7 +4,8 @@ from zopog_models.served.spending import Prices, Usage
 from zopog_models.served.text_runner import TextRunner
 from zopog_ref.app.run.config import RunConfig
 from zopog_ref.app.run.experiment import Experiment
-from zopog_ref.app.run.presets import TEMPLATE_ALONE
+from zopog_ref.app.run.presets import AUTO, SEARCHLESS
+from zopog_ref.app.tune.auto import KEPT, TOGETHER
 from zopog_ref.app.tune.ending import reserved
 from zopog_ref.search import step_price
 
@@ -20,7 +21,7 @@ def planned(experiment: Experiment, config: RunConfig) -> list[str]:
         return []
     test = 0 if experiment.test is None else len(experiment.test.labels)
     rows, dev, prompts, asked = len(experiment.train.labels), len(experiment.dev.labels), 0, 0
-    if config.method != TEMPLATE_ALONE:
+    if config.method not in SEARCHLESS:
         method, ledger = experiment.method(), experiment.ledger()
         left = preset.budget - reserved(experiment, config)
         steps = max(0, left) // step_price(method, ledger, rows, preset.batch_size)
@@ -29,7 +30,10 @@ def planned(experiment: Experiment, config: RunConfig) -> list[str]:
         asked = (
             steps * method.calls_per_step * (rows if method.full_batch else batch) + -(-steps // every) * prompts * dev
         )
-    asked += (len(config.templates or (1,)) + prompts) * (rows + dev + test)
+    if config.method == AUTO:  # whatever is asked about the training rows is a call
+        asked = preset.budget * min(rows, preset.batch_size) + (TOGETHER + sum(KEPT.values())) * (dev + test)
+    else:
+        asked += (len(config.templates or (1,)) + prompts) * (rows + dev + test)
     requests = -(-asked // runner.chunk_rows)
     tokens = experiment.mean_tokens + (preset.n_positions if prompts else 0)
     usage = Usage(round(asked * tokens), asked * runner.written)
