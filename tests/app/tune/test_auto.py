@@ -1,6 +1,7 @@
 """`--method auto`: its calls, its rounds, what it deploys, that it can be repeated and gone on with."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ import numpy as np
 import pytest
 
 from tests.app.conftest import Run, asked, without_times
+from tests.models.families.test_sentence import as_sentence_transformers
+from tests.models.service import serve
 from tests.models.tiny_decoders import write_decoder
+from tests.models.tiny_models import SENTENCES, write_model
 from zopog_models import load_model, load_prompt, load_task, predict, read_rows
 from zopog_models.errors import TaskError
 from zopog_models.frozen.model import FrozenModel
@@ -16,7 +20,7 @@ from zopog_models.tasks.task_files import Rows
 from zopog_models.tasks.template import make_task
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.experiment import prepare
-from zopog_ref.app.tune import arms, auto
+from zopog_ref.app.tune import arms, auto, learning
 from zopog_ref.app.tune.arms import demonstrated, instructed, templates
 
 AUTO = ["--method", "auto", "--shots", "8", "--threads", "1"]  # 48 rows: two calls a prompt
@@ -81,13 +85,33 @@ def test_it_is_repeated_and_gone_on_with_byte_for_byte(
             raise KeyboardInterrupt
         return ask(board, arm, rows)
 
-    monkeypatch.setattr(auto.Board, "_ask", dying)
-    zopog("tune", "--task", small_task, "--out", cut, "--json", *AUTO, "--budget", "40")
+    with monkeypatch.context() as patch:
+        patch.setattr(auto.Board, "_ask", dying)
+        zopog("tune", "--task", small_task, "--out", cut, "--json", *AUTO, "--budget", "40")
     assert asked_for == 17
     assert not (cut / "result.json").exists()
+    stops = iter([False] * 20 + [True])  # and then politely: the same command goes on
+    with monkeypatch.context() as patch:
+        patch.setattr(learning, "stop_requests", lambda: nullcontext(stops.__next__))
+        code, _, error = zopog("tune", "--resume", cut, "--json", "--threads", "1")
+    assert code == 130
+    assert "stopped after 20 calls" in error
+    assert len(list((cut / "answers").iterdir())) == 20
+    paid = 0
+    scores = auto.some_training_scores
+
+    def counted(*given: Any) -> Any:
+        nonlocal paid
+        paid += 1
+        return scores(*given)
+
+    monkeypatch.setattr(auto, "some_training_scores", counted)
     code, _, error = zopog("tune", "--resume", cut, "--json", "--threads", "1")
     assert code == 0, error
     assert without_times(whole) == without_times(cut)
+    assert paid == len(list((whole / "answers").iterdir())) - 20  # what was answered is not asked again
+    for file in (whole / "answers").iterdir():
+        assert file.read_bytes() == (cut / "answers" / file.name).read_bytes()
     for name in ("prompt/prompt.safetensors", "predictions.safetensors"):
         assert (whole / name).read_bytes() == (cut / name).read_bytes()
 
@@ -228,3 +252,56 @@ def test_a_decoder_gets_templates_that_end_where_it_answers(tmp_path: Path) -> N
         chat = "<|endoftext|> {text} {mask}"  # begins with a special token
         assert demonstrated(task, decoder, chat, rows_of("good", "bad"), seed=0) == []
         assert instructed(task, decoder, chat, ["say"], rows_of("good", "bad")) == []
+
+
+@pytest.fixture
+def endpoint_rows(tmp_path: Path) -> list[object]:
+    rows = [f"{SENTENCES[i % 8]} {SENTENCES[(3 * i + 1) % 8]}\t{i % 2}" for i in range(44)]
+    (tmp_path / "mine.tsv").write_text("text\tlabel\n" + "\n".join(rows) + "\n")
+    return ["--train", tmp_path / "mine.tsv", "--shots", 8, "--method", "auto", "--budget", 30, "--batch-size", 8]
+
+
+@pytest.mark.parametrize("access", ["top k", "labels alone"])
+def test_an_endpoint_that_reads_text(zopog: Run, endpoint_rows: list[object], tmp_path: Path, access: str) -> None:
+    pytest.importorskip("urllib3", reason="served models need urllib3 (extra remote)")
+    folder, out = write_decoder(tmp_path / "llama", "llama"), tmp_path / "run"
+    with serve(
+        load_model(folder, threads=1), answer=lambda text: "great" if "o" in text[-9:] else "terrible"
+    ) as service:
+        place = f"completions+{service.completions}" if access == "top k" else f"chat+{service.chatting}"
+        alone = [] if access == "top k" else ["--answers", "labels"]
+        given = ["--template", "{text} it was {mask}", "--labels", "0=terrible,1=great", "--tokenizer", folder, *alone]
+        code, said, error = zopog("tune", *endpoint_rows, *given, "--model", place, "--out", out, "--json")
+        assert code == 0, error
+        result = json.loads(said)
+        assert result["calls"] == sum(-(-arm["rows"] // 8) for arm in result["auto"]["arms"]) <= 30
+        assert len(result["auto"]["arms"]) > 3
+        assert "planned: at most" in error
+        code, said, error = zopog("predict", out, "--model", place, "--text", "a large city")
+        assert code == 0, error
+
+
+def test_a_sentence_embedding_model(zopog: Run, endpoint_rows: list[object], tmp_path: Path) -> None:
+    folder = as_sentence_transformers(write_model(tmp_path / "tiny", "bert"))
+    labels = "0=the food was terrible,1=it was a great city"
+    given = ["--template", "{text}", "--labels", labels, "--model", folder, "--out", tmp_path / "run", "--json"]
+    code, said, error = zopog("tune", *endpoint_rows, *given)
+    assert code == 0, error
+    found = json.loads(said)["auto"]["arms"]
+    assert {arm["kind"] for arm in found} == {"template", "instruction"}
+    assert zopog("predict", tmp_path / "run", "--text", "the food was great")[0] == 0
+
+
+def test_an_answer_to_another_question_is_refused(zopog: Run, small_task: Path, tmp_path: Path) -> None:
+    tuned(zopog, small_task, tmp_path / "run", "--budget", "6")
+    first, second = sorted((tmp_path / "run" / "answers").iterdir())[1:3]
+    (tmp_path / "run" / "result.json").unlink()
+    first.write_bytes(second.read_bytes())
+    code, _, error = zopog("tune", "--resume", tmp_path / "run", "--threads", "1")
+    assert code == 2
+    assert "is not the answer to this run's question" in error
+    first.write_bytes(second.read_bytes()[:-9])
+    assert "cannot be used" in zopog("tune", "--resume", tmp_path / "run", "--threads", "1")[2]
+    first.unlink()
+    first.symlink_to(second)
+    assert "is a link" in zopog("tune", "--resume", tmp_path / "run", "--threads", "1")[2]

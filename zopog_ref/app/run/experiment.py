@@ -1,7 +1,8 @@
 """From a run's configuration to the objects that run it: model, few-shot splits, candidates, oracle, method."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,8 @@ class Experiment(Drawn):
     reduced: FrozenModel | None = None  # the model in fewer bits, for what it may answer (see reduce)
     differences: bool = False  # whether it may answer prompts that differ in z
     backend: Any = NUMPY  # where the mathematics of its run happens
+    answers: Path | None = None  # the folder where `auto` keeps what it was answered
+    should_stop: Callable[[], bool] = lambda: False  # asked by `auto` before every question
     _oracles: dict[str, FrozenModelOracle] = field(default_factory=dict)
 
     def method(self) -> Method:

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zopog_models.errors import Stopped
 from zopog_models.tasks.encoding import encode
 from zopog_models.tasks.task_files import Rows
 from zopog_models.tasks.template import replace_template
 from zopog_ref.app.output import say
 from zopog_ref.app.run.config import RunConfig
 from zopog_ref.app.run.experiment import Experiment
+from zopog_ref.app.tune.answers import keep, kept
 from zopog_ref.app.tune.arms import INSTRUCTIONS, Arm, demonstrated, instructed, templates
 from zopog_ref.app.tune.readings import (
     TOKENS,
@@ -82,16 +84,24 @@ class Board:
 
     def _ask(self, arm: int, rows: INT64) -> FLOAT64:
         """Pay for the scores of training rows. Columns are chosen on an arm's first rows, by probability."""
-        train, template = self.experiment.train, self.arms[arm].template
+        train, template, folder = self.experiment.train, self.arms[arm].template, self.experiment.answers
+        if self.experiment.should_stop():
+            raise Stopped(f"stopped after {self.ledger.calls} calls")
         if arm not in self.lengths:
             task = replace_template(self.config.task, template)
             self.lengths[arm] = encode(train.texts, task, self.experiment.model, 0).lengths
         self.ledger.charge(self.ledger.price(1, len(rows)), len(rows), int(self.lengths[arm][rows].sum()))
+        path = None if folder is None else folder / f"{self.ledger.calls:06d}.safetensors"
+        if path is not None and (known := kept(path, template, rows)) is not None:
+            found, self.columns[arm] = known
+            return found
         texts = [train.texts[row] for row in rows]
         prompt = prompt_of(self.experiment, [template])
         found, self.columns[arm] = some_training_scores(
             self.experiment, prompt, texts, self.tokens, self.columns.get(arm)
         )
+        if path is not None:
+            keep(path, template, rows, found, self.columns[arm])
         return found
 
     def round(self, arms: Sequence[Arm], keep: int) -> list[int]:

@@ -21,7 +21,7 @@ from zopog_ref.app.output import say
 from zopog_ref.app.report.progress import Progress
 from zopog_ref.app.run.config import Evidence, Machine, RunConfig, versions
 from zopog_ref.app.run.experiment import Experiment, method_of, prepare
-from zopog_ref.app.run.folder import RunFolder, free_name, write_json
+from zopog_ref.app.run.folder import ANSWERS, RunFolder, free_name, write_json
 from zopog_ref.app.run.presets import SEARCHLESS
 from zopog_ref.app.run.saved_run import read_result
 from zopog_ref.app.tune.backends import on_backend, open_backend, stream_of
@@ -191,6 +191,7 @@ def _run(
     else:
         result = _searched(folder, experiment, config, ledger, should_stop, quiet)
         tuned = experiment.deployable(result.prompts)
+    experiment.answers, experiment.should_stop = folder.path / ANSWERS, should_stop
     ending = end(experiment, config, tuned, ledger, result.scores) if reads(config) else None
     if ending is not None and ending.arms is not None:
         result = replace(result, stop_reason=ending.arms["stop_reason"])

@@ -188,12 +188,12 @@ def scores_of(
 def heard(scored: Scored, train: Rows) -> tuple[Scored, Rows]:
     """With those training rows alone that every prompt was answered on: what is fitted to.
 
-    Where there are fewer than two, with all of them: their scores tell nothing, and that is what will be found.
+    Where there are fewer than two texts, with all of them: their scores tell nothing, and that is what will be found.
     """
     kept = np.flatnonzero(~np.any([unanswered(s) for s in scored.train], axis=0))
-    if len(kept) < 2:
-        return scored, train
     rows = Rows([train.texts[row] for row in kept], train.labels[kept])
+    if len(kept) < 2 or groups_of(rows).max() == 0:
+        return scored, train
     return replace(scored, train=[s[kept] for s in scored.train]), rows
 
 
