@@ -82,6 +82,12 @@ def test_every_stretch_of_rows_has_all_classes() -> None:
     assert (spread(y, 4) != order).any()
 
 
+def test_half_of_the_arms_go_on_but_never_fewer_than_are_kept() -> None:
+    given = [(1, 1), (2, 1), (3, 1), (5, 1), (9, 2), (5, 4), (4, 8)]
+    assert [survivors(alive, keep) for alive, keep in given] == [1, 1, 2, 3, 5, 4, 4]
+    assert cost(9, 2, 4) == 9 + 5 + 3 + 2
+
+
 @pytest.mark.parametrize(("arms", "keep", "blocks"), [(1, 1, 1), (5, 5, 3), (9, 2, 4), (3, 8, 2), (10, 1, 5)])
 def test_a_round_costs_what_it_says(arms: int, keep: int, blocks: int) -> None:
     scores, y = box(arms)
