@@ -40,7 +40,7 @@ from zopog_ref.app.report.progress import Progress
 from zopog_ref.app.run.config import WORD_SCORINGS, Machine, RunConfig
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.folder import RunFolder
-from zopog_ref.app.run.presets import TEMPLATE_ALONE
+from zopog_ref.app.run.presets import SEARCHLESS
 from zopog_ref.app.tune.ending import end, reads, reserved
 from zopog_ref.app.tune.models import keep_requests, probe
 from zopog_ref.app.tune.outlay import missing_words
@@ -205,7 +205,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         self, experiment: Experiment, config: RunConfig, result: search.SearchResult, ledger: Ledger
     ) -> Prompt:
         """The tuned prompt, or what is better on the validation rows where a readout was asked for."""
-        searched = config.method != TEMPLATE_ALONE
+        searched = config.method not in SEARCHLESS
         tuned = experiment.deployable(result.prompts) if searched else None
         self.deployed_: str | None = "tuned"
         if tuned is not None and not reads(config):
@@ -236,7 +236,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         shots = int(self.shots) if isinstance(self.shots, np.integer) else self.shots
         if readout not in ASKED:
             raise ValueError(f"readout is {readout!r}; choose one of {', '.join(ASKED)}")
-        plain = readout == "none" and self.method != TEMPLATE_ALONE
+        plain = readout == "none" and self.method not in SEARCHLESS
         template = self.template
         if self.chat and remote is not None:
             raise ValueError("chat is for a model that is here; a served one has a conversation with chat+http://...")
@@ -270,7 +270,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
             for line in probe(experiment.model, experiment):
                 if self.verbose:
                     say(line)
-            if config.method == TEMPLATE_ALONE:
+            if config.method in SEARCHLESS:
                 return search.SearchResult([], None, 0, None, [], "nothing to search")
             method, preset, rows = experiment.method(), experiment.preset, len(experiment.train.labels)
             kept_back = reserved(experiment, config)

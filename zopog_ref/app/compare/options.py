@@ -15,8 +15,8 @@ from zopog_ref.app.run.config import WORD_SCORINGS
 from zopog_ref.app.run.presets import (
     PRESET_FIELDS,
     PRESETS,
+    SEARCHLESS,
     SETTINGS_NAMES,
-    TEMPLATE_ALONE,
     default_preset,
     preset_of,
 )
@@ -153,10 +153,10 @@ def _variants(arguments: argparse.Namespace) -> Iterator[Variant]:
         method, _, settings = name.partition(":")
         if method == MANUAL:
             raise InputError("the manual prompt is a row of every table; leave it out of --methods")
-        if method not in (*METHODS, TEMPLATE_ALONE):
-            raise InputError(f"unknown method {method!r} in --methods; there are {', '.join(METHODS)}, none")
+        if method not in (*METHODS, *SEARCHLESS):
+            raise InputError(f"unknown method {method!r} in --methods; there are {', '.join((*METHODS, *SEARCHLESS))}")
         settings = settings or arguments.settings or default_preset(arguments.model, method)
-        if method == TEMPLATE_ALONE:
+        if method in SEARCHLESS:
             own = {key: value for key in ("budget", "batch_size") if (value := getattr(arguments, key)) is not None}
             yield Variant(name, method, settings, preset_of(method, settings).changed(**own))
             continue

@@ -22,8 +22,8 @@ from zopog_ref.app.output import say
 from zopog_ref.app.report.progress import Progress
 from zopog_ref.app.run.config import Evidence, Machine, RunConfig, versions
 from zopog_ref.app.run.experiment import Experiment, method_of, prepare
-from zopog_ref.app.run.folder import RunFolder, free_name, write_json
-from zopog_ref.app.run.presets import TEMPLATE_ALONE
+from zopog_ref.app.run.folder import ANSWERS, RunFolder, free_name, write_json
+from zopog_ref.app.run.presets import SEARCHLESS
 from zopog_ref.app.run.saved_run import read_result
 from zopog_ref.app.tune.backends import on_backend, open_backend, stream_of
 from zopog_ref.app.tune.checks import check_numbers, check_precision, check_run, check_workers
@@ -169,7 +169,7 @@ def _opened(
 ) -> tuple[FrozenModel, Experiment]:
     """The run's model, and the run on it."""
     # Opened first: what is missing is said before the model is loaded, and the model computes on its stream.
-    searches = config.method != TEMPLATE_ALONE
+    searches = config.method not in SEARCHLESS
     backend = open_backend(config.backend or "numpy", method_of(config.preset, config.seed)) if searches else NUMPY
     model = open_model(
         config.model, machine, pooling=config.pooling, temperature=config.temperature, remote=config.remote,
@@ -191,12 +191,15 @@ def _run(
         say(f"{folder.path} is finished already")
         return read_result(folder.path)
     ledger = experiment.ledger()
-    if config.method == TEMPLATE_ALONE:
+    if config.method in SEARCHLESS:
         tuned, result = None, search.SearchResult([], None, 0, None, [], "nothing to search")
     else:
         result = _searched(folder, experiment, config, ledger, should_stop, quiet)
         tuned = experiment.deployable(result.prompts)
+    experiment.answers, experiment.should_stop = folder.path / ANSWERS, should_stop
     ending = end(experiment, config, tuned, ledger, result.scores) if reads(config) else None
+    if ending is not None and ending.arms is not None:
+        result = replace(result, stop_reason=ending.arms["stop_reason"])
     prompt = tuned if ending is None else ending.deployed.prompt
     assert prompt is not None
     save_prompt(folder.path / "prompt", prompt)

@@ -12,7 +12,7 @@ from zopog_models.served.conversation import ANSWERS, PROMPT_PLACES
 from zopog_models.served.kserve import ENCODINGS
 from zopog_models.tasks.template import POSITIONS
 from zopog_ref.app.run.config import WORD_SCORINGS
-from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, TEMPLATE_ALONE
+from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SEARCHLESS, SETTINGS_NAMES
 from zopog_ref.app.tune.backends import BACKENDS
 from zopog_ref.app.tune.meanings import meaning_of, symbol_of
 from zopog_ref.app.tune.precision import PRECISIONS, SCOPES
@@ -88,8 +88,8 @@ def hide(action: argparse.Action) -> None:
 def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("method (zopog methods NAME: its own settings, which are options too)")
     group.add_argument(
-        "--method", type=plain_name, choices=(*METHODS, TEMPLATE_ALONE), metavar="NAME",
-        help="zopog methods lists them; none: no search (zo-pog)",
+        "--method", type=plain_name, choices=(*METHODS, *SEARCHLESS), metavar="NAME",
+        help="zopog methods lists them; auto: chosen questions; none: no search (zo-pog)",
     )  # fmt: skip
     group.add_argument(
         "--settings", choices=SETTINGS_NAMES, metavar="NAME", help="embedded, paper, auto (auto of other models)"
@@ -152,6 +152,9 @@ def _add_task_arguments(parser: argparse.ArgumentParser) -> None:
         help="whole; of several tokens first-piece, or their sum",
     )
     add_position_argument(task)
+    task.add_argument(
+        "--instructions", type=Path, metavar="FILE", help="of --method auto: one a line, {labels} for the label words"
+    )
     task.add_argument("--labels", metavar="VALUE=WORD,...", help='labels and their words: "0=bad,1=good"')
 
 
