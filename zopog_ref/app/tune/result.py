@@ -21,6 +21,7 @@ from zopog_ref.app.scores.metrics import classification_metrics
 from zopog_ref.app.scores.uncertainty import ensemble_metrics
 from zopog_ref.app.tune.ending import Ending
 from zopog_ref.app.tune.finished import Finished
+from zopog_ref.app.tune.readings import BEST_TEMPLATE
 from zopog_ref.objective import Ledger
 from zopog_ref.search import SearchResult
 
@@ -165,6 +166,8 @@ def _readings_table(result: dict[str, Any], folder: Path) -> str:
         cut = f" ({metrics['truncated']} cut to the model's positions)" if metrics["truncated"] else ""
         most = f"always answering the most frequent class: {metrics['majority']:.1%}"
         lines.append(f"{metrics['rows']} test rows{cut}; {most}")
+    tried = [row["template"] for row in result["answers"] if row["name"] == BEST_TEMPLATE]
+    lines += [f"the best template, by the labelled rows: {template}" for template in tried]
     lines.append(_deployed_said(result))
     if not result["learned"]:
         lines.append("nothing was learned: these scores do not tell the labels better than chance does")
@@ -188,6 +191,12 @@ def _deployed_said(result: dict[str, Any]) -> str:
     if result["best"] != result["deployed"]:
         return f"deployed: {result['deployed']}, as --deploy-tuned asks; on the dev rows {result['best']} is as good"
     return f"deployed: {result['deployed']}, clearly the best on the dev rows"
+
+
+def model_said(run: Finished) -> str:
+    """What was asked, and never changed."""
+    about = ": a small BERT that has read a dictionary, a demonstration" if run.config.model == "embedded" else ""
+    return f"the frozen model: {run.config.model}{about} (sha256 {run.found.model_sha256[:12]})"
 
 
 def learned_said(run: Finished) -> list[str]:
