@@ -7,6 +7,8 @@ and applied, which needs nothing of it. Of a sentence-embedding model column c <
 coordinate j of the row's embedding.
 """
 
+from __future__ import annotations  # signatures show names, not what these stand for
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,7 +100,7 @@ class PromptReadout:
         return tensors, {"kind": self.kind, "prompts": len(self.matrices), "alpha": self.alpha, "about": self.about}
 
     @classmethod
-    def from_file(cls, tensors: Mapping[str, np.ndarray], settings: Any) -> "PromptReadout":
+    def from_file(cls, tensors: Mapping[str, np.ndarray], settings: Any) -> PromptReadout:
         """What `to_file` gave. Raises PromptError for what is missing or does not fit."""
         if not isinstance(settings, Mapping):
             raise PromptError(f"readout must be an object, got {settings!r:.100}")

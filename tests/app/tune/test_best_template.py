@@ -28,17 +28,18 @@ def scored(scores: list[list[list[float]]]) -> Scored:
         nothing, np.zeros((m, 0, 4), np.float32), np.full(m, 1 / m), np.array([5, 6]), TEMPLATES[0],
         {"a": "a", "b": "b"}, "input", "toy", "0" * 64, "0" * 64, templates=TEMPLATES[:m],
     )  # fmt: skip
-    return Scored(prompt, (np.array([5, 6]),) * m, given, given, None, 0, 9)
+    return Scored(prompt, tuple(np.array([5, 6]) + 10 * m for m in range(len(scores))), given, given, None, 0, 9)
 
 
 def test_the_most_right_wins_and_of_equals_the_more_probable() -> None:
     rows = Rows([("x",), ("y",), ("z",)], np.array([0, 1, 1]))
-    wrong, right, surer = ([[9, 0]] * 3, [[1, 0], [0, 1], [0, 1]], [[2, 0], [0, 2], [0, 2]])
+    wrong, right, surer = ([[9, 0]] * 3, [[0.1, 0], [0, 0.1], [0, 0.1]], [[2, 0], [0, 2], [0, 2]])
     assert best_template(scored([wrong, right, wrong]), rows, rows) == 1
     assert best_template(scored([wrong, right, surer]), rows, rows) == 2
     assert best_template(scored([surer, right, surer]), rows, rows) == 0  # the first of equals
     sure_and_once_wrong = [[99.0, 0], [0, 99], [1, 0]]  # the surest of all
     assert best_template(scored([right, sure_and_once_wrong]), rows, rows) == 0
+    assert scored([right, surer]).one(1).columns[0].tolist() == [15, 16]
 
 
 def test_the_row_is_that_template_s_own_answer_and_costs_what_all_of_them_do(

@@ -1,11 +1,18 @@
 """PromptClassifier: a tuned prompt with scikit-learn's conventions.
 
-    from zopog_ref import PromptClassifier
-    clf = PromptClassifier(template="{text} . it is a kind of {mask} .", budget=4000, random_state=42)
-    clf.fit(texts, y).predict_proba(more_texts)
+    >>> from zopog_ref import PromptClassifier
+    >>> animals = ["a small striped feline", "a large sea mammal", "a bird of prey", "a young horse"]
+    >>> foods = ["a sweet baked dessert", "a thick soup of beans", "bread made of rye", "a cheese from goats"]
+    >>> clf = PromptClassifier(method="none", template="{text} . it is a kind of {mask} .")
+    >>> clf.fit(animals + foods, ["animal"] * 4 + ["food"] * 4).calls_
+    1
+    >>> clf.predict(["a wild dog", "a pie of fruit"]).tolist()
+    ['animal', 'food']
 
 docs/scikit-learn.md has the parameters and examples.
 """
+
+from __future__ import annotations  # signatures show names, not what these stand for
 
 import warnings
 from collections.abc import Mapping
@@ -40,6 +47,7 @@ from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.folder import RunFolder
 from zopog_ref.app.run.presets import TEMPLATE_ALONE
 from zopog_ref.app.tune.ending import end, reads, reserved
+from zopog_ref.app.tune.options import plain_name
 from zopog_ref.app.tune.readings import ASKED
 from zopog_ref.objective import Ledger
 
@@ -193,16 +201,16 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
 
     def _config(self, words: Mapping[str, str]) -> RunConfig:
         """What the parameters say of a run. Errors: ValueError; ImportError for a missing package."""
-        model, drawn = str(self.model), self.random_state
+        model, method, drawn = str(self.model), plain_name(str(self.method)), self.random_state
         name, preset = data.chosen_preset(
-            self.method, self.settings, model, self.budget, self.batch_size, self.method_options
+            method, self.settings, model, self.budget, self.batch_size, self.method_options
         )
         if not isinstance(drawn, int | np.integer) or drawn < 0:
             drawn = check_random_state(drawn).randint(2**31 - 1)
         shots = int(self.shots) if isinstance(self.shots, np.integer) else self.shots
         if self.readout not in ASKED:
             raise ValueError(f"readout is {self.readout!r}; choose one of {', '.join(ASKED)}")
-        plain = self.readout == "none" and self.method != TEMPLATE_ALONE
+        plain = self.readout == "none" and method != TEMPLATE_ALONE
         template = self.template
         if self.system and not self.chat:
             raise ValueError("system is what the system says in a conversation: it needs chat=True")

@@ -11,6 +11,7 @@ prompt has seen those rows: the dev rows do, by their mean -log p. The search ch
 prompt has to be better there by one standard error of the difference. The test rows choose nothing.
 """
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,7 @@ from zopog_ref.objective import Ledger
 
 FLOAT64 = NDArray[np.float64]
 INT64 = NDArray[np.int64]
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,10 @@ def end(
         best = better(min(manual_ones, key=lambda one: one.losses(dev.labels).mean()), searched, dev.labels)
         found = manual_ones + tuned_ones
         chosen = searched if config.deploy == "tuned" else best
+    for one in found:
+        _LOG.info("%s: %d calls, mean -log p on dev %.4f", one.name, one.calls, one.losses(dev.labels).mean())
+        if one.choice is not None:
+            _LOG.debug("%s: left-out losses %s, skipped %s", one.name, one.choice.losses, one.choice.skipped)
     told = manual_ones[-1].choice
     learned = (told is not None and told.learned) or beats_chance(chosen, dev.labels, len(experiment.task.labels))
     return Ending(found, chosen, best, learned, 0 if tuned is None else cost)

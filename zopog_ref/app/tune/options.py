@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--deploy-tuned", action="store_const", const=True, help="the tuned prompt even if another is better on dev"
     )
     here = parser.add_argument_group("model here")
-    here.add_argument("--model", help="embedded (default), a Hugging Face folder, FILE.gguf, ORG/NAME, an address")
+    here.add_argument("--model", help="(embedded), a folder, FILE.gguf, ORG/NAME, an address")
     here.add_argument("--pooling", choices=POOLINGS, help="read it as a sentence-embedding model")
     here.add_argument("--temperature", type=float, metavar="T", help=f"of such a model ({TEMPERATURE:g})")
     add_served_arguments(parser)
@@ -136,7 +136,7 @@ def _add_task_arguments(parser: argparse.ArgumentParser) -> None:
     task.add_argument("--label-column", metavar="NAME", help="(label)")
     task.add_argument(
         "--template", action="append", metavar="TEXT",
-        help='with {text} and {mask}: "{text} . {mask} ."; repeatable',
+        help='such as "{text} . {mask} ."; may be repeated',
     )  # fmt: skip
     task.add_argument(
         "--chat", action="store_true", default=None, help="the template is what the user says (docs/chat.md)"
@@ -147,7 +147,7 @@ def _add_task_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOW",
         help="whole; first-piece: of several tokens the first",
     )
-    task.add_argument("--labels", metavar="VALUE=WORD,...", help='labels and their words: "0=bad,1=good"')
+    task.add_argument("--labels", metavar="L=WORD,...", help='labels and their words: "0=bad,1=good"')
 
 
 def method_options() -> dict[str, tuple[type, list[str]]]:
@@ -203,7 +203,7 @@ def add_precision_arguments(parser: argparse._ActionsContainer) -> None:
         "--precision",
         choices=PRECISIONS,
         metavar="P",
-        help=f"{', '.join(PRECISIONS)}: where it agrees with fp32 (fp32)",
+        help=f"{', '.join(PRECISIONS)}, if it agrees with fp32 (fp32)",
     )
     parser.add_argument("--precision-scope", choices=SCOPES, help="all: of zeroth-order steps too (default: policy)")
     parser.add_argument("--precision-anyway", action="store_true", help="use it even if it does not agree with fp32")
