@@ -15,7 +15,7 @@ docs/scikit-learn.md has the parameters and examples.
 from __future__ import annotations  # signatures show names, not what these stand for
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
@@ -46,6 +46,7 @@ from zopog_ref.app.run.config import Machine, RunConfig
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.folder import RunFolder
 from zopog_ref.app.run.presets import TEMPLATE_ALONE
+from zopog_ref.app.track.watchers import Watchers
 from zopog_ref.app.tune.ending import end, reads, reserved
 from zopog_ref.app.tune.options import plain_name
 from zopog_ref.app.tune.readings import ASKED
@@ -84,6 +85,8 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
       (docs/chat.md). Default: False.
     - system: what the system says first in such a conversation. Default: "", what the chat template has.
     - verbose: shows progress on stderr. Default: False.
+    - on_step: a function, or several, called with the zopog_ref.Record of every step. One that raises is dropped with a
+      warning, and the fit goes on. Default: None.
 
     Attributes after fit:
 
@@ -120,6 +123,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         chat: bool = False,
         system: str = "",
         verbose: bool = False,
+        on_step: Callable[[search.Record], object] | Sequence[Callable[[search.Record], object]] | None = None,
     ) -> None:
         self.model = model
         self.method = method
@@ -139,6 +143,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         self.chat = chat
         self.system = system
         self.verbose = verbose
+        self.on_step = on_step
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -169,7 +174,9 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         experiment, saved = data.experiment_of(texts, labels.astype(np.int64), config, fraction, machine)
         warn_of_cuts(sum(experiment.truncated.values()), experiment.model.max_positions)
         ledger = experiment.ledger()
-        result = self._run(experiment, saved, ledger, config)
+        given = () if self.on_step is None else (self.on_step,) if callable(self.on_step) else tuple(self.on_step)
+        dropped: list[str] = []
+        result = self._run(experiment, saved, ledger, config, Watchers(given, dropped.append))
         self.classes_, self.n_features_in_, self.seed_ = classes, len(slots), experiment.seed
         self.prompt_: Prompt = self._deployed(experiment, config, result, ledger)
         to_token = experiment.model.tokenizer.id_to_token
@@ -179,6 +186,8 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         self.stop_reason_: str | None = result.stop_reason
         if self.run_folder_ is not None:
             save_prompt(self.run_folder_ / "prompt", self._described())
+        for line in dropped:  # last, since a warning may be made an error
+            warnings.warn(line, stacklevel=2)
         return self
 
     def _deployed(
@@ -222,7 +231,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         )  # fmt: skip
 
     def _run(
-        self, experiment: Experiment, saved: dict[str, Any], ledger: Ledger, config: RunConfig
+        self, experiment: Experiment, saved: dict[str, Any], ledger: Ledger, config: RunConfig, watchers: Watchers
     ) -> search.SearchResult:
         """The search, kept in a folder when there is one: repeated calls go on where the last one stopped."""
         folder: RunFolder | None = None
@@ -241,6 +250,11 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
             if ledger.budget < price:
                 raise InputError(f"budget is {preset.budget} calls; one step costs {price}, the readout {kept_back}")
             with closing(Progress(preset.budget, price, quiet=not self.verbose)) as progress:
+
+                def on_step(record: search.Record) -> None:
+                    progress(record)
+                    watchers(record)
+
                 found = search.run(
                     method,
                     experiment.objective(ledger, folder),
@@ -248,7 +262,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
                     batch_size=preset.batch_size,
                     dev=experiment.dev_score,
                     store=folder,
-                    on_step=progress,
+                    on_step=on_step,
                 )
             ledger.budget += kept_back
             return found

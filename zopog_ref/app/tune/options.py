@@ -11,6 +11,7 @@ from zopog_models.served.completions import LARGEST_TOP, SENT
 from zopog_models.served.conversation import ANSWERS, PROMPT_PLACES
 from zopog_models.served.kserve import ENCODINGS
 from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, TEMPLATE_ALONE
+from zopog_ref.app.track.watchers import TRACKERS
 from zopog_ref.app.tune.backends import BACKENDS
 from zopog_ref.app.tune.meanings import meaning_of, symbol_of
 from zopog_ref.app.tune.precision import PRECISIONS, SCOPES
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--deploy-tuned", action="store_const", const=True, help="the tuned prompt even if another is better on dev"
     )
     here = parser.add_argument_group("model here")
-    here.add_argument("--model", help="(embedded), a folder, FILE.gguf, ORG/NAME, an address")
+    here.add_argument("--model", help="(embedded), folder, FILE.gguf, ORG/NAME, address")
     here.add_argument("--pooling", choices=POOLINGS, help="read it as a sentence-embedding model")
     here.add_argument("--temperature", type=float, metavar="T", help=f"of such a model ({TEMPERATURE:g})")
     add_served_arguments(parser)
@@ -121,6 +122,9 @@ def _add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     add_precision_arguments(group)
     group.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/TASK-METHOD-SEED)")
     group.add_argument("--resume", type=Path, metavar="RUN", help="go on from the last checkpoint of a run folder")
+    group.add_argument(
+        "--track", action="append", type=str.lower, choices=TRACKERS, metavar="NAME", help=f"{', '.join(TRACKERS)}"
+    )
     group.add_argument("--json", action="store_true", help="the result as JSON on stdout, nothing else there")
 
 
@@ -203,7 +207,7 @@ def add_precision_arguments(parser: argparse._ActionsContainer) -> None:
         "--precision",
         choices=PRECISIONS,
         metavar="P",
-        help=f"{', '.join(PRECISIONS)}, if it agrees with fp32 (fp32)",
+        help=f"{', '.join(PRECISIONS)}, where it is as good",
     )
     parser.add_argument("--precision-scope", choices=SCOPES, help="all: of zeroth-order steps too (default: policy)")
     parser.add_argument("--precision-anyway", action="store_true", help="use it even if it does not agree with fp32")
