@@ -22,6 +22,7 @@ COMMANDS = {
     "predict": ("predict", "label texts with a tuned prompt"),
     "show": ("show", "a finished run, or a prompt, in the terminal"),
     "report": ("show", "write report.html of a finished run again"),
+    "push": ("push", "send a run's prompt and its card to the Hugging Face Hub"),
     "bake": ("bake", "model, prompt and label words in one ONNX file: token ids in, label probabilities out"),
     "compare": ("compare.command", "methods x tasks x seeds on equal budgets: which to use, and what it gives"),
     "verify": ("verify.command", "check every line of the theory against exact values"),
