@@ -170,8 +170,8 @@ def external(text: str) -> list[str]:
     return found + [
         f"{tag} {name}"
         for tag, attributes in tags
-        for name in attributes
-        if name in ("src", "href", "data") or name.startswith("on")
+        for name, value in attributes.items()
+        if (name in ("src", "href", "data") and not (value or "").startswith("#")) or name.startswith("on")
     ]
 
 
@@ -189,6 +189,7 @@ def test_the_page_is_well_formed_and_needs_nothing_else(found: dict[str, Any]) -
 
 def test_the_check_finds_what_is_external() -> None:
     assert external('<p><a href="x">x</a></p>') == ["a href"]
+    assert external('<p><a href="#s1">x</a></p>') == []
     assert "<script" in external("<p><script></script></p>")
     assert "https?://".replace("?", "") in external('<p title="https://x.org"></p>')
     with pytest.raises(AssertionError):

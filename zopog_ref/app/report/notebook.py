@@ -35,19 +35,21 @@ class Picture:
 def curves(
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], x_label: str, y_label: str = "", *, log: bool = False
 ) -> Picture:
-    """Up to four named curves, each (x, y). log: both axes.
+    """Up to four named curves, each (x, y). log: of both, to the base 10.
 
     Errors: ValueError for more than four, or for none.
     """
     if not 1 <= len(lines) <= len(_COLOURS):
         raise ValueError(f"{len(lines)} curves were given; 1 to {len(_COLOURS)} can be told apart")
-    points = [[(float(x), float(y)) for x, y in zip(*line, strict=True)] for line in lines.values()]
     scale = log10 if log else float
+    points = [[(scale(x), scale(y)) for x, y in zip(*line, strict=True)] for line in lines.values()]
     spans = [
-        padded([scale(point[axis]) for line in points for point in line], low=float("-inf"), high=float("inf"))
+        padded([point[axis] for line in points for point in line], low=float("-inf"), high=float("inf"))
         for axis in (0, 1)
     ]
-    axes = Axes(spans[0], spans[1], x_label, y_label, percent_y=False, log=log, frame=LARGE)
+    if log:
+        x_label, y_label = f"log₁₀ {x_label}", f"log₁₀ {y_label}".rstrip()
+    axes = Axes(spans[0], spans[1], x_label, y_label, percent_y=False, frame=LARGE)
     marks = [
         mark
         for i, line in enumerate(points, 1)
