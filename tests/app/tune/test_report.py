@@ -101,3 +101,16 @@ def test_token_probabilities_are_those_of_the_tokens(run: Path) -> None:
     p = np.array([p for _, p in found.tokens])
     assert ((p > 0) & (p <= 1)).all()
     assert [word for word, _ in found.tokens] == found.result["tuned_tokens"][0]
+
+
+def test_the_table_fits_eighty_columns(run: Path) -> None:
+    from zopog_ref.app.tune.result import table
+
+    result = json.loads((run / "result.json").read_text())
+    text = table(result, run).partition(" test rows")[0]
+    lines = text.splitlines()[:-1]
+    assert len(lines) == 1 + len(result["answers"])
+    assert max(map(len, lines)) <= 80
+    for row in result["answers"]:  # the widest that these numbers can be
+        row |= {"accuracy": 1.0, "interval": [0.999, 1.0], "nll": 36.044, "calls": 999_999, "readout": "vocabulary"}
+    assert max(len(line) for line in table(result, run).splitlines()[: len(lines)]) <= 80
