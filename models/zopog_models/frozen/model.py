@@ -89,9 +89,8 @@ def local_model(
     """A checkpoint that is open already, computed in this process. Parameters and errors are those of `load_model`."""
     require_device(device)  # before any work on the weights
     about = describe(checkpoint, name=name, source=source, injection=injection, temperature=temperature)
-    runner = LocalRunner(checkpoint, about, device=device, threads=threads, stream=stream)
+    model = FrozenModel(about, LocalRunner(checkpoint, about, device=device, threads=threads, stream=stream))
     checkpoint.settle()
-    model = FrozenModel(about, runner)
     _LOG.info("opened %r, %d threads", model, model.threads)
     return model
 

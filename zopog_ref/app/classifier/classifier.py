@@ -92,11 +92,11 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
     - prompt_position: "before", or of a decoder "after" the text (docs/decoders.md). Default: "before".
     - label_words: how words of several tokens are scored: "whole" (not), "first-piece", "sum". Default: "whole".
     - verbose: shows progress on stderr. Default: False.
-    - on_step: a function, or several, called with the zopog_ref.Record of every step. One that raises is dropped with a
-      warning, and the fit goes on. Default: None.
     - served: how a served model is asked: the command line's options by name, as {"tokenizer": FOLDER, "key_env":
       "OPENAI_API_KEY", "cache": DIR} (docs/remote.md). Default: None.
     - unanswered: the class that predict gives a text which a served model does not answer. Default: None, an error.
+    - on_step: a function, or several, called with the zopog_ref.Record of every step. One that raises is dropped with a
+      warning, and the fit goes on. Default: None.
 
     Attributes after fit:
 
@@ -138,9 +138,9 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         prompt_position: str = "before",
         label_words: str = "whole",
         verbose: bool = False,
-        on_step: Callable[[search.Record], object] | Sequence[Callable[[search.Record], object]] | None = None,
         served: Mapping[str, Any] | None = None,
         unanswered: Any = None,
+        on_step: Callable[[search.Record], object] | Sequence[Callable[[search.Record], object]] | None = None,
     ) -> None:
         self.model = model
         self.method = method
@@ -162,9 +162,9 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         self.prompt_position = prompt_position
         self.label_words = label_words
         self.verbose = verbose
-        self.on_step = on_step
         self.served = served
         self.unanswered = unanswered
+        self.on_step = on_step
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -195,9 +195,9 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         config, wire = self._config(words)
         machine, fraction = Machine(self.device, self.threads, wire=wire), self.validation_fraction
         alone = config.remote is not None and self.run_folder is not None  # its requests are written down in the folder
-        experiment, saved = data.experiment_of(texts, labels.astype(np.int64), config, fraction, machine, alone)
         given = () if self.on_step is None else (self.on_step,) if callable(self.on_step) else tuple(self.on_step)
         dropped: list[str] = []
+        experiment, saved = data.experiment_of(texts, labels.astype(np.int64), config, fraction, machine, alone)
         with closing(experiment.model) if alone else nullcontext():
             warn_of_cuts(sum(experiment.truncated.values()), experiment.model.max_positions)
             ledger = experiment.ledger()
