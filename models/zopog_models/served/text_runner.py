@@ -65,9 +65,22 @@ class TextRunner(Runner):
         self._last_refusal, self._told = "", False
         self._ways: list[tuple[str, str]] = []  # parameters that are called otherwise, or left out ("")
 
+    why_not_after = ""  # what is sent is put together here
+
     @abstractmethod
     def question(self, row: np.ndarray, prompt: np.ndarray, offset: np.ndarray | None = None) -> str:
         """What the endpoint is asked about a row of token ids with a prompt, and the offsets (n, E) of its tokens."""
+
+    def asked(self, rows: ModelRows, r: int) -> str:
+        """The question about row r. Raises ValueError for offsets of a prompt that stands after the text."""
+        p = rows.prompt_index[r]
+        if not rows.after:
+            return self.question(rows.texts[r], rows.prompt_ids[p], rows.prompt_offset[p])
+        if np.any(rows.prompt_offset[p]):
+            raise ValueError(
+                "a continuous prompt can be sent in front of the text alone: its offsets must be 0 after it"
+            )
+        return self.question(rows.with_prompt(r), rows.prompt_ids[p][:0])
 
     @abstractmethod
     def body(self, questions: list[str], words: Sequence[str], seed: int | None) -> dict[str, Any]:
@@ -173,10 +186,7 @@ class TextRunner(Runner):
         Raises ValueError for an offset that cannot be sent.
         """
         self.check(rows.prompt_offset)
-        texts = [
-            self.question(row, rows.prompt_ids[p], rows.prompt_offset[p])
-            for row, p in zip(rows.texts, rows.prompt_index)
-        ]
+        texts = [self.asked(rows, r) for r in range(len(rows.texts))]
         # Equal texts once, in a fixed order, so that the same question is always cut into the same requests.
         distinct, place = np.unique(np.array(texts, object), return_inverse=True)
         words = [self.column(int(token)) for token in rows.label_ids]

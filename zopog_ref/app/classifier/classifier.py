@@ -37,7 +37,7 @@ from zopog_ref.app.classifier.served import asked_of
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.output import say
 from zopog_ref.app.report.progress import Progress
-from zopog_ref.app.run.config import Machine, RunConfig
+from zopog_ref.app.run.config import WORD_SCORINGS, Machine, RunConfig
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.folder import RunFolder
 from zopog_ref.app.run.presets import TEMPLATE_ALONE
@@ -79,6 +79,8 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
     - chat: what the template says is said by the user of a conversation, in the model's own chat template
       (docs/chat.md). Default: False.
     - system: what the system says first in such a conversation. Default: "", what the chat template has.
+    - prompt_position: "before", or of a decoder "after" the text (docs/decoders.md). Default: "before".
+    - label_words: how words of several tokens are scored: "whole" (not), "first-piece", "sum". Default: "whole".
     - verbose: shows progress on stderr. Default: False.
     - served: how a served model is asked: the command line's options by name, as {"tokenizer": FOLDER, "key_env":
       "OPENAI_API_KEY", "cache": DIR} (docs/remote.md). Default: None.
@@ -121,6 +123,8 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         readout: str = "auto",
         chat: bool = False,
         system: str = "",
+        prompt_position: str = "before",
+        label_words: str = "whole",
         verbose: bool = False,
         served: Mapping[str, Any] | None = None,
         unanswered: Any = None,
@@ -142,6 +146,8 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         self.readout = readout
         self.chat = chat
         self.system = system
+        self.prompt_position = prompt_position
+        self.label_words = label_words
         self.verbose = verbose
         self.served = served
         self.unanswered = unanswered
@@ -237,9 +243,14 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
             raise ValueError("system needs chat=True; of a served model it is served={'system': ...}")
         if self.chat:
             template = in_conversation(template, chat_template(locate_model(model)[0]), self.system)
+        if self.label_words not in WORD_SCORINGS:
+            raise ValueError(f"label_words is {self.label_words!r}; choose one of {', '.join(WORD_SCORINGS)}")
+        task = make_task(
+            template, words, name="fit", first_pieces=self.label_words == "first-piece",
+            summed_pieces=self.label_words == "sum", position=self.prompt_position,
+        )  # fmt: skip
         return RunConfig(
-            make_task(template, words, name="fit"), None, model, preset, name, int(drawn), shots, remote=remote,
-            readout=None if plain else readout,
+            task, None, model, preset, name, int(drawn), shots, remote=remote, readout=None if plain else readout,
         ), wire  # fmt: skip
 
     def _run(

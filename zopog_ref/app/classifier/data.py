@@ -208,7 +208,10 @@ def experiment_of(
         texts=[" ".join(row) for row in texts],
     )
     model = opened(config.model, machine, config.remote, fresh)
-    experiment = assemble(model, config.task, preset, seed, drawn, fewer=True)
+    try:
+        experiment = assemble(model, config.task, preset, seed, drawn, fewer=True)
+    except InputError as error:
+        raise ValueError(str(error)) from error
     if experiment.preset.n_candidates < preset.n_candidates:
         asked, found = preset.n_candidates, experiment.preset.n_candidates
         warnings.warn(f"{asked} candidate tokens were asked for, the texts hold {found}: N is {found}", stacklevel=3)

@@ -183,6 +183,7 @@ class Fitted:
         classes = np.array(saved.get("classes", list(prompt.labels)), saved.get("classes_dtype"))
         params = {"model": prompt.model, **saved.get("params", {})}
         params |= {"template": prompt.template, "labels": dict(zip(classes.tolist(), prompt.labels.values()))}
+        params["prompt_position"] = prompt.position if prompt.n_positions else params.get("prompt_position", "before")
         params |= {"device": device, "threads": threads} | ({} if model is None else {"model": model})
         params["served"] = said_again(params.get("served"), served, str(params["model"]), model is not None)
         self = cls(**params)

@@ -25,7 +25,8 @@ _DEFAULTS = {"model": "embedded", "seed": 42, "shots": 16}
 # Options that a run keeps from its start.
 _FIXED = (
     "task", "data", "seed", "shots",
-    "train", "dev", "test", "template", "chat", "label_words", "labels", "text_column", "label_column", "method",
+    "train", "dev", "test", "template", "chat", "label_words", "prompt_position", "labels", "text_column",
+    "label_column", "method",
     "settings", "out", "pooling", "temperature",
     "backend", "precision", "precision_scope", "readout", "readout_tokens", "deploy_tuned",
     *(name for name in _SERVED if name not in WIRE),
@@ -41,8 +42,8 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
     task, source = _task(arguments)
     if arguments.chat:
         task, source = _in_conversation(task, arguments), None
-    if arguments.label_words == "first-piece":
-        task, source = dataclasses.replace(task, first_pieces=True), None
+    if changes := of_words_and_position(arguments):
+        task, source = dataclasses.replace(task, **changes), None
     check_readout(arguments)
     if arguments.deploy_tuned and arguments.method == TEMPLATE_ALONE:
         raise InputError("--deploy-tuned: --method none tunes nothing")
@@ -71,6 +72,14 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
         templates=tuple(several) if len(several) > 1 else None,
         deploy="tuned" if arguments.deploy_tuned else None,
     )
+
+
+def of_words_and_position(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What --label-words and --prompt-position change of a task."""
+    words, position = arguments.label_words, arguments.prompt_position
+    changes: dict[str, Any] = {} if words in (None, "whole") else {"first_pieces": words == "first-piece"}
+    changes |= {"summed_pieces": True} if words == "sum" else {}
+    return changes | ({"position": position} if position not in (None, "before") else {})
 
 
 def _in_conversation(task: Task, arguments: argparse.Namespace) -> Task:

@@ -10,7 +10,7 @@ prompt has seen those rows: the dev rows do, by their mean -log p. The search ch
 prompt has to be better there by one standard error of the difference. The test rows choose nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -135,7 +135,9 @@ def end(
     manual = template_prompt(experiment, config.templates or (experiment.task.template,))
     cost = price(experiment, len(manual.ids))
     # A search that was begun before the baselines were kept back from its budget may have left too little for them.
-    own = ledger if tuned is None or cost <= ledger.left else Ledger(cost, batch_size=ledger.batch_size)
+    own = (
+        ledger if tuned is None or cost <= ledger.left else replace(ledger, budget=cost, calls=0, sequences=0, tokens=0)
+    )
     searched_for = ledger.calls
     scored = ask(experiment, manual, own, tokens)
     found = _manual(experiment, scored, asked)
@@ -178,7 +180,7 @@ def _tuned(
     votes = tuned.predict == "votes"
     affordable = paid is not None or ledger.price(len(tuned.ids), len(experiment.train.labels)) <= ledger.left
     # Votes see labels alone: their scores are not part of the game. They are asked for dev and test rows all the same.
-    own = ledger if affordable and not votes else Ledger(2**62, batch_size=ledger.batch_size)
+    own = ledger if affordable and not votes else replace(ledger, budget=2**62, calls=0, sequences=0, tokens=0)
     scored = ask(experiment, tuned, own, tokens if own is ledger else 0, paid if own is ledger else None)
     found = [plain_reading("tuned", scored, searched_for)]
     if own is ledger:

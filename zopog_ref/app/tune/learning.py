@@ -29,7 +29,7 @@ from zopog_ref.app.tune.backends import on_backend, open_backend, stream_of
 from zopog_ref.app.tune.checks import check_numbers, check_precision, check_run, check_workers
 from zopog_ref.app.tune.ending import end, reads, reserved
 from zopog_ref.app.tune.models import check_place, continued, go_on, keep_requests, open_model, probe
-from zopog_ref.app.tune.outlay import missing_words, planned
+from zopog_ref.app.tune.outlay import missing_words, planned, words_and_position
 from zopog_ref.app.tune.precision import use_precision
 from zopog_ref.app.tune.readings import TOKENS
 from zopog_ref.app.tune.result import result_of
@@ -93,6 +93,8 @@ def _start(
     for line in _notices(experiment, config, asked):
         say(line)
     say(f"settings {config.settings}: {config.preset.about}")
+    for line in words_and_position(experiment):
+        say(line)
     if reads(config):
         say(f"readout {config.readout or 'none'}, of {_scores_said(model, config)}")
     for line in planned(experiment, config):

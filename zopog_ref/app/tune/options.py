@@ -10,6 +10,8 @@ from zopog_models.frozen.model import TEMPERATURE
 from zopog_models.served.completions import LARGEST_TOP, SENT
 from zopog_models.served.conversation import ANSWERS, PROMPT_PLACES
 from zopog_models.served.kserve import ENCODINGS
+from zopog_models.tasks.template import POSITIONS
+from zopog_ref.app.run.config import WORD_SCORINGS
 from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, TEMPLATE_ALONE
 from zopog_ref.app.tune.backends import BACKENDS
 from zopog_ref.app.tune.meanings import meaning_of, symbol_of
@@ -143,11 +145,19 @@ def _add_task_arguments(parser: argparse.ArgumentParser) -> None:
     )
     task.add_argument(
         "--label-words",
-        choices=("whole", "first-piece"),
+        choices=WORD_SCORINGS,
         metavar="HOW",
-        help="whole; first-piece: of several tokens the first",
+        help="whole; of several tokens first-piece, or their sum",
     )
+    add_position_argument(task)
     task.add_argument("--labels", metavar="VALUE=WORD,...", help='labels and their words: "0=bad,1=good"')
+
+
+def add_position_argument(parser: argparse._ActionsContainer) -> None:
+    """--prompt-position."""
+    parser.add_argument(
+        "--prompt-position", choices=POSITIONS, help="of a decoder's prompt: before the text, or after it (before)"
+    )
 
 
 def method_options() -> dict[str, tuple[type, list[str]]]:

@@ -1,16 +1,38 @@
-"""What is said of an endpoint that reads text: what a run costs, before it; missing words, after its first step."""
+"""What is said of a run before it: which tokens are scored, where the prompt stands, what an endpoint costs; and,
+after the first step, which label words an endpoint did not return."""
 
+from zopog_models.runners.chunks import ChunkRunner
 from zopog_models.served.spending import Prices, Usage
 from zopog_models.served.text_runner import TextRunner
+from zopog_models.tasks.label_words import words_said
 from zopog_ref.app.run.config import RunConfig
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.presets import TEMPLATE_ALONE
 from zopog_ref.app.tune.ending import reserved
 from zopog_ref.search import step_price
 
-__all__ = ["missing_words", "planned"]
+__all__ = ["missing_words", "planned", "words_and_position"]
 
 _MANY = 0.2  # of texts without a label word, from which on it is said
+
+
+def words_and_position(experiment: Experiment) -> list[str]:
+    """The label words' tokens, and what a prompt after the text keeps in memory: a line each."""
+    task, model = experiment.task, experiment.model
+    lines = [] if model.pooling else [words_said(task, model)]
+    times = experiment.ledger().forwards
+    if times > 1:
+        lines.append(
+            f"label words of several tokens: each prompt on a mini-batch is {times} forward passes, {times} calls"
+        )
+    if experiment.position == "after" and isinstance(model.runner, ChunkRunner) and model.runner.reuse is not None:
+        needed = model.runner.reuse.token_bytes * experiment.text_tokens
+        limit = model.runner.reuse.kept.limit
+        more = "" if needed <= limit else f", of which {limit / 2**20:,.0f} MB are kept and the rest is computed again"
+        lines.append(
+            f"the prompt stands after the text: keys and values of the rows take {needed / 2**20:,.0f} MB{more}"
+        )
+    return lines
 
 
 def planned(experiment: Experiment, config: RunConfig) -> list[str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from zopog_models.prompts.bundle import Prompt
 from zopog_models.prompts.predicting import Prediction, answered, check_match, chosen, prompt_scores
-from zopog_models.prompts.readout import PromptReadout, targets
+from zopog_models.prompts.readout import WORDS, PromptReadout, targets, word_columns
 from zopog_models.runners.runner import Scores
 from zopog_models.tasks.encoding import encode, label_targets
 from zopog_models.tasks.task_files import Rows
@@ -144,7 +144,7 @@ def _training_scores(experiment: Experiment, prompt: Prompt, tokens: int) -> tup
     if tokens and model.pooling:
         every = np.arange(len(labels) + model.hidden_size)
     elif tokens and model.scores == Scores.ANY:
-        every = np.arange(model.vocab_size)
+        every = np.concatenate([np.arange(model.vocab_size), words[words >= WORDS]])
     wanted, texts, parts = targets(every, labels), experiment.train.texts, []
     for start in range(0, len(texts), _AT_ONCE):
         part, _ = prompt_scores(model, prompt, texts[start : start + _AT_ONCE], wanted)
@@ -152,16 +152,21 @@ def _training_scores(experiment: Experiment, prompt: Prompt, tokens: int) -> tup
     scores = np.concatenate(parts)
     if model.pooling or len(every) == len(words):
         return scores.astype(np.float64), every
-    picked = likely_tokens(scores, tokens, words)
-    return scores[:, picked].astype(np.float64), picked
+    picked = likely_tokens(scores, tokens, np.searchsorted(every, words))
+    return scores[:, picked].astype(np.float64), every[picked]
 
 
 def _word_columns(experiment: Experiment, prompt: Prompt) -> INT64:
     """What the label words' columns are called (C,): their token ids; of phrases 0 .. C-1."""
     if experiment.model.pooling:
-        return np.arange(len(prompt.label_ids))
+        return word_columns(np.asarray(prompt.label_ids))
     words = label_targets(replace_template(experiment.task, prompt.template), experiment.model)
-    return np.asarray(words, np.int64)
+    if (words.ndim == 2 or prompt.summed) and not np.array_equal(words, prompt.label_ids):
+        raise InputError(
+            f"--label-words sum: the template {prompt.template!r} has other tokens for the label words than "
+            f"{experiment.task.template!r}: let all templates end with a space before {{mask}}, or none"
+        )
+    return word_columns(words)
 
 
 def _scores(
