@@ -18,8 +18,8 @@ from zopog_ref.app.run.config import WIRE, Evidence, Machine, RunConfig, Served
 from zopog_ref.app.run.experiment import Experiment, assemble, method_of
 from zopog_ref.app.run.presets import (
     PRESET_FIELDS,
+    SEARCHLESS,
     SETTINGS_NAMES,
-    TEMPLATE_ALONE,
     Preset,
     default_preset,
     preset_of,
@@ -115,7 +115,7 @@ def few_of_each(
 
 def check_numbers(config: RunConfig, validation_fraction: float) -> None:
     """Errors: ValueError for what cannot be, in the words of the classifier's parameters."""
-    searches = config.method != TEMPLATE_ALONE
+    searches = config.method not in SEARCHLESS
     for name in (*(("n_positions", "n_candidates", "dim") if searches else ()), "batch_size", "budget"):
         value = getattr(config.preset, name)
         if not isinstance(value, int | np.integer) or value < 1:
@@ -137,9 +137,9 @@ def chosen_preset(
     options: Mapping[str, Any] | None,
 ) -> tuple[str, Preset]:
     """The named settings of a method with what was given in their place, and their name. Errors: ValueError."""
-    if method != TEMPLATE_ALONE:
+    if method not in SEARCHLESS:
         entry_of(method)
-    name = settings or default_preset(model)
+    name = settings or default_preset(model, method)
     if name not in SETTINGS_NAMES:
         raise ValueError(f"settings is {name!r}; choose one of {', '.join(SETTINGS_NAMES)}")
     changes = dict(options or {})
@@ -153,7 +153,7 @@ def chosen_preset(
     for key in PRESET_FIELDS:  # whole numbers may be NumPy's; JSON wants Python's
         if isinstance(changes.get(key), np.generic):
             changes[key] = changes[key].item()
-    return name, preset_of(method, name).changed(**changes)
+    return name, preset_of(method, name, budget).changed(**changes)
 
 
 def opened(model: str, machine: Machine, remote: Served | None = None, fresh: bool = False) -> FrozenModel:
@@ -194,7 +194,7 @@ def experiment_of(
     order = permutation(seed, 0, Purpose.SPLIT, len(labels))
     train, dev = few_of_each(labels, list(config.task.labels), config.shots, validation_fraction, order)
     ledger = Ledger(preset.budget, batch_size=preset.batch_size)
-    searches = config.method != TEMPLATE_ALONE
+    searches = config.method not in SEARCHLESS
     price = step_price(method_of(preset, seed), ledger, len(train), preset.batch_size) if searches else 0
     if preset.budget < price:
         raise ValueError(f"budget is {preset.budget} calls and one step costs {price}: raise it, or use fewer samples")
