@@ -26,6 +26,8 @@ from zopog_ref.app.run.typed_json import Seed, TokenId, Whole, damage_named, fro
 
 FORMAT = 1
 _TASK = ("name", "description", "template", "labels", "metric", "text_columns", "label_column", "skip_labels")
+WORD_SCORINGS = ("whole", "first-piece", "sum")  # of label words of several tokens
+_LATER = {"quoting": "", "first_pieces": False, "summed_pieces": False, "position": "before"}  # written where unusual
 _FILES = ("train", "dev", "test")
 WIRE = (
     "timeout",
@@ -114,6 +116,8 @@ class Machine:
     workers: int | None = None  # Ray actors
     address: str | None = None  # of a continued run: where its model is now
     wire: Mapping[str, Any] = field(default_factory=dict)  # of a served model: what was given of WIRE and UNSAVED
+    most: bool = False  # of a new run: ask a text endpoint for as many log-probabilities as it gives
+    track: tuple[str, ...] = ()  # experiment trackers
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,7 @@ class Evidence:
             experiment.splits,
             tuple(experiment.candidates.tolist()),
             model.injection,
-            None if model.pooling else tuple(experiment.labels.tolist()),
+            None if model.pooling else tuple(experiment.labels[experiment.labels >= 0].tolist()),
         )
 
     @classmethod
@@ -199,6 +203,8 @@ class RunConfig:
             **{name: getattr(self, name) for name in ("method", "model", "seed", "shots", "settings")},
             "template": self.task.template,
             "labels": dict(self.task.labels),
+            "prompt_position": self.task.position,
+            "label_words": word_scoring(self.task),
             "readout": self.readout or "none",
             "readout_tokens": self.readout_tokens,
             "templates": self.templates,
@@ -216,14 +222,15 @@ class RunConfig:
         chosen, seen = plain(self), plain(found)
         labels = ("pooling", "temperature") if found.label_ids is None else ("label_ids",)
         later = ("backend", "remote", "precision", "readout", "readout_tokens", "templates", "deploy", "instructions")
-        quoting = {name: value for name in ("quoting", "first_pieces") if (value := getattr(self.task, name))}
-        if not chosen["preset"]["method"].get("readout_folds", True):
-            del chosen["preset"]["method"]["readout_folds"]  # as before there was one
+        unusual = {name: value for name, usual in _LATER.items() if (value := getattr(self.task, name)) != usual}
+        for name in ("readout_folds", "screen"):
+            if not chosen["preset"]["method"].get(name, True):
+                del chosen["preset"]["method"][name]  # as before there was one
         return {
             "format": FORMAT,
             "method": self.method,
             "model": self.model,
-            "task": {name: chosen["task"][name] for name in (*_TASK, *_FILES)} | {"source": self.source} | quoting,
+            "task": {name: chosen["task"][name] for name in (*_TASK, *_FILES)} | {"source": self.source} | unusual,
             **{name: chosen[name] for name in ("seed", "shots", "settings")},
             "preset": {name: chosen["preset"][name] for name in (*PRESET_FIELDS, "method")},
             **{name: seen[name] for name in ("model_sha256", "tokenizer_sha256", "injection", "splits", "candidates")},
@@ -256,9 +263,7 @@ def _checked(task: Task, source: str | None) -> Task:
     """The task as it is found today: an embedded one by its name, any other by its files. Errors: TaskError."""
     if source in {known.name for known in embedded_tasks()}:
         return load_task(str(source))
-    about = {
-        name: getattr(task, name) for name in (*_TASK, "quoting", "first_pieces") if name not in ("template", "labels")
-    }
+    about = {name: getattr(task, name) for name in (*_TASK, *_LATER) if name not in ("template", "labels")}
     return make_task(task.template, task.labels, *(getattr(task, name) for name in _FILES), **about)
 
 
@@ -269,6 +274,11 @@ def _with_settings(preset: Preset) -> Preset:
     except (ValueError, TypeError) as error:
         what = f"{str(error)[:300]}: it was edited or damaged"
         raise InputError(f"the run's config.json holds no settings of a method: {what}") from None
+
+
+def word_scoring(task: Task) -> str:
+    """How label words of several tokens are scored, as --label-words has it."""
+    return "first-piece" if task.first_pieces else "sum" if task.summed_pieces else "whole"
 
 
 def read_run(folder: Path) -> tuple[RunConfig, Evidence]:

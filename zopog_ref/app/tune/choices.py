@@ -19,6 +19,7 @@ from zopog_models.tasks.template import Task, make_task, replace_template
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import UNSAVED, WIRE, Machine, Precision, RunConfig, Served
 from zopog_ref.app.run.presets import AUTO, PRESET_FIELDS, SEARCHLESS, TEMPLATE_ALONE, Preset, default_preset, preset_of
+from zopog_ref.app.track.watchers import check_installed
 from zopog_ref.app.tune.options import method_options, option, plain_name
 
 _SERVED = tuple(field.name for field in dataclasses.fields(Served))
@@ -27,7 +28,8 @@ _DEFAULTS = {"model": "embedded", "seed": 42, "shots": 16}
 # Options that a run keeps from its start.
 _FIXED = (
     "task", "data", "seed", "shots",
-    "train", "dev", "test", "template", "chat", "label_words", "labels", "text_column", "label_column", "method",
+    "train", "dev", "test", "template", "chat", "label_words", "prompt_position", "labels", "text_column",
+    "label_column", "method",
     "settings", "out", "instructions", "pooling", "temperature",
     "backend", "precision", "precision_scope", "readout", "readout_tokens", "deploy_tuned",
     *(name for name in _SERVED if name not in WIRE),
@@ -43,8 +45,8 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
     task, source = _task(arguments)
     if arguments.chat:
         task, source = _in_conversation(task, arguments), None
-    if arguments.label_words == "first-piece":
-        task, source = dataclasses.replace(task, first_pieces=True), None
+    if changes := of_words_and_position(arguments):
+        task, source = dataclasses.replace(task, **changes), None
     check_readout(arguments)
     if arguments.deploy_tuned and arguments.method in SEARCHLESS:
         raise InputError(f"--deploy-tuned: --method {arguments.method} tunes nothing")
@@ -53,7 +55,8 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
         if arguments.readout not in (None, "none"):
             raise InputError(f"--readout {arguments.readout} reads scores, and --answers labels gives none")
         arguments.readout = "none"
-    settings, method = arguments.settings or default_preset(arguments.model), arguments.method or "zo-pog"
+    method = arguments.method or "zo-pog"
+    settings = arguments.settings or default_preset(arguments.model, method)
     return RunConfig(
         task=task,
         source=source,
@@ -74,6 +77,14 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
         deploy="tuned" if arguments.deploy_tuned else None,
         instructions=_instructions(arguments.instructions, method),
     )
+
+
+def of_words_and_position(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What --label-words and --prompt-position change of a task."""
+    words, position = arguments.label_words, arguments.prompt_position
+    changes: dict[str, Any] = {} if words in (None, "whole") else {"first_pieces": words == "first-piece"}
+    changes |= {"summed_pieces": True} if words == "sum" else {}
+    return changes | ({"position": position} if position not in (None, "before") else {})
 
 
 def _instructions(path: Path | None, method: str) -> tuple[str, ...] | None:
@@ -115,7 +126,9 @@ def check_readout(arguments: argparse.Namespace) -> None:
 def chosen_machine(arguments: argparse.Namespace) -> Machine:
     """How this machine carries the run out; of a continued run, where its model is now."""
     wire = said_of_the_wire(arguments)
-    return Machine(arguments.device, arguments.threads, arguments.workers, arguments.model, wire)
+    most, track = arguments.top_logprobs is None, tuple(dict.fromkeys(arguments.track or ()))
+    check_installed(track)
+    return Machine(arguments.device, arguments.threads, arguments.workers, arguments.model, wire, most, track)
 
 
 def said_of_the_wire(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -134,7 +147,7 @@ def check_resumed(arguments: argparse.Namespace) -> None:
 
 def chosen_preset(method: str, settings: str, given: Mapping[str, Any]) -> Preset:
     """Named settings of a method with what was given (option -> value or None) replaced. Errors: InputError."""
-    preset = preset_of(method, settings)
+    preset = preset_of(method, settings, given.get("budget"))
     changes = {name: given[name] for name in (*PRESET_FIELDS, *method_options()) if given.get(name) is not None}
     own = [field.name for field in dataclasses.fields(preset.method)]
     for name in changes:
