@@ -31,6 +31,8 @@ class Ledger:
     - sequences: rows sent to the model so far, for the record. Default: 0.
     - tokens: tokens sent to the model so far, for the record. Default: 0.
     - batch_size: rows of a call at most; at least 1. Default: None, any number of rows.
+    - forwards: times that the model reads a row for its scores: one more for each further token of a label word that is
+      scored by all its tokens. Each is a call, a sequence and a token more. Default: 1.
 
     Errors: ValueError for a batch_size below 1.
     """
@@ -40,16 +42,17 @@ class Ledger:
     sequences: int = 0
     tokens: int = 0
     batch_size: int | None = None
+    forwards: int = 1
 
     def __post_init__(self) -> None:
         if self.batch_size is not None:
             check(self, at_least(1), "batch_size")
 
     def price(self, prompts: int, rows: int) -> int:
-        """Calls that K prompts on B rows cost: K ceil(B / batch_size). Errors: ValueError without a row."""
+        """Calls that K prompts on B rows cost: K ceil(B / batch_size) forwards. Errors: ValueError without a row."""
         if rows < 1:
             raise ValueError(f"a query has {rows} rows; a mean loss needs one at least")
-        return prompts if self.batch_size is None else prompts * -(-rows // self.batch_size)
+        return self.forwards * prompts * (1 if self.batch_size is None else -(-rows // self.batch_size))
 
     @property
     def left(self) -> int:
@@ -61,8 +64,8 @@ class Ledger:
         if calls > self.left:
             raise BudgetExhausted(f"{calls} calls asked for, {self.left} of {self.budget} left")
         self.calls += calls
-        self.sequences += sequences
-        self.tokens += tokens
+        self.sequences += sequences * self.forwards
+        self.tokens += tokens + sequences * (self.forwards - 1)
 
 
 class Journal(Protocol):

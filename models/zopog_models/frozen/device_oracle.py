@@ -203,7 +203,7 @@ class DeviceOracle(FrozenModelOracle):
 
     def _integer_inputs(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """What the model reads of these rows and does not depend on prompts, padded on the right."""
-        feeds = self._rows.feeds(rows, self._multiple)
+        feeds = self._rows.feeds(rows, multiple=self._multiple)
         names = ("text_ids", "attention_mask") + (() if self._rows.pooling else ("answer_position",))
         return {name: feeds[name] for name in names}
 

@@ -159,6 +159,7 @@ class FrozenModel(Described):
         prompt_offset: np.ndarray | None,
         prompt_index: np.ndarray,
         label_ids: np.ndarray,
+        prompt_place: np.ndarray | None = None,
     ) -> np.ndarray:
         """Scores (R, C), float32, of the label words at the answer position of each row. n = 0 reads no prompt.
 
@@ -170,12 +171,37 @@ class FrozenModel(Described):
             prompt_ids: (P, n)
             prompt_offset: (P, n, E), added to the prompt's embeddings; None: nothing is added
             prompt_index: (R,), row r is read with prompt prompt_index[r]
-            label_ids: (C,) token ids; of a sentence-embedding model, (C, D) embeddings (`encoding.label_targets`)
+            label_ids: (C,) token ids; (C, T) words of several tokens, filled up with -1, whose log-probabilities are
+                summed, where `why_not_summed` is ""; of a sentence-embedding model, (C, D) embeddings
+                (`encoding.label_targets`)
+            prompt_place: (R,), how many of a row's tokens stand before its prompt; only where `why_not_after` is "".
+                None: the first token, where rows have one
         """
+        if prompt_place is not None and self.why_not_after:
+            raise ValueError(f"{self.name!r} cannot read a prompt after the text: {self.why_not_after}")
         rows = ModelRows(
-            self.description, text_ids, answer_position, prompt_ids, prompt_offset, prompt_index, label_ids
+            self.description,
+            text_ids,
+            answer_position,
+            prompt_ids,
+            prompt_offset,
+            prompt_index,
+            label_ids,
+            prompt_place,
         )
+        if rows.words and self.why_not_summed:
+            raise ValueError(f"{self.name!r} cannot sum over a label word's tokens: {self.why_not_summed}")
         return self.runner.logits(rows)
+
+    @property
+    def why_not_summed(self) -> str:
+        """Why label words of several tokens cannot be scored by all of them, or ""."""
+        return self.runner.why_not_summed
+
+    @property
+    def why_not_after(self) -> str:
+        """Why a prompt cannot stand after the text, or ""."""
+        return self.runner.why_not_after
 
     def embeddings(self, text_ids: Sequence[np.ndarray]) -> np.ndarray:
         """Unit vectors (R, D), float32, of rows read without a prompt, by a sentence-embedding model.

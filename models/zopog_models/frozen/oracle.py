@@ -34,6 +34,7 @@ class FrozenModelOracle:
         reduced: the model in fewer bits (`FrozenModel.reduced`), which reads prompts that share one z; default: none
         differences: the reduced model reads prompts that differ in z, too, as those of a two-point difference do.
             Default False: at a small radius its rounding can be larger than the difference
+        position: where prompts stand, "before" the text or "after" it; default "before"
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class FrozenModelOracle:
         *,
         reduced: FrozenModel | None = None,
         differences: bool = False,
+        position: str = "before",
     ) -> None:
         width = n_positions * model.embedding_size
         if projection.ndim != 2 or projection.shape[0] != width:
@@ -64,6 +66,7 @@ class FrozenModelOracle:
         self._reduced = reduced
         self._differences = differences
         self._encoded = encoded
+        self._places = encoded.places(position)
         self._label_ids = label_ids
         self._candidates = np.asarray(candidates, np.int64)
         self._project = model.projector(projection)
@@ -132,6 +135,7 @@ class FrozenModelOracle:
             offsets,
             index,
             self._label_ids,
+            None if self._places is None else self._places[rows],
         )
 
     def _check(self, tokens: np.ndarray, z: np.ndarray, examples: np.ndarray) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from zopog_ref.app.command_line import main
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.auto_settings import AUTO, FEW_STEPS
+from zopog_ref.app.run.auto_settings import RULES, FEW_STEPS
 from zopog_ref.app.run.experiment import method_of
 from zopog_ref.app.run.presets import PRESETS, default_preset, preset_of
 from zopog_ref.methods import METHODS
@@ -22,7 +22,7 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("method", AUTO)
+@pytest.mark.parametrize("method", RULES)
 def test_what_a_step_asks_for(method: str) -> None:
     for budget, prompts in STEPS[method].items():
         preset = preset_of(method, "auto", budget)
@@ -30,7 +30,7 @@ def test_what_a_step_asks_for(method: str) -> None:
         assert method_of(preset, 1).calls_per_step == prompts, budget
 
 
-@pytest.mark.parametrize("method", AUTO)
+@pytest.mark.parametrize("method", RULES)
 def test_every_budget_has_settings_and_small_ones_have_steps(method: str) -> None:
     """With mini-batches, or training rows that fit one call, 200 calls and more are at least 20 steps."""
     for budget in (1, 2, 10, 33, 100, 200, 333, 800, 5000, 10**7):
@@ -47,8 +47,8 @@ def test_the_published_settings_are_steps_of_their_own() -> None:
 
 def test_the_default_of_a_model() -> None:
     assert {default_preset("embedded", method) for method in METHODS} == {"embedded"}
-    assert {method for method in METHODS if default_preset("org/model", method) == "auto"} == set(AUTO)
-    assert {default_preset("org/model", method) for method in METHODS if method not in AUTO} == {"paper"}
+    assert {method for method in METHODS if default_preset("org/model", method) == "auto"} == set(RULES)
+    assert {default_preset("org/model", method) for method in METHODS if method not in RULES} == {"paper"}
     assert default_preset("org/model", "none") == "paper"
 
 

@@ -11,17 +11,26 @@ from zopog_models.tasks.template import Task, replace_template
 from zopog_ref.app.compare.plan import MANUAL, Plan, Variant
 from zopog_ref.app.compare.schedule import EXECUTORS
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.run.config import WORD_SCORINGS
 from zopog_ref.app.run.presets import (
     PRESET_FIELDS,
     PRESETS,
+    SEARCHLESS,
     SETTINGS_NAMES,
-    TEMPLATE_ALONE,
     default_preset,
     preset_of,
 )
 from zopog_ref.app.tune.checks import check_run
-from zopog_ref.app.tune.choices import check_readout, chosen_precision, chosen_preset, chosen_served, said_of_the_wire
+from zopog_ref.app.tune.choices import (
+    check_readout,
+    chosen_precision,
+    chosen_preset,
+    chosen_served,
+    of_words_and_position,
+    said_of_the_wire,
+)
 from zopog_ref.app.tune.options import (
+    add_position_argument,
     add_precision_arguments,
     add_readout_arguments,
     add_served_arguments,
@@ -58,6 +67,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="in place of the tasks' own; given several times, the baselines read all of them together",
     )
+    add_position_argument(parser)
+    parser.add_argument(
+        "--label-words", choices=WORD_SCORINGS, metavar="HOW", help="whole; of several tokens first-piece, or their sum"
+    )
     parser.add_argument(
         "--settings", choices=SETTINGS_NAMES, help="named settings (default: embedded of that model, auto of any other)"
     )
@@ -81,7 +94,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     remote = chosen_served(arguments)
     if remote is not None and arguments.workers not in (None, 1):
         raise InputError("--workers: runs on a served model go one after another; --concurrency asks it several things")
-    given = arguments.template or []
+    given, changes = arguments.template or [], of_words_and_position(arguments)
     tasks: dict[str, tuple[str | None, Task]] = {}
     for source in _several(arguments.tasks, "--tasks"):
         task = load_task(source)
@@ -89,7 +102,8 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
             raise InputError(f"two tasks are called {task.name!r}: give each a name of its own in its TOML")
         if Path(task.name).name != task.name or task.name.startswith("."):
             raise InputError(f"the task's name {task.name!r} cannot be the name of a folder: change it in its TOML")
-        tasks[task.name] = (source, task) if not given else (None, _with_templates(task, given))
+        task = replace(_with_templates(task, given) if given else task, **changes)
+        tasks[task.name] = (None if given or changes else source, task)
     plan = Plan(
         out=arguments.out or Path("runs") / "compare",
         tasks=tasks,
@@ -104,6 +118,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         readout_tokens=arguments.readout_tokens,
         remote=remote,
         wire=said_of_the_wire(arguments),
+        most=arguments.top_logprobs is None,
     )
     for cell in plan.cells():
         check_run(cell.config, cell.machine)
@@ -138,10 +153,10 @@ def _variants(arguments: argparse.Namespace) -> Iterator[Variant]:
         method, _, settings = name.partition(":")
         if method == MANUAL:
             raise InputError("the manual prompt is a row of every table; leave it out of --methods")
-        if method not in (*METHODS, TEMPLATE_ALONE):
-            raise InputError(f"unknown method {method!r} in --methods; there are {', '.join(METHODS)}, none")
+        if method not in (*METHODS, *SEARCHLESS):
+            raise InputError(f"unknown method {method!r} in --methods; there are {', '.join((*METHODS, *SEARCHLESS))}")
         settings = settings or arguments.settings or default_preset(arguments.model, method)
-        if method == TEMPLATE_ALONE:
+        if method in SEARCHLESS:
             own = {key: value for key in ("budget", "batch_size") if (value := getattr(arguments, key)) is not None}
             yield Variant(name, method, settings, preset_of(method, settings).changed(**own))
             continue

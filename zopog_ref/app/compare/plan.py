@@ -14,7 +14,7 @@ from zopog_ref.app.errors import InputError
 from zopog_ref.app.output import say
 from zopog_ref.app.run.config import Machine, Precision, RunConfig, Served, read_run
 from zopog_ref.app.run.experiment import Experiment, prepare
-from zopog_ref.app.run.presets import TEMPLATE_ALONE, Preset
+from zopog_ref.app.run.presets import SEARCHLESS, Preset
 from zopog_ref.app.tune.ending import reserved
 from zopog_ref.app.tune.models import open_model
 from zopog_ref.app.tune.outlay import few_steps
@@ -52,12 +52,14 @@ class Plan:
     readout: str = "none"
     readout_tokens: int | None = None
     remote: Served | None = None
-    wire: Mapping[str, Any] = field(default_factory=dict)  # as of `Machine`
+    wire: Mapping[str, Any] = field(default_factory=dict)  # this and the next as of `Machine`
+    most: bool = False
 
     @property
     def machine(self) -> Machine:
         """What carries each run out here, and where its model is served."""
-        return Machine(self.device, address=None if self.remote is None else self.model, wire=self.wire)
+        address = None if self.remote is None else self.model
+        return Machine(self.device, address=address, wire=self.wire, most=self.most)
 
     def cells(self) -> list[Cell]:
         """Every cell, seed by seed: when one is interrupted early, whole seeds are done rather than whole methods."""
@@ -80,10 +82,10 @@ class Plan:
 
     def _run(self, name: str, variant: Variant, seed: int) -> RunConfig:
         source, task = self.tasks[name]
-        several = task.templates if self.readout != "none" or variant.method == TEMPLATE_ALONE else ()
+        several = task.templates if self.readout != "none" or variant.method in SEARCHLESS else ()
         return RunConfig(
             task, source, self.model, variant.preset, variant.settings, seed, self.shots, "numpy", precision=self.fewer,
-            readout=None if self.readout == "none" and variant.method != TEMPLATE_ALONE else self.readout,
+            readout=None if self.readout == "none" and variant.method not in SEARCHLESS else self.readout,
             remote=self.remote, readout_tokens=self.readout_tokens, templates=several if len(several) > 1 else None,
         )  # fmt: skip
 
@@ -117,7 +119,7 @@ def check_data(plan: Plan) -> FrozenModel:
 
 def _check_budget(experiment: Experiment, config: RunConfig) -> None:
     """Errors: InputError for a budget that does not pay a step beside the readout."""
-    if config.method == TEMPLATE_ALONE:
+    if config.method in SEARCHLESS:
         return
     preset, rows, kept_back = experiment.preset, len(experiment.train.labels), reserved(experiment, config)
     price = step_price(experiment.method(), experiment.ledger(), rows, preset.batch_size)

@@ -18,7 +18,7 @@ from zopog_ref.methods.bbt import BBT
 from zopog_ref.methods.bdpl import BDPL
 from zopog_ref.methods.sspt import SSPT
 
-__all__ = ["AUTO", "FEW_STEPS", "auto_fields"]
+__all__ = ["FEW_STEPS", "RULES", "auto_fields"]
 
 FEW_STEPS = 20  # a run of fewer steps has hardly begun
 _MOST = 40  # prompts of a step, as published
@@ -44,10 +44,10 @@ def _bbt(prompts: int) -> dict[str, Any]:
 
 
 # method -> its fields of a preset, for as many prompts a step; the other methods have no rule
-AUTO: dict[str, Callable[[int], dict[str, Any]]] = {"zo-pog": _zo_pog, "sspt": _sspt, "bdpl": _bdpl, "bbt": _bbt}
+RULES: dict[str, Callable[[int], dict[str, Any]]] = {"zo-pog": _zo_pog, "sspt": _sspt, "bdpl": _bdpl, "bbt": _bbt}
 
 
 def auto_fields(method: str, budget: int) -> dict[str, Any]:
     """The fields of a preset that has this budget of calls; n = 5."""
     prompts = min(int(0.6 * sqrt(max(budget, 0))), _MOST)
-    return {"n_positions": 5, "budget": budget, "method_name": method} | AUTO[method](prompts)
+    return {"n_positions": 5, "budget": budget, "method_name": method} | RULES[method](prompts)

@@ -10,7 +10,7 @@ prompt has seen those rows: the dev rows do, by their mean -log p. The search ch
 prompt has to be better there by one standard error of the difference. The test rows choose nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 
 from zopog_models.prompts.bundle import Prompt
 from zopog_models.runners.runner import Scores
+from zopog_models.tasks.task_files import Rows
 from zopog_ref import readout
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import RunConfig
 from zopog_ref.app.run.experiment import Experiment
-from zopog_ref.app.run.presets import TEMPLATE_ALONE
+from zopog_ref.app.run.presets import AUTO, SEARCHLESS
+from zopog_ref.app.tune.auto import find
 from zopog_ref.app.tune.readings import (
     TOKENS,
     Reading,
@@ -59,6 +61,7 @@ class Ending:
     best: Reading
     learned: bool
     baseline_calls: int
+    arms: dict[str, Any] | None = None  # of `auto`: what was asked and decided
 
     def named(self, name: str) -> Reading | None:
         """The reading of this name."""
@@ -102,17 +105,18 @@ class Ending:
             "readout": about | {"choices": choices},
             "baseline_calls": self.baseline_calls,
             "answers": said,
+            **({} if self.arms is None else {"auto": self.arms}),
         }
 
 
 def reads(config: RunConfig) -> bool:
     """Whether the run ends with readouts: not a run of version 0.1.0, nor one that asked for none."""
-    return config.method == TEMPLATE_ALONE or config.readout not in (None, "none")
+    return config.method in SEARCHLESS or config.readout not in (None, "none")
 
 
 def reserved(experiment: Experiment, config: RunConfig) -> int:
     """Calls of the budget kept for the scores of the training rows: the manual prompts', and the tuned prompts'."""
-    if config.method == TEMPLATE_ALONE or not reads(config):
+    if config.method in SEARCHLESS or not reads(config):
         return 0
     method = experiment.method()
     tuned = 0 if method.predictive == "votes" else len(method.prompts(method.init()))
@@ -131,14 +135,18 @@ def end(
     check_scores(asked, experiment.model.scores)
     if groups_of(experiment.train).max() == 0:
         raise InputError("all training rows are one text, and a readout learns from differences: give other texts")
+    if config.method == AUTO:
+        return _of_arms(experiment, config, ledger)
     tokens = 0 if asked in ("none", "centred", "labels") else config.readout_tokens or TOKENS
     manual = template_prompt(experiment, config.templates or (experiment.task.template,))
     cost = price(experiment, len(manual.ids))
     # A search that was begun before the baselines were kept back from its budget may have left too little for them.
-    own = ledger if tuned is None or cost <= ledger.left else Ledger(cost, batch_size=ledger.batch_size)
+    own = (
+        ledger if tuned is None or cost <= ledger.left else replace(ledger, budget=cost, calls=0, sequences=0, tokens=0)
+    )
     searched_for = ledger.calls
     scored = ask(experiment, manual, own, tokens)
-    found = _manual(experiment, scored, asked)
+    found = _manual(experiment, scored, experiment.train, asked)
     best = chosen = found[-1]
     if tuned is not None:
         if (tokens and experiment.model.scores == Scores.ANY) or experiment.reduced is not None:
@@ -158,8 +166,22 @@ def better(cheap: Reading, dear: Reading, labels: INT64) -> Reading:
     return dear if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)) else cheap
 
 
-def _manual(experiment: Experiment, scored: Scored, asked: str) -> list[Reading]:
-    scored, train = heard(scored, experiment.train)
+def _of_arms(experiment: Experiment, config: RunConfig, ledger: Ledger) -> Ending:
+    """Of `auto`: the task's own templates, and what was chosen, which is deployed."""
+    asked, found = config.readout or "none", find(experiment, config, ledger)
+    scored, train = heard(found.scored, found.train)
+    choice, calls = fitted(scored, train, asked), ledger.calls
+    tuned = plain_reading("tuned", scored, calls)
+    # Where nothing was chosen by the training rows, these tell how wide prediction sets have to be.
+    calibrating = None if found.chosen else train
+    chosen = reading("tuned + readout", scored, choice.fit, experiment.dev, calls, choice, calibrating)
+    readings = [*_manual(experiment, found.own, found.own_train, asked), tuned, chosen]
+    learned = choice.learned or beats_chance(chosen, experiment.dev.labels, len(experiment.task.labels))
+    return Ending(readings, chosen, chosen, learned, 0, found.report)
+
+
+def _manual(experiment: Experiment, scored: Scored, rows: Rows, asked: str) -> list[Reading]:
+    scored, train = heard(scored, rows)
     dev, first = experiment.dev, scored.first()
     words = [ids[: first.n_classes] for ids in first.columns]
     plain = readout.none(first.words(first.train), train.labels, columns=words)
@@ -178,7 +200,7 @@ def _tuned(
     votes = tuned.predict == "votes"
     affordable = paid is not None or ledger.price(len(tuned.ids), len(experiment.train.labels)) <= ledger.left
     # Votes see labels alone: their scores are not part of the game. They are asked for dev and test rows all the same.
-    own = ledger if affordable and not votes else Ledger(2**62, batch_size=ledger.batch_size)
+    own = ledger if affordable and not votes else replace(ledger, budget=2**62, calls=0, sequences=0, tokens=0)
     scored = ask(experiment, tuned, own, tokens if own is ledger else 0, paid if own is ledger else None)
     found = [plain_reading("tuned", scored, searched_for)]
     if own is ledger:

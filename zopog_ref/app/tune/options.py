@@ -10,7 +10,9 @@ from zopog_models.frozen.model import TEMPERATURE
 from zopog_models.served.completions import LARGEST_TOP, SENT
 from zopog_models.served.conversation import ANSWERS, PROMPT_PLACES
 from zopog_models.served.kserve import ENCODINGS
-from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, TEMPLATE_ALONE
+from zopog_models.tasks.template import POSITIONS
+from zopog_ref.app.run.config import WORD_SCORINGS
+from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SEARCHLESS, SETTINGS_NAMES
 from zopog_ref.app.tune.backends import BACKENDS
 from zopog_ref.app.tune.meanings import meaning_of, symbol_of
 from zopog_ref.app.tune.precision import PRECISIONS, SCOPES
@@ -86,8 +88,8 @@ def hide(action: argparse.Action) -> None:
 def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("method (zopog methods NAME: its own settings, which are options too)")
     group.add_argument(
-        "--method", type=plain_name, choices=(*METHODS, TEMPLATE_ALONE), metavar="NAME",
-        help="zopog methods lists them; none: no search (zo-pog)",
+        "--method", type=plain_name, choices=(*METHODS, *SEARCHLESS), metavar="NAME",
+        help="zopog methods lists them; auto: chosen questions; none: no search (zo-pog)",
     )  # fmt: skip
     group.add_argument(
         "--settings", choices=SETTINGS_NAMES, metavar="NAME", help="embedded, paper, auto (auto of other models)"
@@ -145,11 +147,22 @@ def _add_task_arguments(parser: argparse.ArgumentParser) -> None:
     )
     task.add_argument(
         "--label-words",
-        choices=("whole", "first-piece"),
+        choices=WORD_SCORINGS,
         metavar="HOW",
-        help="whole; first-piece: of several tokens the first",
+        help="whole; of several tokens first-piece, or their sum",
+    )
+    add_position_argument(task)
+    task.add_argument(
+        "--instructions", type=Path, metavar="FILE", help="of --method auto: one a line, {labels} for the label words"
     )
     task.add_argument("--labels", metavar="VALUE=WORD,...", help='labels and their words: "0=bad,1=good"')
+
+
+def add_position_argument(parser: argparse._ActionsContainer) -> None:
+    """--prompt-position."""
+    parser.add_argument(
+        "--prompt-position", choices=POSITIONS, help="of a decoder's prompt: before the text, or after it (before)"
+    )
 
 
 def method_options() -> dict[str, tuple[type, list[str]]]:
@@ -221,13 +234,16 @@ def add_served_arguments(parser: argparse.ArgumentParser) -> None:
         "--tokenizer",
         type=Path,
         metavar="FOLDER",
-        help="with config.json and tokenizer.json",
+        help="with config.json, tokenizer.json; or FILE.gguf",
     )
     group.add_argument("--rows-per-request", type=int, metavar="ROWS", help="default: 64; of text endpoints 1")
     group.add_argument("--encoding", choices=ENCODINGS, help="of tensors; auto: binary where the server offers it")
     group.add_argument("--embedding-std", type=float, help="of the word embeddings, where the server does not say")
     group.add_argument(
-        "--top-logprobs", type=int, metavar="N", help=f"1 to {LARGEST_TOP} (5 of completions, 20 of chat)"
+        "--top-logprobs",
+        type=int,
+        metavar="N",
+        help=f"1 to {LARGEST_TOP} (500, 100, 20 or 5: what is given)",
     )
     group.add_argument("--send", choices=SENT, help="to completions; ids: the tokens themselves (default: text)")
     group.add_argument("--prompt-in", choices=PROMPT_PLACES, help="of a conversation (default: user)")

@@ -182,6 +182,15 @@ def _readings_table(result: dict[str, Any], folder: Path) -> str:
 def _deployed_said(result: dict[str, Any]) -> str:
     if result["method"] == "none":
         return f"deployed: {result['deployed']} ({result['readout']['kind']})"
+    if "auto" in result:
+        said = [
+            f"{arm['kind']}, " * (arm["kind"] != "template") + repr(arm["template"])
+            for arm in result["auto"]["arms"]
+            if arm["kept"]
+        ]
+        shown = [one if len(one) <= 100 else one[:99] + "…" for one in said]
+        unspent = f"{result['auto']['unspent']} calls of {result['budget']} are unspent ({result['stop_reason']})"
+        return "\n".join([f"deployed: {len(said)} prompts, read together; {unspent}", *(f"  {one}" for one in shown)])
     if not result["deployed"].startswith("tuned"):
         instead = "not the tuned prompt, which is not clearly better on the dev rows (--deploy-tuned insists)"
         return f"deployed: {result['deployed']}, {instead}"
