@@ -6,7 +6,7 @@ import pytest
 
 from zopog_ref.app.command_line import main
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.auto_settings import RULES, FEW_STEPS
+from zopog_ref.app.run.auto_settings import FEW_STEPS, RULES
 from zopog_ref.app.run.experiment import method_of
 from zopog_ref.app.run.presets import PRESETS, default_preset, preset_of
 from zopog_ref.methods import METHODS
