@@ -1,15 +1,25 @@
 """ZO-PoG, Algorithm 1: policy gradient on the discrete prompt, then a zeroth-order step on the continuous one.
 
-    from zopog_ref import FunctionObjective, Ledger, Settings, ZOPoG
-    method = ZOPoG(n_positions=4, n_candidates=10, dim=3, settings=Settings(eta_alpha=0.1, eta_z=0.1), seed=0)
-    objective = FunctionObjective(my_function, Ledger(budget=4000))     # (tokens, z, examples) -> losses (K, B)
-    state = method.init()
-    for _ in range(100):
-        state = method.step(state, objective, examples)
-    [prompt] = method.prompts(state)                                     # its tokens, z and weight 1
+    >>> import numpy as np
+    >>> from zopog_ref import FunctionObjective, Ledger, Settings, ZOPoG
+    >>> def my_function(tokens, z, examples):  # (K, n), (d,) or (K, d), (B,) -> losses (K, B)
+    ...     loss = (tokens != 2).sum(axis=1) + ((z - 1) ** 2).sum(axis=-1)
+    ...     return np.repeat(loss[:, None], len(examples), axis=1)
+    >>> settings = Settings(eta_alpha=0.1, eta_z=0.1, directions="shared")
+    >>> method = ZOPoG(n_positions=4, n_candidates=3, dim=2, settings=settings, seed=0)
+    >>> objective, state = FunctionObjective(my_function, Ledger(budget=4000)), method.init()
+    >>> for _ in range(100):  # of 40 calls
+    ...     state = method.step(state, objective, np.arange(1))
+    >>> [prompt] = method.prompts(state)  # its tokens, z and weight 1
+    >>> prompt.tokens
+    array([2, 2, 2, 2])
+    >>> prompt.z.round(1)
+    array([1., 1.])
 
 Reported (official code): the two estimates, their alternation, the clipping, the numbers of Settings.paper().
 """
+
+from __future__ import annotations  # signatures show names, not what these stand for
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self

@@ -5,6 +5,8 @@ data_offsets; `__metadata__` -> strings), then the tensors' bytes. A header is s
 every claim is checked before a single array is made, and each lie has its own message.
 """
 
+from __future__ import annotations  # signatures show names, not what these stand for
+
 import json
 import math
 from collections.abc import Mapping

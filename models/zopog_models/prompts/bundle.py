@@ -12,6 +12,8 @@ program does not know and can do without: it passes them over. What an older pro
 and refused. A hash of the settings and of every tensor is part of the file, so that a damaged one is refused too.
 """
 
+from __future__ import annotations  # signatures show names, not what these stand for
+
 import hashlib
 import json
 from collections.abc import Mapping
@@ -26,6 +28,7 @@ from zopog_models.errors import PromptError, PromptMismatch, RepeatedKey, Tensor
 from zopog_models.files.atomic import write_atomically
 from zopog_models.files.quoting import quoted, quoted_names
 from zopog_models.files.repeated_keys import parse_json
+from zopog_models.files.shown import Shown
 from zopog_models.files.tensor_file import read_metadata, read_tensors, write_tensors
 from zopog_models.files.untrusted import check_regular
 from zopog_models.prompts.checks import check_prompt
@@ -41,8 +44,8 @@ _HASHED = "sha256"  # the setting `hash` of a file whose metadata hold the hash 
 _LABEL_EMBEDDINGS = "label_embeddings"  # in place of label_ids, in the file of a sentence-embedding model's prompt
 
 
-@dataclass(frozen=True)
-class Prompt:
+@dataclass(frozen=True, repr=False)
+class Prompt(Shown):
     """M prompts of n positions with their weights; M = 1 unless the method learns a distribution over prompts.
 
     Parameters
@@ -95,6 +98,15 @@ class Prompt:
         if self.position != "before" or self.summed:
             return SCHEMA_WITH_POSITION
         return SCHEMA if self.readout is None else SCHEMA_WITH_READOUT
+
+    def facts(self) -> dict[str, Any]:
+        """What it asks, of which model, and how the scores are read."""
+        tokens, offsets = np.asarray(self.ids), np.asarray(self.offsets)
+        return {
+            "template": self.template, "labels": dict(self.labels), "model": self.model, "prompts": len(tokens),
+            "tokens": tokens.shape[-1], "offset": "yes" if offsets.any() else "none",
+            "readout": "none" if self.readout is None else self.readout.kind, "model_sha256": self.model_sha256[:12],
+        }  # fmt: skip
 
     @property
     def n_positions(self) -> int:

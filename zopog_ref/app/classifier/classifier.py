@@ -1,14 +1,21 @@
 """PromptClassifier: a tuned prompt with scikit-learn's conventions.
 
-    from zopog_ref import PromptClassifier
-    clf = PromptClassifier(template="{text} . it is a kind of {mask} .", budget=4000, random_state=42)
-    clf.fit(texts, y).predict_proba(more_texts)
+    >>> from zopog_ref import PromptClassifier
+    >>> animals = ["a small striped feline", "a large sea mammal", "a bird of prey", "a young horse"]
+    >>> foods = ["a sweet baked dessert", "a thick soup of beans", "bread made of rye", "a cheese from goats"]
+    >>> clf = PromptClassifier(method="none", template="{text} . it is a kind of {mask} .")
+    >>> clf.fit(animals + foods, ["animal"] * 4 + ["food"] * 4).calls_
+    1
+    >>> clf.predict(["a wild dog", "a pie of fruit"]).tolist()
+    ['animal', 'food']
 
 docs/scikit-learn.md has the parameters and examples.
 """
 
+from __future__ import annotations  # signatures show names, not what these stand for
+
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, Self
@@ -41,8 +48,10 @@ from zopog_ref.app.run.config import WORD_SCORINGS, Machine, RunConfig
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.folder import RunFolder
 from zopog_ref.app.run.presets import SEARCHLESS
+from zopog_ref.app.track.watchers import Watchers
 from zopog_ref.app.tune.ending import end, reads, reserved
 from zopog_ref.app.tune.models import keep_requests, probe
+from zopog_ref.app.tune.options import plain_name
 from zopog_ref.app.tune.outlay import missing_words
 from zopog_ref.app.tune.readings import ASKED
 from zopog_ref.objective import Ledger
@@ -86,6 +95,8 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
     - served: how a served model is asked: the command line's options by name, as {"tokenizer": FOLDER, "key_env":
       "OPENAI_API_KEY", "cache": DIR} (docs/remote.md). Default: None.
     - unanswered: the class that predict gives a text which a served model does not answer. Default: None, an error.
+    - on_step: a function, or several, called with the zopog_ref.Record of every step. One that raises is dropped with a
+      warning, and the fit goes on. Default: None.
 
     Attributes after fit:
 
@@ -129,6 +140,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         verbose: bool = False,
         served: Mapping[str, Any] | None = None,
         unanswered: Any = None,
+        on_step: Callable[[search.Record], object] | Sequence[Callable[[search.Record], object]] | None = None,
     ) -> None:
         self.model = model
         self.method = method
@@ -152,6 +164,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         self.verbose = verbose
         self.served = served
         self.unanswered = unanswered
+        self.on_step = on_step
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -182,11 +195,13 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         config, wire = self._config(words)
         machine, fraction = Machine(self.device, self.threads, wire=wire), self.validation_fraction
         alone = config.remote is not None and self.run_folder is not None  # its requests are written down in the folder
+        given = () if self.on_step is None else (self.on_step,) if callable(self.on_step) else tuple(self.on_step)
+        dropped: list[str] = []
         experiment, saved = data.experiment_of(texts, labels.astype(np.int64), config, fraction, machine, alone)
         with closing(experiment.model) if alone else nullcontext():
             warn_of_cuts(sum(experiment.truncated.values()), experiment.model.max_positions)
             ledger = experiment.ledger()
-            result = self._run(experiment, saved, ledger, config)
+            result = self._run(experiment, saved, ledger, config, Watchers(given, dropped.append))
             self.classes_, self.n_features_in_, self.seed_ = classes, len(slots), experiment.seed
             self.prompt_: Prompt = self._deployed(experiment, config, result, ledger)
             self.requests_: dict[str, Any] = experiment.model.runner.report()
@@ -199,6 +214,8 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         self.stop_reason_: str | None = result.stop_reason
         if self.run_folder_ is not None:
             save_prompt(self.run_folder_ / "prompt", self._described())
+        for line in dropped:  # last, since a warning may be made an error
+            warnings.warn(line, stacklevel=2)
         return self
 
     def _deployed(
@@ -227,16 +244,16 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
             if readout not in ("auto", "none"):
                 raise ValueError(f"readout {readout!r} reads scores, and served answers 'labels' gives none")
             readout = "none"
-        model, drawn = str(self.model), self.random_state
+        model, method, drawn = str(self.model), plain_name(str(self.method)), self.random_state
         name, preset = data.chosen_preset(
-            self.method, self.settings, model, self.budget, self.batch_size, self.method_options
+            method, self.settings, model, self.budget, self.batch_size, self.method_options
         )
         if not isinstance(drawn, int | np.integer) or drawn < 0:
             drawn = check_random_state(drawn).randint(2**31 - 1)
         shots = int(self.shots) if isinstance(self.shots, np.integer) else self.shots
         if readout not in ASKED:
             raise ValueError(f"readout is {readout!r}; choose one of {', '.join(ASKED)}")
-        plain = readout == "none" and self.method not in SEARCHLESS
+        plain = readout == "none" and method not in SEARCHLESS
         template = self.template
         if self.chat and remote is not None:
             raise ValueError("chat is for a model that is here; a served one has a conversation with chat+http://...")
@@ -256,7 +273,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         ), wire  # fmt: skip
 
     def _run(
-        self, experiment: Experiment, saved: dict[str, Any], ledger: Ledger, config: RunConfig
+        self, experiment: Experiment, saved: dict[str, Any], ledger: Ledger, config: RunConfig, watchers: Watchers
     ) -> search.SearchResult:
         """The search, kept in a folder when there is one: repeated calls go on where the last one stopped."""
         folder: RunFolder | None = None
@@ -279,6 +296,11 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
             if ledger.budget < price:
                 raise InputError(f"budget is {preset.budget} calls; one step costs {price}, the readout {kept_back}")
             with closing(Progress(preset.budget, price, quiet=not self.verbose)) as progress:
+
+                def on_step(record: search.Record) -> None:
+                    progress(record)
+                    watchers(record)
+
                 found = search.run(
                     method,
                     experiment.objective(ledger, folder),
@@ -286,7 +308,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
                     batch_size=preset.batch_size,
                     dev=experiment.dev_score,
                     store=folder,
-                    on_step=progress,
+                    on_step=on_step,
                 )
             ledger.budget += kept_back
             return found

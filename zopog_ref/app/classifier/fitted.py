@@ -144,7 +144,7 @@ class Fitted:
         if classes.dtype.kind not in "Uiufb" and not all(isinstance(value, str) for value in classes):
             raise ValueError(f"classes of dtype {classes.dtype} cannot be saved; use strings or numbers")
         params = self.get_params(deep=False)  # type: ignore[attr-defined]  # scikit-learn's
-        del params["labels"]  # the prompt has them
+        del params["labels"], params["on_step"]  # the prompt has the labels; functions do not go to disk
         params["random_state"], params["served"] = self.seed_, kept(self.served)
         for name in ("model", "run_folder"):
             params[name] = None if params[name] is None else str(params[name])

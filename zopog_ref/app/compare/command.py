@@ -8,6 +8,7 @@ from zopog_models.cluster.ray_connection import require_ray
 from zopog_models.files.atomic import write_atomically
 from zopog_models.runners.cores import usable_cores
 from zopog_ref.app.compare.cells import spent_in
+from zopog_ref.app.compare.csv_file import csv_of
 from zopog_ref.app.compare.gathering import document
 from zopog_ref.app.compare.live import LiveTable
 from zopog_ref.app.compare.options import add_arguments, make_plan
@@ -40,10 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
         errors = _run(plan, arguments.executor, arguments.workers)
         found = document(plan, errors, tokens)
         write_json(plan.out / "compare.json", found.to_json())
+        write_atomically(plan.out / "compare.csv", [csv_of(found).encode()])
         write_atomically(plan.out / "report.html", [page(found).encode()])
     finally:
         lock.close()
-    say(f"{plan.out / 'compare.json'}, {plan.out / 'report.html'}")
+    say(f"{plan.out / 'compare.json'}, {plan.out / 'compare.csv'}, {plan.out / 'report.html'}")
     if arguments.json:
         show_json(found.to_json())
     else:

@@ -117,6 +117,7 @@ class Machine:
     address: str | None = None  # of a continued run: where its model is now
     wire: Mapping[str, Any] = field(default_factory=dict)  # of a served model: what was given of WIRE and UNSAVED
     most: bool = False  # of a new run: ask a text endpoint for as many log-probabilities as it gives
+    track: tuple[str, ...] = ()  # experiment trackers
 
 
 @dataclass(frozen=True)

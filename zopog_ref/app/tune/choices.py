@@ -19,6 +19,7 @@ from zopog_models.tasks.template import Task, make_task, replace_template
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import UNSAVED, WIRE, Machine, Precision, RunConfig, Served
 from zopog_ref.app.run.presets import AUTO, PRESET_FIELDS, SEARCHLESS, TEMPLATE_ALONE, Preset, default_preset, preset_of
+from zopog_ref.app.track.watchers import check_installed
 from zopog_ref.app.tune.options import method_options, option, plain_name
 
 _SERVED = tuple(field.name for field in dataclasses.fields(Served))
@@ -125,8 +126,9 @@ def check_readout(arguments: argparse.Namespace) -> None:
 def chosen_machine(arguments: argparse.Namespace) -> Machine:
     """How this machine carries the run out; of a continued run, where its model is now."""
     wire = said_of_the_wire(arguments)
-    most = arguments.top_logprobs is None
-    return Machine(arguments.device, arguments.threads, arguments.workers, arguments.model, wire, most)
+    most, track = arguments.top_logprobs is None, tuple(dict.fromkeys(arguments.track or ()))
+    check_installed(track)
+    return Machine(arguments.device, arguments.threads, arguments.workers, arguments.model, wire, most, track)
 
 
 def said_of_the_wire(arguments: argparse.Namespace) -> dict[str, Any]:

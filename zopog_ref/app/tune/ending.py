@@ -1,8 +1,9 @@
 """What a run ends with: its prompt beside the baselines that cost next to nothing, and the one to deploy.
 
-    manual             the first template, its label words' scores as they are
-    manual + centred   all templates, less the mean over the training rows: no label is looked at
-    manual + readout   all templates, with the readout asked for, or the one that leave-one-out chooses
+    manual                  the first template, its label words' scores as they are
+    manual, best template   of several templates the one that is right most often on the training and dev rows
+    manual + centred        all templates, less the mean over the training rows: no label is looked at
+    manual + readout        all templates, with the readout asked for, or the one that leave-one-out chooses
     tuned, tuned + readout
 
 Leave-one-out on the training rows chooses the readout of a prompt. It cannot choose between prompts, since a tuned
@@ -10,6 +11,7 @@ prompt has seen those rows: the dev rows do, by their mean -log p. The search ch
 prompt has to be better there by one standard error of the difference. The test rows choose nothing.
 """
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,11 +28,13 @@ from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.presets import AUTO, SEARCHLESS
 from zopog_ref.app.tune.auto import find
 from zopog_ref.app.tune.readings import (
+    BEST_TEMPLATE,
     TOKENS,
     Reading,
     Scored,
     ask,
     beats_chance,
+    best_template,
     check_scores,
     fitted,
     groups_of,
@@ -46,6 +50,7 @@ from zopog_ref.objective import Ledger
 
 FLOAT64 = NDArray[np.float64]
 INT64 = NDArray[np.int64]
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,8 @@ class Ending:
     def to_json(self, experiment: Experiment, config: RunConfig) -> dict[str, Any]:
         """What result.json says of it."""
         said = [measured(found, experiment.dev, experiment.test) for found in self.readings]
-        keys = {"manual": "manual", "manual + centred": "manual_centred", "manual + readout": "manual_readout",
+        keys = {"manual": "manual", BEST_TEMPLATE: "manual_best_template",
+                "manual + centred": "manual_centred", "manual + readout": "manual_readout",
                 "tuned": "tuned", "tuned + readout": "tuned_readout"}  # fmt: skip
         numbers: dict[str, Any] = {}
         for row in said:
@@ -146,16 +152,21 @@ def end(
     )
     searched_for = ledger.calls
     scored = ask(experiment, manual, own, tokens)
-    found = _manual(experiment, scored, experiment.train, asked)
+    manual_ones = found = _manual(experiment, scored, experiment.train, asked)
     best = chosen = found[-1]
     if tuned is not None:
         if (tokens and experiment.model.scores == Scores.ANY) or experiment.reduced is not None:
             paid = None  # other tokens' scores, or those of the model in all its bits, were not paid for
-        found += _tuned(experiment, tuned, ledger, tokens, asked, searched_for, paid)
-        searched = min(found[3:], key=lambda one: one.losses(dev.labels).mean())
-        best = better(min(found[:3], key=lambda one: one.losses(dev.labels).mean()), searched, dev.labels)
+        tuned_ones = _tuned(experiment, tuned, ledger, tokens, asked, searched_for, paid)
+        searched = min(tuned_ones, key=lambda one: one.losses(dev.labels).mean())
+        best = better(min(manual_ones, key=lambda one: one.losses(dev.labels).mean()), searched, dev.labels)
+        found = manual_ones + tuned_ones
         chosen = searched if config.deploy == "tuned" else best
-    told = found[2].choice
+    for one in found:
+        _LOG.info("%s: %d calls, mean -log p on dev %.4f", one.name, one.calls, one.losses(dev.labels).mean())
+        if one.choice is not None:
+            _LOG.debug("%s: left-out losses %s, skipped %s", one.name, one.choice.losses, one.choice.skipped)
+    told = manual_ones[-1].choice
     learned = (told is not None and told.learned) or beats_chance(chosen, dev.labels, len(experiment.task.labels))
     return Ending(found, chosen, best, learned, 0 if tuned is None else cost)
 
@@ -182,12 +193,18 @@ def _of_arms(experiment: Experiment, config: RunConfig, ledger: Ledger) -> Endin
 
 def _manual(experiment: Experiment, scored: Scored, rows: Rows, asked: str) -> list[Reading]:
     scored, train = heard(scored, rows)
-    dev, first = experiment.dev, scored.first()
-    words = [ids[: first.n_classes] for ids in first.columns]
-    plain = readout.none(first.words(first.train), train.labels, columns=words)
-    choice = fitted(scored, train, asked)
+    dev, choice = experiment.dev, fitted(scored, train, asked)
+    alone = {"manual": (0, 0)}  # which of the templates, and what finding that out costs
+    if len(scored.prompt.ids) > 1:
+        alone[BEST_TEMPLATE] = best_template(scored, train, dev), scored.calls
+    found = []
+    for name, (m, calls) in alone.items():
+        one = scored.one(m)
+        words = [ids[: one.n_classes] for ids in one.columns]
+        plain = readout.none(one.words(one.train), train.labels, columns=words)
+        found.append(reading(name, one, plain, dev, calls, train=train))
     return [
-        reading("manual", first, plain, dev, 0, train=train),
+        *found,
         reading("manual + centred", scored, without_labels(scored, train), dev, scored.calls, train=train),
         reading("manual + readout", scored, choice.fit, dev, scored.calls, choice, train),
     ]

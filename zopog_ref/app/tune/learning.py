@@ -5,7 +5,7 @@ import threading
 import types
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from zopog_ref.app.report.progress import Progress
 from zopog_ref.app.run.config import Evidence, Machine, RunConfig, versions
 from zopog_ref.app.run.experiment import Experiment, method_of, prepare
 from zopog_ref.app.run.folder import ANSWERS, RunFolder, free_name, write_json
-from zopog_ref.app.run.presets import SEARCHLESS
+from zopog_ref.app.run.presets import PRESET_FIELDS, SEARCHLESS
 from zopog_ref.app.run.saved_run import read_result
+from zopog_ref.app.track.watchers import Watchers, tracked
 from zopog_ref.app.tune.backends import on_backend, open_backend, stream_of
 from zopog_ref.app.tune.checks import check_numbers, check_precision, check_run, check_workers
 from zopog_ref.app.tune.ending import end, reads, reserved
@@ -56,7 +57,12 @@ def learn(
         except Stopped as error:
             raise Interrupted(f"{error}, before anything was asked of the model: the same command goes on") from None
         try:
-            return folder.path, _run(folder, experiment, config, should_stop, quiet)
+            about = {"method": config.method, "task": config.task.name, "model": config.model, "seed": config.seed}
+            about |= {name: getattr(config.preset, name) for name in PRESET_FIELDS} | asdict(config.preset.method)
+            with tracked(machine.track, folder.path, about, say) as watchers:
+                result = _run(folder, experiment, config, should_stop, quiet, watchers)
+                watchers.close(result)
+            return folder.path, result
         except Stopped as error:
             raise Interrupted(
                 f"{error}. All that was answered is kept: go on with {go_on(folder.path, config)}"
@@ -184,8 +190,9 @@ def _opened(
 
 
 def _run(
-    folder: RunFolder, experiment: Experiment, config: RunConfig, should_stop: Callable[[], bool], quiet: bool
-) -> dict[str, Any]:
+    folder: RunFolder, experiment: Experiment, config: RunConfig, should_stop: Callable[[], bool], quiet: bool,
+    watchers: Watchers,
+) -> dict[str, Any]:  # fmt: skip
     finished = folder.path / "result.json"
     if finished.exists():
         say(f"{folder.path} is finished already")
@@ -194,7 +201,7 @@ def _run(
     if config.method in SEARCHLESS:
         tuned, result = None, search.SearchResult([], None, 0, None, [], "nothing to search")
     else:
-        result = _searched(folder, experiment, config, ledger, should_stop, quiet)
+        result = _searched(folder, experiment, config, ledger, should_stop, quiet, watchers)
         tuned = experiment.deployable(result.prompts)
     experiment.answers, experiment.should_stop = folder.path / ANSWERS, should_stop
     ending = end(experiment, config, tuned, ledger, result.scores) if reads(config) else None
@@ -210,7 +217,7 @@ def _run(
 
 def _searched(
     folder: RunFolder, experiment: Experiment, config: RunConfig, ledger: Ledger, should_stop: Callable[[], bool],
-    quiet: bool,
+    quiet: bool, watchers: Watchers,
 ) -> search.SearchResult:  # fmt: skip
     """The search, with what its readout will cost kept back. Errors: Interrupted after saving; InputError."""
     method, preset, rows = experiment.method(), experiment.preset, len(experiment.train.labels)
@@ -228,6 +235,7 @@ def _searched(
 
         def on_step(record: search.Record) -> None:
             progress(record)
+            watchers(record)
             for line in missing_words(experiment) if record.step == 1 else ():
                 say(line)
 

@@ -13,6 +13,7 @@ from zopog_models.served.kserve import ENCODINGS
 from zopog_models.tasks.template import POSITIONS
 from zopog_ref.app.run.config import WORD_SCORINGS
 from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SEARCHLESS, SETTINGS_NAMES
+from zopog_ref.app.track.watchers import TRACKERS
 from zopog_ref.app.tune.backends import BACKENDS
 from zopog_ref.app.tune.meanings import meaning_of, symbol_of
 from zopog_ref.app.tune.precision import PRECISIONS, SCOPES
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--deploy-tuned", action="store_const", const=True, help="the tuned prompt even if another is better on dev"
     )
     here = parser.add_argument_group("model here")
-    here.add_argument("--model", help="embedded (default), a Hugging Face folder, FILE.gguf, ORG/NAME, an address")
+    here.add_argument("--model", help="(embedded), folder, FILE.gguf, ORG/NAME, address")
     here.add_argument("--pooling", choices=POOLINGS, help="read it as a sentence-embedding model")
     here.add_argument("--temperature", type=float, metavar="T", help=f"of such a model ({TEMPERATURE:g})")
     add_served_arguments(parser)
@@ -125,6 +126,9 @@ def _add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     add_precision_arguments(group)
     group.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/TASK-METHOD-SEED)")
     group.add_argument("--resume", type=Path, metavar="RUN", help="go on from the last checkpoint of a run folder")
+    group.add_argument(
+        "--track", action="append", type=str.lower, choices=TRACKERS, metavar="NAME", help=f"{', '.join(TRACKERS)}"
+    )
     group.add_argument("--json", action="store_true", help="the result as JSON on stdout, nothing else there")
 
 
@@ -140,7 +144,7 @@ def _add_task_arguments(parser: argparse.ArgumentParser) -> None:
     task.add_argument("--label-column", metavar="NAME", help="(label)")
     task.add_argument(
         "--template", action="append", metavar="TEXT",
-        help='with {text} and {mask}: "{text} . {mask} ."; repeatable',
+        help='such as "{text} . {mask} ."; may be repeated',
     )  # fmt: skip
     task.add_argument(
         "--chat", action="store_true", default=None, help="the template is what the user says (docs/chat.md)"
@@ -155,7 +159,7 @@ def _add_task_arguments(parser: argparse.ArgumentParser) -> None:
     task.add_argument(
         "--instructions", type=Path, metavar="FILE", help="of --method auto: one a line, {labels} for the label words"
     )
-    task.add_argument("--labels", metavar="VALUE=WORD,...", help='labels and their words: "0=bad,1=good"')
+    task.add_argument("--labels", metavar="L=WORD,...", help='labels and their words: "0=bad,1=good"')
 
 
 def add_position_argument(parser: argparse._ActionsContainer) -> None:
@@ -218,7 +222,7 @@ def add_precision_arguments(parser: argparse._ActionsContainer) -> None:
         "--precision",
         choices=PRECISIONS,
         metavar="P",
-        help=f"{', '.join(PRECISIONS)}: where it agrees with fp32 (fp32)",
+        help=f"{', '.join(PRECISIONS)}, where it is as good",
     )
     parser.add_argument("--precision-scope", choices=SCOPES, help="all: of zeroth-order steps too (default: policy)")
     parser.add_argument("--precision-anyway", action="store_true", help="use it even if it does not agree with fp32")

@@ -29,6 +29,7 @@ FLOAT64 = NDArray[np.float64]
 INT64 = NDArray[np.int64]
 ASKED = ("none", "centred", "labels", "vocabulary", "auto")
 TOKENS = 200  # besides the label words
+BEST_TEMPLATE = "manual, best template"
 ALPHA = 0.1  # share of rows whose class a prediction set may miss
 _AT_ONCE = 64  # rows whose whole vocabulary is in memory at once in float64
 
@@ -54,14 +55,15 @@ class Scored:
         """The label words' scores alone."""
         return [s[:, : self.n_classes] for s in scores]
 
-    def first(self) -> "Scored":
-        """The first of the prompts alone."""
-        prompt = self.prompt
-        one = replace(
-            prompt, ids=prompt.ids[:1], offsets=prompt.offsets[:1], weights=np.ones(1), templates=()
+    def one(self, m: int) -> "Scored":
+        """The prompt m alone."""
+        prompt, only = self.prompt, slice(m, m + 1)
+        alone = replace(
+            prompt, ids=prompt.ids[only], offsets=prompt.offsets[only], weights=np.ones(1), templates=(),
+            template=prompt.every_template[m],
         )  # fmt: skip
-        test = None if self.test is None else self.test[:1]
-        return Scored(one, self.columns[:1], self.train[:1], self.dev[:1], test, self.truncated, 0)
+        test = None if self.test is None else self.test[only]
+        return Scored(alone, self.columns[only], self.train[only], self.dev[only], test, self.truncated, 0)
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,20 @@ def fitted(scored: Scored, rows: Rows, asked: str) -> Choice:
         raise InputError(f"--readout {asked}: {error}") from error
 
 
+def best_template(scored: Scored, train: Rows, dev: Rows) -> int:
+    """Which of the manual prompts somebody would take who tries them all: the one that answers most of the labelled
+    rows right, as it is; of equals the one that gives the labels more probability."""
+    tried = []
+    for m in range(len(scored.prompt.ids)):
+        one, right, loss = scored.one(m), 0, 0.0
+        for scores, rows in ((one.train, train), (one.dev, dev)):
+            p = _own_answer(one, scores, 0).probabilities
+            right += int((p.argmax(axis=1) == rows.labels).sum())
+            loss -= float(np.log(np.maximum(p[np.arange(len(p)), rows.labels], np.finfo(np.float64).tiny)).sum())
+        tried.append((-right, loss, m))
+    return min(tried)[2]
+
+
 def without_labels(scored: Scored, rows: Rows) -> Fit:
     """The label words' scores less their mean over the training rows: no label is looked at."""
     words = [ids[: scored.n_classes] for ids in scored.columns]
@@ -268,6 +284,8 @@ def measured(found: Reading, dev: Rows, test: Rows | None) -> dict[str, Any]:
     said: dict[str, Any] = {"name": found.name, "calls": found.calls, "dev_nll": float(found.losses(dev.labels).mean())}
     if found.choice is not None or found.prompt.readout is not None:
         said["readout"] = found.prompt.readout.kind if found.prompt.readout is not None else "none"
+    if found.name == BEST_TEMPLATE:
+        said["template"] = found.prompt.template
     if test is None or found.test is None:
         return said
     p = found.test.probabilities

@@ -137,7 +137,7 @@ def write(arguments: argparse.Namespace, bench: Bench, results: list[Result], fo
         from zopog_ref.app.verify.page import page
 
         write_atomically(arguments.out / "verify.json", [(json.dumps(found, indent=1) + "\n").encode()])
-        html = page(results, found, figures(bench), arguments.out)
+        html = page(results, found, figures(bench))
         write_atomically(arguments.out / "verify.html", [html.encode()])
         say(f"wrote {arguments.out / 'verify.json'} and {arguments.out / 'verify.html'}")
     if arguments.json:
