@@ -114,6 +114,7 @@ class Machine:
     workers: int | None = None  # Ray actors
     address: str | None = None  # of a continued run: where its model is now
     wire: Mapping[str, Any] = field(default_factory=dict)  # of a served model: what was given of WIRE and UNSAVED
+    shorter: Path | None = None  # folder of the same run on a smaller budget, whose steps need not be taken again
 
 
 @dataclass(frozen=True)
