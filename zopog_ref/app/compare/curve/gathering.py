@@ -9,6 +9,7 @@ from zopog_ref.app.compare.curve.frontier import on_frontier
 from zopog_ref.app.compare.curve.plan import CurvePlan, Point
 from zopog_ref.app.compare.curve.results import METRICS, At, Curve, CurveTask, Gain, Mean, Row
 from zopog_ref.app.compare.gathering import TUNED, chosen_of, predictions_of, said_of, scores_of
+from zopog_ref.app.compare.paired import Estimate
 from zopog_ref.app.compare.plan import MANUAL, READ
 from zopog_ref.app.compare.results import BASELINES, Failed, Reading, Standing, Statistics
 from zopog_ref.app.compare.schedule import Errors
@@ -130,9 +131,13 @@ def _mean(metric: str, standing: Standing, found: Found) -> Mean:
         low=max(0.0, standing.low),
         high=min(most, standing.high),
         each=each,
-        among_best=standing.among_best,
+        tied=_tied(standing.against_best, METRICS[metric]),
         frontier=False,
     )
+
+
+def _tied(to_the_best: Estimate | None, higher: bool) -> bool:
+    return to_the_best is None or (to_the_best.high >= 0 if higher else to_the_best.low <= 0)
 
 
 def _with_frontier(rows: list[Row]) -> list[Row]:

@@ -44,7 +44,7 @@ def verdicts(task: CurveTask, budgets: list[int]) -> list[Verdict]:
         if not rows:
             continue
         best, at = max(rows, key=lambda pair: (pair[1].accuracy.mean, pair[0].name == READ, -pair[1].calls))
-        tied = [row.name for row, other in rows if other.accuracy.among_best and row is not best]
+        tied = [row.name for row, other in rows if other.accuracy.tied and row is not best]
         searches = [pair for pair in rows if not pair[0].baseline]
         search = max(searches, key=lambda pair: pair[1].accuracy.mean, default=(None, None))
         out.append(Verdict(budget, best, at, tied, *search))

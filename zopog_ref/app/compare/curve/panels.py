@@ -1,15 +1,16 @@
 """The pictures of a curve: score against calls on a logarithmic axis, with bands and the frontier."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from math import log10
 from typing import NamedTuple
 
 from zopog_ref.app.compare.curve.results import METRICS, At, CurveTask, Mean, Row
-from zopog_ref.app.report.plots import Chart, described
+from zopog_ref.app.report.plots import INFINITE, Chart, described
 from zopog_ref.app.report.svg import LARGE, SMALL, Axes, Band, Dots, Line, Svg, padded, panel
 
 COLOURS = 6  # of the page's palette
+_LEAST = 1e-3  # nats, of what is drawn on a logarithmic axis
 Panel = tuple[str, str, Svg]
 Marks = list[Line | Band | Dots]
 
@@ -31,17 +32,20 @@ def pictures(task: CurveTask, budgets: Sequence[int]) -> Pictures:
 
 def _axes(task: CurveTask, metric: str, budgets: Sequence[int]) -> Axes:
     """y holds every mean, and of the bands what is near them: an interval of two seeds may be wider than the page."""
-    means = [getattr(at, metric) for row in task.rows for at in row.at]
-    values = [mean.mean for mean in means]
-    room = max(0.05, 0.25 * (max(values) - min(values)))
-    ends = [min(max(end, min(values) - room), max(values) + room) for mean in means for end in (mean.low, mean.high)]
-    calls = [at.calls for row in task.rows for at in row.at if at.calls]
-    first = log10(min([*calls, *budgets]))
     accuracy = metric == "accuracy"
-    y = padded([*values, *ends], 0.04, high=1.0 if accuracy else float("inf"))
+    scale: Callable[[float], float] = (lambda y: y) if accuracy else (lambda y: log10(max(y, _LEAST)))
+    means = [getattr(at, metric) for row in task.rows for at in row.at]
+    values = [scale(mean.mean) for mean in means]
+    room = max(0.05, 0.25 * (max(values) - min(values)))
+    ends = [scale(end) for mean in means for end in (mean.low, mean.high)]
+    near = [end for end in ends if min(values) - room <= end <= max(values) + room]
+    y = padded([*values, *near], 0.04, 0.0 if accuracy else -INFINITE, 1.0 if accuracy else INFINITE)
+    first = log10(min([*(at.calls for row in task.rows for at in row.at if at.calls), *budgets]))
     x = (first - 0.06, max(log10(budgets[-1]), first + 0.5) + 0.06)
     label = "test accuracy" if accuracy else "NLL, nats a row"
-    return Axes(x, y, "API calls", label, percent_y=accuracy, log_x=True, at_x=_apart(budgets), frame=LARGE)
+    return Axes(
+        x, y, "API calls", label, percent_y=accuracy, log_x=True, log_y=not accuracy, at_x=_apart(budgets), frame=LARGE
+    )
 
 
 def _apart(budgets: Sequence[int]) -> list[float]:
@@ -115,14 +119,18 @@ def _large(task: CurveTask, metric: str, budgets: Sequence[int]) -> Chart:
     marks.append(Dots(points, "ring", radius=[6.0] * len(points)))
     keys = [(f"c{number}", row.name) for number, row in enumerate(coloured, start=1)]
     keys += [("best", "frontier"), ("level", "manual")]
-    visible = [_within(mark, left) for mark in marks]
+    visible = [_within(mark, axes) for mark in marks]
     return Chart(panel(axes, visible, described(axes.x_label, axes.y_label, keys)), keys)
 
 
-def _within(mark: Line | Band | Dots, left: float) -> Line | Band | Dots:
-    """A line from the left end of the axis on, where it would begin before it."""
+def _within(mark: Line | Band | Dots, axes: Axes) -> Line | Band | Dots:
+    """A line from the left end of the axis on, where it would begin before it; a band no higher than the picture."""
     if isinstance(mark, Line):
-        return replace(mark, points=[(max(x, left), y) for x, y in mark.points])
+        return replace(mark, points=[(max(x, 10 ** axes.x[0]), y) for x, y in mark.points])
+    if isinstance(mark, Band):
+        bottom, top = (10**end if axes.log_y else end for end in axes.y)
+        low, high = ([(x, min(max(y, bottom), top)) for x, y in side] for side in (mark.low, mark.high))
+        return replace(mark, low=low, high=high)
     return mark
 
 
@@ -152,5 +160,5 @@ def _small(task: CurveTask, metric: str, budgets: Sequence[int]) -> list[Panel]:
             marks += _full(row, metric, "c1" if row.reading == "tuned + readout" else "c2", end)
         last = [f"{getattr(row.at[-1], metric).mean:{form}}" for row in own]
         what = f"{method}: {axes.y_label or metric} against calls"
-        out.append((method, " and ".join(last), panel(axes, [_within(m, left) for m in marks], what)))
+        out.append((method, " and ".join(last), panel(axes, [_within(m, axes) for m in marks], what)))
     return out

@@ -9,15 +9,15 @@ METRICS = {"accuracy": True, "nll": False}  # and whether higher is better
 class Mean(Json):
     """Over seeds and test rows, with the ends of its interval, clipped to what is possible; each: a seed's own.
 
-    among_best: the best of what this budget pays is among these with 95% confidence. frontier: nothing in the whole
-    table is better, or as good, for fewer calls.
+    tied: the highest row of this budget, or one whose paired difference to it has an interval that includes zero.
+    frontier: nothing in the whole table is better for as few calls, or as good for fewer.
     """
 
     mean: float
     low: float
     high: float
     each: list[float]
-    among_best: bool
+    tied: bool
     frontier: bool
 
 

@@ -16,7 +16,7 @@ def table(found: Curve) -> str:
         rows = [_line(found, task, row) for row in task.ranked(found.budgets[-1])]
         out += [aligned(header, rows, "l" + "r" * len(found.budgets)), ""]
     out.append(
-        "* best of its column, or not significantly worse; ! nothing better for as few calls; "
+        "* the highest of its column, or not surely lower (paired, 95%); ! nothing better for as few calls; "
         "- the budget does not pay it; ? not run"
     )
     out += [f"failed: {f.task}, {f.method}, seed {f.seed}: {f.error}" for f in found.failed]
@@ -30,7 +30,7 @@ def _line(found: Curve, task: CurveTask, row: Row) -> tuple[str, ...]:
         if at is None:
             cells.append("-" if budget < row.least else "?")
         else:
-            marks = ("*" if at.accuracy.among_best else "") + ("!" if at.accuracy.frontier else "")
+            marks = ("*" if at.accuracy.tied else "") + ("!" if at.accuracy.frontier else "")
             cells.append(f"{marks} {100 * at.accuracy.mean:.1f}".strip())
     return (row.name, *cells)
 
@@ -39,7 +39,7 @@ def as_csv(found: Curve) -> str:
     """A line for every task, row and budget."""
     text = io.StringIO(newline="")
     lines = csv.writer(text, lineterminator="\n")
-    of_metrics = [f"{metric}{what}" for metric in METRICS for what in ("", "_low", "_high", "_among_best", "_frontier")]
+    of_metrics = [f"{metric}{what}" for metric in METRICS for what in ("", "_low", "_high", "_tied", "_frontier")]
     lines.writerow(["model", "task", "row", "method", "reading", "budget", "calls", "templates", "seeds", *of_metrics])
     for task in found.tasks:
         for row in task.rows:
@@ -47,7 +47,7 @@ def as_csv(found: Curve) -> str:
                 numbers: list[object] = []
                 for mean in (at.accuracy, at.nll):
                     numbers += [f"{value:.6f}" for value in (mean.mean, mean.low, mean.high)]
-                    numbers += [int(mean.among_best), int(mean.frontier)]
+                    numbers += [int(mean.tied), int(mean.frontier)]
                 about = (row.name, row.of, row.reading, at.budget, f"{at.calls:g}", at.templates)
                 lines.writerow([found.model, task.name, *about, " ".join(map(str, at.seeds)), *numbers])
     return text.getvalue()
