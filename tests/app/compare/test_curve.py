@@ -208,6 +208,15 @@ def test_the_band_is_student_s_interval_over_the_seeds_where_the_rows_are_alike(
     assert (at.accuracy.low, at.accuracy.mean, at.accuracy.high) == (1, 1, 1)
 
 
+def test_no_accuracy_is_above_one(small_task: Path, tmp_path: Path) -> None:
+    plan = planned(small_task, tmp_path, "--budgets", "3")
+    for point in plan.points():
+        right = 34 if point.cell.seed == 1 else ROWS
+        write_run(point, {"manual": (10, 0.5, 0), "manual + readout": (right, 0.6, 3)})
+    accuracy = on(gathering.document(plan, {}), "manual + readout", 3).accuracy
+    assert accuracy.mean + T2 * np.std(accuracy.each, ddof=1) / math.sqrt(3) > 1 == accuracy.high
+
+
 def test_tied_is_who_is_not_surely_lower(found: Curve) -> None:
     """Paired and nested: 10 of 40 rows against 21 is a sure difference, 25 against 28 of other seeds' spread is not."""
     for budget in found.budgets:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from math import log10
 from typing import NamedTuple
 
@@ -135,15 +136,15 @@ def _within(mark: Line | Band | Dots, axes: Axes) -> Line | Band | Dots:
 
 
 def _coloured(task: CurveTask, metric: str, budgets: Sequence[int]) -> list[Row]:
-    """Rows with a colour of their own: those on the frontier, then the best of the largest budgets."""
+    """Rows with a colour of their own: those on the frontier, then in turn the best with a readout and without."""
     sign = -1 if METRICS[metric] else 1
     rows = [row for row in task.rows if _own(row)]
-    first = [row for row in rows if any(getattr(at, metric).frontier for at in _own(row))]
-    for budget in reversed(budgets):
-        there = [(row, at) for row in rows if (at := row.on(budget))]
-        there.sort(key=lambda pair: sign * getattr(pair[1], metric).mean)
-        first += [row for row, _ in there if row not in first]
-    return first[:COLOURS]
+    chosen = [row for row in rows if any(getattr(at, metric).frontier for at in _own(row))]
+    there = [(row, at) for row in rows if (at := row.on(budgets[-1]))]
+    there.sort(key=lambda pair: sign * getattr(pair[1], metric).mean)
+    for pair in zip_longest(*([row for row, _ in there if row.reading == r] for r in ("tuned + readout", "tuned"))):
+        chosen += [row for row in pair if row is not None and row not in chosen]
+    return chosen[:COLOURS]
 
 
 def _small(task: CurveTask, metric: str, budgets: Sequence[int]) -> list[Panel]:
