@@ -17,6 +17,7 @@ from zopog_ref.app.run.presets import TEMPLATE_ALONE, Preset
 from zopog_ref.app.tune.ending import reserved
 from zopog_ref.app.tune.models import open_model
 from zopog_ref.app.tune.readings import check_scores, price
+from zopog_ref.methods import METHODS
 from zopog_ref.search import step_price
 
 MANUAL = "manual"  # the row of the template alone
@@ -89,7 +90,7 @@ def check_data(plan: Plan) -> FrozenModel:
     model, experiments = first_runs(plan)
     for cell in plan.cells():
         step, kept_back = costs(experiments[cell.task], cell.config)
-        if cell.config.method != TEMPLATE_ALONE and plan.budget < step + kept_back:
+        if cell.config.method in METHODS and plan.budget < step + kept_back:
             raise InputError(
                 f"--budget is {plan.budget} calls; one step of {cell.config.method} costs {step} and the readout "
                 f"{kept_back}: raise it, or use --readout none"
@@ -115,9 +116,9 @@ def first_runs(plan: Plan) -> tuple[FrozenModel, dict[str, Experiment]]:
 
 
 def costs(experiment: Experiment, config: RunConfig) -> tuple[int, int]:
-    """Calls of a step, and of the readouts that are kept back from the budget; of the template alone, of one prompt."""
+    """Calls of a step, and of the readouts that are kept back from the budget; where nothing steps, of one prompt."""
     own = replace(experiment, preset=config.preset)
-    if config.method == TEMPLATE_ALONE:
+    if config.method not in METHODS:
         return price(own, 1), 0
     rows = len(own.train.labels)
     return step_price(own.method(), own.ledger(), rows, own.preset.batch_size), reserved(own, config)

@@ -12,6 +12,7 @@ from zopog_ref.app.compare.cells import Cell
 from zopog_ref.app.compare.plan import Plan, Variant, check_started, costs, first_runs
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.presets import TEMPLATE_ALONE
+from zopog_ref.methods import METHODS
 
 SEARCH_TEMPLATES = 1  # that a search reads beside its own prompt: more would take from what it may spend
 
@@ -55,8 +56,10 @@ class CurvePlan:
         least = self.least[task, variant.name]
         if budget < least:
             return 0
+        if variant.method in METHODS:
+            return SEARCH_TEMPLATES
         known = max(1, len(self.each.tasks[task][1].templates))
-        return min(known, budget // least) if variant.method == TEMPLATE_ALONE else SEARCH_TEMPLATES
+        return min(known, budget // least) if variant.method == TEMPLATE_ALONE else known
 
     def at(self, budget: int) -> Plan:
         """The comparison on one budget."""
