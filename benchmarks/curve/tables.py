@@ -1,7 +1,7 @@
 """The tables of docs/benchmark.md, from the curve.csv of its runs (benchmarks/curve/results).
 
-    python benchmarks/curve/tables.py            prints them
-    python benchmarks/curve/tables.py --write    puts them into the page, between its marks
+python benchmarks/curve/tables.py            prints them
+python benchmarks/curve/tables.py --write    puts them into the page, between its marks
 """
 
 import csv

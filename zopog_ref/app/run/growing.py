@@ -33,8 +33,8 @@ def grow(shorter: Path, longer: Path) -> bool:
         checkpoint = _before_the_last_step(shorter, len(lines) - 1) if len(lines) > 1 else None
     except (InputError, OSError, KeyError, ValueError):
         return False
-    # Wherever this is cut off, what is there is a run that can be continued.
-    write_atomically(longer / "curve.jsonl", [line + b"\n" for line in lines[:-1]])
+    # Wherever this is cut off, a run is there that can be continued: `load` cuts the curve to its checkpoint.
+    write_atomically(longer / "curve.jsonl", [line + b"\n" for line in lines])
     if checkpoint is not None:
         write_tensors(longer / CHECKPOINT, *checkpoint)
     (longer / "journal").mkdir(exist_ok=True)
