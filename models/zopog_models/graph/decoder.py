@@ -80,6 +80,7 @@ def build(
     prefix = None
     if reuse:
         prefix = g.input("prefix", np.float32, (a.layers, 2, "P", "m", a.key_heads * a.head_width))
+        prefix = g.from_float32(prefix)
     n = g.op("Shape", prompt_ids, start=1, end=2)  # (1,)
     m = g.op("Shape", prefix, start=3, end=4) if prefix else g.integers(0)  # (1,)
 
@@ -92,7 +93,8 @@ def build(
     masks = _masks(layers, visible, positions, m)  # (R, S, T) each
     x = layers.start(x, positions, total)
 
-    at = g.op("Unsqueeze", g.op("Add", answer_position, n), g.integers(1))  # (R, 1), the answer's place in the row
+    # Of an input and a shape ONNX Runtime makes the sum on the host, and a GPU would wait.
+    at = g.op("Add", g.op("Unsqueeze", answer_position, g.integers(1)), n)  # (R, 1), the answer's place in the row
     x = _through_layers(layers, x, positions, masks, at, prompt_index, prefix)  # (R, 1, D)
     hidden = layers.end(g.op("Squeeze", x, g.integers(1)))  # (R, D)
     chosen = g.op("Gather", layers.outputs(), label_ids)  # (C, D): the vocabulary-wide head is never computed

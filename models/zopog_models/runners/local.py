@@ -30,6 +30,9 @@ __all__ = ["CHUNK_ROWS", "REDUCED", "LocalRunner"]
 # Rows of one run. On a CPU, chunks of 4 to 8 rows stay in the caches (32 at once take up to 1.2 times as long); a GPU
 # wants to be filled.
 CHUNK_ROWS = {"cpu": 8, "cuda": 256}
+# Tokens that a padded row's length is a multiple of: on a GPU, ONNX Runtime's fused attention takes a mask in steps of
+# 4, and every new length costs a choice of algorithms.
+MULTIPLE = {"cpu": 1, "cuda": 4}
 # precision -> the device it is for
 REDUCED = {"int8": "cpu", "bf16": "cpu", "fp16": "cuda"}
 
@@ -60,14 +63,17 @@ class LocalRunner(ChunkRunner):
         self.checkpoint, self.device, self.stream = checkpoint, device, stream
         self._description = description
         first = description.first
-        content, self.weights = build(checkpoint, description.injection, first=first, reuse=description.decoder)
+        graph = GraphBuilder(fused=device == "cuda")
+        content, self.weights = build(
+            checkpoint, description.injection, first=first, reuse=description.decoder, graph=graph
+        )
         session = Session(content, self.weights, device, stream=stream)
         reuse = None
         if isinstance(checkpoint.architecture, DecoderArchitecture):
             # It multiplies with the weights as they are, so it has no copy of its own: its rows are few.
             prefixes = Session(*build_prefix(checkpoint, self.weights), device, prepack=False, stream=stream)
             reuse = PrefixReuse(checkpoint.architecture, first, rows_engine=session, prefix_engine=prefixes)
-        super().__init__(session, chunk_rows=CHUNK_ROWS[device], pool=pool, reuse=reuse)
+        super().__init__(session, chunk_rows=CHUNK_ROWS[device], pool=pool, reuse=reuse, multiple=MULTIPLE[device])
         self.providers = session.providers
         self.can_thin = not description.decoder  # a decoder's graph takes no mask
 
@@ -88,7 +94,7 @@ class LocalRunner(ChunkRunner):
     @cached_property
     def thinnable(self) -> Session:
         """The graph with one more input, unit_mask (layers, F); an encoder's alone."""
-        graph = GraphBuilder(self.weights)
+        graph = GraphBuilder(self.weights, fused=self.device == "cuda")
         built = build_encoder(self.checkpoint, self._description.injection, thinned=True, graph=graph)
         return Session(*built, self.device, stream=self.stream)
 
@@ -116,7 +122,8 @@ class LocalRunner(ChunkRunner):
         if precision == "bf16":
             graph = GraphBuilder(self.weights, location=WEIGHTS_FILE)
         else:
-            graph = GraphBuilder(self.weights if precision == "int8" else None, precision=precision)
+            shared = self.weights if precision == "int8" else None
+            graph = GraphBuilder(shared, precision=precision, fused=self.device == "cuda")
         about = self._description
         content, arrays = build(self.checkpoint, about.injection, first=about.first, reuse=about.decoder, graph=graph)
         if precision == "bf16":

@@ -57,7 +57,7 @@ class PrefixReuse:
             return False
         return count >= ROWS_PER_PROMPT * len(np.unique(self._prefixes(rows), axis=0))
 
-    def logits(self, rows: ModelRows, pool: Threads, chunk_rows: int) -> np.ndarray:
+    def logits(self, rows: ModelRows, pool: Threads, chunk_rows: int, multiple: int = 1) -> np.ndarray:
         """Scores (R, C), as the plain graph gives them but for rounding."""
         prefixes, owner = np.unique(self._prefixes(rows), axis=0, return_inverse=True)  # (P, 1 + first), (R,)
         owner = owner.reshape(-1)
@@ -81,7 +81,7 @@ class PrefixReuse:
                     found[int(prefix)] = np.ascontiguousarray(computed[:, :, i : i + 1])
 
             def read(chunk: np.ndarray, found: dict[int, np.ndarray] = found) -> None:
-                feeds = rows.feeds(chunk)
+                feeds = rows.feeds(chunk, multiple)
                 feeds["text_ids"] = np.ascontiguousarray(feeds["text_ids"][:, self.first :])
                 feeds["attention_mask"] = np.ascontiguousarray(feeds["attention_mask"][:, self.first :])
                 feeds["answer_position"] = feeds["answer_position"] - self.first

@@ -22,7 +22,7 @@ class ModelRows:
         prompt_index: np.ndarray,
         label_ids: np.ndarray,
     ) -> None:
-        self.pad_id = about.pad_id
+        self.pad_id, self._longest = about.pad_id, about.max_positions
         self.texts = [np.asarray(ids) for ids in text_ids]
         self.lengths = np.array([len(ids) for ids in self.texts], np.int64)  # (R,)
         self.answer_position = np.asarray(answer_position, np.int64)
@@ -71,8 +71,11 @@ class ModelRows:
                     f"{'after the first token and ' * least}inside the row of {self.lengths[row]} tokens"
                 )
 
-    def feeds(self, chunk: np.ndarray) -> dict[str, np.ndarray]:
+    def feeds(self, chunk: np.ndarray, multiple: int = 1) -> dict[str, np.ndarray]:
+        """The graph's inputs; rows are padded to the longest, with its prompt to a `multiple` of tokens."""
+        n = self.prompt_ids.shape[1]
         longest = int(self.lengths[chunk].max())
+        longest = max(longest, min(-(-(longest + n) // multiple) * multiple, self._longest) - n)
         text_ids = np.full((len(chunk), longest), self.pad_id, np.int64)
         for i, row in enumerate(chunk):
             text_ids[i, : self.lengths[row]] = self.texts[row]
