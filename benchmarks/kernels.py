@@ -254,7 +254,7 @@ def bound_search(
     given = dict(np.load(folder / "inputs.npz"))
     model = load_model(folder, device=device.kind, stream=device.stream)
     texts, candidates = list(given["text_ids"]), given["candidates"]
-    encoded = Encoded(texts, given["answer_position"], 0, np.full(BATCH, TEXT))
+    encoded = Encoded(texts, given["answer_position"], 0, *[np.full(BATCH, TEXT)] * 2)
     a = projection(0, POSITIONS, model.embedding_size, 500, scale=100, embedding_std=model.embedding_std)
     fewer = None if reduced is None else model.reduced(reduced)
     label_ids = given["label_ids"]

@@ -2,7 +2,17 @@
 
 An API call is one prompt on one mini-batch, as the literature counts; the ledger also counts sequences (rows sent
 to the model) and tokens. It refuses to start what would pass the budget, so a run never overspends.
+
+    >>> from zopog_ref import Ledger
+    >>> ledger = Ledger(budget=40, batch_size=32)
+    >>> ledger.price(prompts=2, rows=96)  # 96 rows are three mini-batches
+    6
+    >>> ledger.charge(calls=6, sequences=192, tokens=4_000)
+    >>> ledger.left
+    34
 """
+
+from __future__ import annotations  # signatures show names, not what these stand for
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,6 +41,8 @@ class Ledger:
     - sequences: rows sent to the model so far, for the record. Default: 0.
     - tokens: tokens sent to the model so far, for the record. Default: 0.
     - batch_size: rows of a call at most; at least 1. Default: None, any number of rows.
+    - forwards: times that the model reads a row for its scores: one more for each further token of a label word that is
+      scored by all its tokens. Each is a call, a sequence and a token more. Default: 1.
 
     Errors: ValueError for a batch_size below 1.
     """
@@ -40,16 +52,17 @@ class Ledger:
     sequences: int = 0
     tokens: int = 0
     batch_size: int | None = None
+    forwards: int = 1
 
     def __post_init__(self) -> None:
         if self.batch_size is not None:
             check(self, at_least(1), "batch_size")
 
     def price(self, prompts: int, rows: int) -> int:
-        """Calls that K prompts on B rows cost: K ceil(B / batch_size). Errors: ValueError without a row."""
+        """Calls that K prompts on B rows cost: K ceil(B / batch_size) forwards. Errors: ValueError without a row."""
         if rows < 1:
             raise ValueError(f"a query has {rows} rows; a mean loss needs one at least")
-        return prompts if self.batch_size is None else prompts * -(-rows // self.batch_size)
+        return self.forwards * prompts * (1 if self.batch_size is None else -(-rows // self.batch_size))
 
     @property
     def left(self) -> int:
@@ -61,8 +74,8 @@ class Ledger:
         if calls > self.left:
             raise BudgetExhausted(f"{calls} calls asked for, {self.left} of {self.budget} left")
         self.calls += calls
-        self.sequences += sequences
-        self.tokens += tokens
+        self.sequences += sequences * self.forwards
+        self.tokens += tokens + sequences * (self.forwards - 1)
 
 
 class Journal(Protocol):

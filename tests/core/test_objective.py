@@ -249,3 +249,12 @@ def test_the_least_mini_batch_of_a_ledger() -> None:
         Ledger(9, batch_size=0)
     empty = Ledger(9)
     assert (empty.calls, empty.sequences, empty.tokens) == (0, 0, 0)
+
+
+def test_further_forward_passes_are_charged() -> None:
+    """Of label words of several tokens: as many calls and sequences more, and a token each."""
+    ledger = Ledger(budget=24, batch_size=4, forwards=3)
+    assert ledger.price(2, 5) == 3 * 2 * 2
+    ledger.charge(ledger.price(2, 5), sequences=10, tokens=70)
+    assert (ledger.calls, ledger.sequences, ledger.tokens) == (12, 30, 90)
+    assert Ledger(budget=24, batch_size=4).price(2, 5) == 4

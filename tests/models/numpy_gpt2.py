@@ -131,16 +131,18 @@ def label_logits(
     flaws: Flaws = SOUND,
     forward: Any = full_logits,
     left: bool = False,
+    prompt_place: Sequence[int] | None = None,
 ) -> np.ndarray:
-    """What the graph computes: (R, C). first: tokens before the prompt (1: a BOS, 0: none).
+    """What the graph computes: (R, C). first: tokens before the prompt (1: a BOS, 0: none), or prompt_place (R,).
 
     Rows are padded to the longest with token 0, on the right, or (left) between the prompt and the rest of the text.
     """
     longest = max(map(len, text_ids))
     n = prompt_ids.shape[1]
     rows = []
-    for ids, position, p in zip(text_ids, answer_position, prompt_index, strict=True):
-        where = first + flaws.prompt_shift
+    places = [first] * len(text_ids) if prompt_place is None else prompt_place
+    for ids, position, p, place in zip(text_ids, answer_position, prompt_index, places, strict=True):
+        where = place + flaws.prompt_shift
         head, rest = [*ids[:where], *prompt_ids[p]], list(ids[where:])
         padding = [0] * (longest - len(ids))
         row = [*head, *padding, *rest] if left else [*head, *rest, *padding]

@@ -1,5 +1,7 @@
 """The black box that a prompt-learning method sees: (tokens, z, examples) -> label-word logits."""
 
+from __future__ import annotations  # signatures show names, not what these stand for
+
 import copy
 
 import numpy as np
@@ -34,6 +36,7 @@ class FrozenModelOracle:
         reduced: the model in fewer bits (`FrozenModel.reduced`), which reads prompts that share one z; default: none
         differences: the reduced model reads prompts that differ in z, too, as those of a two-point difference do.
             Default False: at a small radius its rounding can be larger than the difference
+        position: where prompts stand, "before" the text or "after" it; default "before"
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class FrozenModelOracle:
         *,
         reduced: FrozenModel | None = None,
         differences: bool = False,
+        position: str = "before",
     ) -> None:
         width = n_positions * model.embedding_size
         if projection.ndim != 2 or projection.shape[0] != width:
@@ -64,6 +68,7 @@ class FrozenModelOracle:
         self._reduced = reduced
         self._differences = differences
         self._encoded = encoded
+        self._places = encoded.places(position)
         self._label_ids = label_ids
         self._candidates = np.asarray(candidates, np.int64)
         self._project = model.projector(projection)
@@ -90,7 +95,7 @@ class FrozenModelOracle:
         logits = self._run(model, rows, pairs[:, :-1], offsets, index)  # (P·B, C)
         return logits.reshape(len(pairs), size, self.n_classes)[prompt.reshape(count)]
 
-    def thinned(self, unit_mask: np.ndarray) -> "FrozenModelOracle":
+    def thinned(self, unit_mask: np.ndarray) -> FrozenModelOracle:
         """The same rows, read by `FrozenModel.thinned(unit_mask)`; unit_mask (layers, F)."""
         oracle = copy.copy(self)
         oracle._model, oracle._reduced = self._model.thinned(unit_mask), None
@@ -132,6 +137,7 @@ class FrozenModelOracle:
             offsets,
             index,
             self._label_ids,
+            None if self._places is None else self._places[rows],
         )
 
     def _check(self, tokens: np.ndarray, z: np.ndarray, examples: np.ndarray) -> None:

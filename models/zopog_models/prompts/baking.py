@@ -24,7 +24,7 @@ from zopog_models.errors import BakeError
 from zopog_models.families.decoder import DecoderArchitecture
 from zopog_models.files.atomic import write_atomically
 from zopog_models.frozen.model import FrozenModel
-from zopog_models.graph import build, build_prefix
+from zopog_models.graph import build
 from zopog_models.graph.answers import RowMarks, answer_position, every_row_with_every_prompt, probabilities, read
 from zopog_models.graph.inlined import Inlined
 from zopog_models.prompts.bundle import Prompt
@@ -33,7 +33,6 @@ from zopog_models.prompts.export import write_weights
 from zopog_models.prompts.predicting import check_match
 from zopog_models.prompts.readout import targets
 from zopog_models.runners.local import LocalRunner
-from zopog_models.runners.session import Session
 from zopog_models.tasks.encoding import row_recipe
 from zopog_models.tasks.layout import lay_out
 from zopog_models.tasks.template import make_task
@@ -103,6 +102,11 @@ def bake(model: FrozenModel, prompt: Prompt, out: str | Path, *, tolerance: floa
     if out.suffix != ".onnx":
         raise BakeError(f"the file must end in .onnx, got {str(out)!r}")
     check_match(model, prompt)
+    if prompt.position == "after" or prompt.summed:
+        what = "stands after the text" if prompt.position == "after" else "has label words of several tokens"
+        raise BakeError(
+            f"this prompt {what}, which a baked file's graph does not read: deploy its folder (zopog predict)"
+        )
     recipes = [
         row_recipe(make_task(template, prompt.labels), model) for template in prompt.templates or [prompt.template]
     ]
@@ -162,10 +166,11 @@ def _graph(model: FrozenModel, prompt: Prompt, recipes: Sequence[Sequence[int | 
     # token of its own after them, which the template gives.
     reuse = decoder and prompt_ids.shape[1] > 0 and all(_begins_itself(recipe, model) for recipe in recipes)
     if reuse:
-        prefix = Session(*build_prefix(checkpoint, local.weights), "cpu", prepack=False)
+        assert local.reuse is not None
         first_ids = np.full((len(prompt_ids), first), model.cls_id or 0, np.int64)
-        feeds: dict[str, np.ndarray] = {"first_ids": first_ids, "prompt_ids": prompt_ids, "prompt_offset": offsets}
-        g.values["prefix"] = g.weight("prompt_keys_values", prefix.run("prefix", feeds))
+        g.values["prefix"] = g.weight("prompt_keys_values", local.reuse.computed(first_ids, prompt_ids, offsets))
+        lengths = np.full(len(prompt_ids), first + prompt_ids.shape[1])
+        g.values |= {"prefix_length": g.constant("prefix_length", lengths), "prefix_index": index}
         from_here, to_end, columns = g.integers(first), g.integers(2**62), g.integers(1)
         for name in ("text_ids", "attention_mask"):
             rows[name] = g.op("Slice", rows[name], from_here, to_end, columns)

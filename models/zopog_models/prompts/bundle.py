@@ -4,12 +4,15 @@
 `prompt.json` beside it repeats the settings for human eyes; it is never read back.
 
 Version 2 holds a readout of the scores, and where they differ a template for each prompt; without those a prompt is
-written as version 1, which all programs read.
+written as version 1, which all programs read. Version 3 has a prompt that stands after the text, or label words that
+are scored by all their tokens.
 
 The format has a whole number as its version. Within one version a file may gain settings and tensors that an older
 program does not know and can do without: it passes them over. What an older program would misread is a new version,
 and refused. A hash of the settings and of every tensor is part of the file, so that a damaged one is refused too.
 """
+
+from __future__ import annotations  # signatures show names, not what these stand for
 
 import hashlib
 import json
@@ -21,38 +24,37 @@ from typing import Any
 import numpy as np
 
 from zopog_models.checkpoints.hub import is_hub_id
-from zopog_models.errors import PromptError, PromptMismatch, RepeatedKey, TaskError, TensorFileError
-from zopog_models.families.sentence import POOLINGS
+from zopog_models.errors import PromptError, PromptMismatch, RepeatedKey, TensorFileError
 from zopog_models.files.atomic import write_atomically
 from zopog_models.files.quoting import quoted, quoted_names
 from zopog_models.files.repeated_keys import parse_json
+from zopog_models.files.shown import Shown
 from zopog_models.files.tensor_file import read_metadata, read_tensors, write_tensors
 from zopog_models.files.untrusted import check_regular
-from zopog_models.graph import INJECTIONS
+from zopog_models.prompts.checks import check_prompt
 from zopog_models.prompts.readout import TENSOR, PromptReadout
-from zopog_models.tasks.template import make_task, require_mask
 
 __all__ = ["Prompt", "PromptError", "PromptMismatch", "PromptReadout", "load_prompt", "save_prompt", "shared_source"]
 
 SCHEMA = 1
 SCHEMA_WITH_READOUT = 2
-PREDICTIVES = ("mean", "votes")
+SCHEMA_WITH_POSITION = 3
 _TENSORS = ("ids", "offsets", "weights", "label_ids")
-_STRINGS = ("template", "injection", "model", "model_sha256", "tokenizer_sha256", "predict", "pooling", "source")
 _HASHED = "sha256"  # the setting `hash` of a file whose metadata hold the hash of its content
 _LABEL_EMBEDDINGS = "label_embeddings"  # in place of label_ids, in the file of a sentence-embedding model's prompt
 
 
-@dataclass(frozen=True)
-class Prompt:
+@dataclass(frozen=True, repr=False)
+class Prompt(Shown):
     """M prompts of n positions with their weights; M = 1 unless the method learns a distribution over prompts.
 
     Parameters
         ids: (M, n) token ids
         offsets: (M, n, E), float32, A z, added to the prompt's embeddings
         weights: (M,), ≥ 0, with a positive sum
-        label_ids: (C,) token ids of the label words; of a sentence-embedding model, (C, D), float32, the temperature
-            times the unit embeddings of the label phrases
+        label_ids: (C,) token ids of the label words; (C, T) where words of several are scored by all of them, filled
+            up with -1; of a sentence-embedding model, (C, D), float32, the temperature times the unit embeddings of the
+            label phrases
         template, labels: as in `Task`; labels: label value -> label word
         injection: where the offsets are added
         model, model_sha256, tokenizer_sha256: the model's name, and the hashes of its and the tokenizer's files
@@ -63,6 +65,7 @@ class Prompt:
         source: "embedded" or org/name@commit, by which `load_model` finds the model on any machine; default "": none
         readout: how the scores are read; default None: the label words' own, by softmax, each prompt for itself
         templates: of each prompt, where they differ (`template` is the first); only with a readout; default: all one
+        position: where the prompts stand, "before" or "after" the text; default "before"
     """
 
     ids: np.ndarray
@@ -81,6 +84,29 @@ class Prompt:
     source: str = ""
     readout: PromptReadout | None = None
     templates: tuple[str, ...] = ()
+    position: str = "before"
+
+    @property
+    def summed(self) -> bool:
+        """Whether there are label words of several tokens, scored by all of them."""
+        label_ids = np.asarray(self.label_ids)
+        return label_ids.ndim == 2 and label_ids.dtype.kind in "iu"
+
+    @property
+    def schema(self) -> int:
+        """The version of the format that says all of it."""
+        if self.position != "before" or self.summed:
+            return SCHEMA_WITH_POSITION
+        return SCHEMA if self.readout is None else SCHEMA_WITH_READOUT
+
+    def facts(self) -> dict[str, Any]:
+        """What it asks, of which model, and how the scores are read."""
+        tokens, offsets = np.asarray(self.ids), np.asarray(self.offsets)
+        return {
+            "template": self.template, "labels": dict(self.labels), "model": self.model, "prompts": len(tokens),
+            "tokens": tokens.shape[-1], "offset": "yes" if offsets.any() else "none",
+            "readout": "none" if self.readout is None else self.readout.kind, "model_sha256": self.model_sha256[:12],
+        }  # fmt: skip
 
     @property
     def n_positions(self) -> int:
@@ -109,10 +135,10 @@ def save_prompt(folder: str | Path, prompt: Prompt) -> None:
         folder: made where there is none; the prompt that it held is replaced
     """
     folder = Path(folder)
-    _check(prompt, str(folder))
+    check_prompt(prompt, str(folder))
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
-        "schema": SCHEMA if prompt.readout is None else SCHEMA_WITH_READOUT,
+        "schema": prompt.schema,
         "hash": _HASHED,
         "template": prompt.template,
         "labels": dict(prompt.labels),
@@ -123,7 +149,7 @@ def save_prompt(folder: str | Path, prompt: Prompt) -> None:
         "about": dict(prompt.about),
     }
     # Only where they say something: programs that do not know them can read all other files.
-    usual = {"predict": "mean", "pooling": "", "source": ""}
+    usual = {"predict": "mean", "pooling": "", "source": "", "position": "before"}
     settings |= {name: getattr(prompt, name) for name, value in usual.items() if getattr(prompt, name) != value}
     tensors: dict[str, np.ndarray] = {
         "ids": np.asarray(prompt.ids, np.int64),
@@ -189,13 +215,19 @@ def load_prompt(folder: str | Path) -> Prompt:
         prompt = Prompt(**values | _with_readout(settings, tensors))
     except (TypeError, PromptError) as error:
         raise PromptError(f"{path}: {error}") from None
-    _check(prompt, str(path))
+    check_prompt(prompt, str(path))
+    if prompt.schema > settings["schema"]:
+        raise PromptError(
+            f"{path}: a prompt at position {quoted(prompt.position)} with label_ids {np.shape(prompt.label_ids)} is of "
+            f"version {prompt.schema} of the format, and the file says {settings['schema']}: it was edited"
+        )
     return prompt
 
 
 def _with_readout(settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Of a file of version 2 its readout and its templates; a file of version 1 has neither."""
-    if settings["schema"] < SCHEMA_WITH_READOUT:
+    """Of a file of version 2 its readout and its templates, of version 3 where it has them; version 1 has neither."""
+    has_none = settings["schema"] == SCHEMA_WITH_POSITION and "readout" not in settings
+    if settings["schema"] < SCHEMA_WITH_READOUT or has_none:
         return {"readout": None, "templates": ()}
     templates = settings.get("templates", [])
     if not isinstance(templates, list):
@@ -206,73 +238,10 @@ def _with_readout(settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
 
 def _check_version(settings: Any, path: Path) -> None:
     found = settings.get("schema") if isinstance(settings, dict) else None
-    if type(found) is not int or not SCHEMA <= found <= SCHEMA_WITH_READOUT:
-        newer = type(found) is int and found > SCHEMA_WITH_READOUT
+    if type(found) is not int or not SCHEMA <= found <= SCHEMA_WITH_POSITION:
+        newer = type(found) is int and found > SCHEMA_WITH_POSITION
         advice = ": it was written by a newer program; pip install --upgrade zopog-ref" if newer else ""
         raise PromptError(
-            f"{path}: format version {found!r:.50}, this program reads version {SCHEMA} and {SCHEMA_WITH_READOUT}"
+            f"{path}: format version {found!r:.50}, this program reads version {SCHEMA} to {SCHEMA_WITH_POSITION}"
             f"{advice}"
         )
-
-
-def _check(prompt: Prompt, where: str) -> None:
-    for name in _STRINGS:
-        if not isinstance(getattr(prompt, name), str):
-            raise PromptError(f"{where}: {name} must be a string, got {getattr(prompt, name)!r:.100}")
-    if not isinstance(prompt.about, Mapping):
-        raise PromptError(f"{where}: about must be an object, got {prompt.about!r:.100}")
-    try:
-        make_task(prompt.template, prompt.labels)
-        if np.asarray(prompt.label_ids).ndim < 2:
-            require_mask(prompt.template)
-    except (TaskError, TypeError, AttributeError) as error:
-        raise PromptError(f"{where}: {error}") from None
-    if prompt.injection not in INJECTIONS:
-        raise PromptError(f"{where}: unknown injection {quoted(prompt.injection)}; known: {', '.join(INJECTIONS)}")
-    if prompt.predict not in PREDICTIVES:
-        raise PromptError(f"{where}: unknown predict {quoted(prompt.predict)}; known: {', '.join(PREDICTIVES)}")
-    ids, offsets, weights = (np.asarray(array) for array in (prompt.ids, prompt.offsets, prompt.weights))
-    label_ids = np.asarray(prompt.label_ids)
-    if ids.ndim != 2 or len(ids) < 1 or offsets.ndim != 3 or offsets.shape[:2] != ids.shape:
-        raise PromptError(f"{where}: ids must be (M, n) and offsets (M, n, D), got {ids.shape} and {offsets.shape}")
-    if weights.shape != (len(ids),) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.sum() > 0:
-        raise PromptError(f"{where}: weights must be {len(ids)} numbers ≥ 0 with a positive sum, got {weights}")
-    embedded = label_ids.dtype.kind == "f" and label_ids.ndim == 2
-    if prompt.pooling not in ("", *POOLINGS) or (prompt.pooling and not embedded):
-        raise PromptError(f"{where}: pooling {prompt.pooling!r:.50} with labels of shape {label_ids.shape}; known, of "
-                          f"labels that are embeddings: {', '.join(POOLINGS)}")  # fmt: skip
-    if label_ids.shape[:1] != (len(prompt.labels),) or not (embedded or label_ids.ndim == 1):
-        raise PromptError(f"{where}: {len(prompt.labels)} labels need as many label_ids, got shape {label_ids.shape}")
-    if embedded and not np.isfinite(label_ids).all():
-        raise PromptError(f"{where}: label embeddings hold values that are not finite")
-    if ids.dtype.kind not in "iu" or not (embedded or label_ids.dtype.kind in "iu"):
-        raise PromptError(f"{where}: ids and label_ids must be whole numbers, got {ids.dtype} and {label_ids.dtype}")
-    if not np.isfinite(offsets).all():
-        raise PromptError(f"{where}: offsets hold values that are not finite")
-    _check_readout(prompt, where)
-
-
-def _check_readout(prompt: Prompt, where: str) -> None:
-    readout, count = prompt.readout, len(np.asarray(prompt.ids))
-    if prompt.templates and (readout is None or len(prompt.templates) != count or not _alike(prompt)):
-        raise PromptError(
-            f"{where}: templates are for a prompt with a readout, one for each of {count} prompts, the first of them "
-            f"its template, all with the same texts; got {quoted(list(prompt.templates))}"
-        )
-    if readout is not None and (len(readout.matrices) != count or readout.n_classes != len(prompt.labels)):
-        raise PromptError(
-            f"{where}: {count} prompts with {len(prompt.labels)} labels, and a readout of {len(readout.matrices)} "
-            f"prompts to {readout.n_classes} classes"
-        )
-
-
-def _alike(prompt: Prompt) -> bool:
-    """Whether the templates are templates with the same texts, of which the first is the prompt's own."""
-    try:
-        for template in prompt.templates:
-            if np.asarray(prompt.label_ids).ndim < 2:
-                require_mask(template)
-        slots = {make_task(template, prompt.labels).slots for template in prompt.templates}
-    except (TaskError, TypeError, AttributeError):
-        return False
-    return len(slots) == 1 and prompt.templates[0] == prompt.template

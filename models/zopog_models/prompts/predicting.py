@@ -1,4 +1,13 @@
-"""Predicting with a tuned prompt: the scores of its label words, and what becomes of them."""
+"""Predicting with a tuned prompt: the scores of its label words, and what becomes of them.
+
+With a prompt that was tuned before:
+
+    from zopog_models import load_model, load_prompt, predict
+    model, prompt = load_model("embedded"), load_prompt("runs/mine/prompt")
+    p = predict(model, prompt, [("a thick soup of beans",)]).probabilities  # (1, C)
+"""
+
+from __future__ import annotations  # signatures show names, not what these stand for
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +18,7 @@ from zopog_models.errors import PromptError, PromptMismatch
 from zopog_models.files.quoting import quoted
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.prompts.bundle import Prompt
-from zopog_models.prompts.readout import targets, unanswered
+from zopog_models.prompts.readout import WORDS, targets, unanswered
 from zopog_models.tasks.encoding import encode
 from zopog_models.tasks.template import make_task
 
@@ -90,6 +99,7 @@ def prompt_scores(
         prompt.offsets,
         np.repeat(np.arange(count), rows),
         wanted,
+        np.concatenate([encoded[template].text_end for template in templates]) if prompt.position == "after" else None,
     ).astype(np.float64)
     if not np.isfinite(logits).all():
         raise PromptError(
@@ -110,7 +120,7 @@ def check_match(model: FrozenModel, prompt: Prompt) -> None:
                 f"the prompt was tuned for {what} {quoted(prompt.model)} with sha256 {wanted:.80}, but "
                 f"{model.name!r} has sha256 {found}; load the {what} it was tuned for"
             )
-    if (np.asarray(prompt.label_ids).ndim == 2) != bool(model.pooling):
+    if (np.asarray(prompt.label_ids).dtype.kind == "f") != bool(model.pooling):
         kind, other = ("a sentence-embedding model", "a model with a head")[:: -1 if model.pooling else 1]
         raise PromptMismatch(f"the prompt was tuned for {kind}, {model.name!r} was loaded as {other}: see pooling")
     if prompt.pooling not in ("", model.pooling):
@@ -123,21 +133,35 @@ def check_match(model: FrozenModel, prompt: Prompt) -> None:
             f"the prompt was tuned with injection {prompt.injection!r}, the model was loaded with "
             f"{model.injection!r}; load it with injection={prompt.injection!r}"
         )
+    if prompt.position == "after" and model.why_not_after:
+        raise PromptMismatch(
+            "the prompt was tuned to stand after the text, and "
+            f"{model.name!r} cannot read it there: {model.why_not_after}"
+        )
+    if prompt.summed and model.why_not_summed:
+        raise PromptMismatch(
+            "the prompt's label words are scored by all their tokens, and "
+            f"{model.name!r} cannot: {model.why_not_summed}"
+        )
     # A file can carry the right hashes and still not fit.
     width, target = prompt.offsets.shape[2], model.hidden_size
-    if width != model.embedding_size or (prompt.label_ids.ndim == 2 and prompt.label_ids.shape[1] != target):
+    if width != model.embedding_size or (prompt.label_ids.dtype.kind == "f" and prompt.label_ids.shape[1] != target):
         raise PromptMismatch(
             f"the prompt's offsets are {width} wide and its labels {prompt.label_ids.shape}; {model.name!r} has "
             f"embeddings of {model.embedding_size} and hidden states of {target}"
         )
     for name, ids in (("ids", prompt.ids), ("label_ids", prompt.label_ids)):
-        if ids.dtype.kind != "f" and ids.size and (ids.min() < 0 or ids.max() >= model.vocab_size):
+        if ids.dtype.kind != "f" and ids.size and (ids.min() < -prompt.summed or ids.max() >= model.vocab_size):
             raise PromptMismatch(
                 f"the prompt's {name} go from {ids.min()} to {ids.max()}, but {model.name!r} knows "
                 f"{model.vocab_size} tokens"
             )
     if prompt.readout is not None:
-        largest = max(int(ids.max()) for ids in prompt.readout.columns)
+        read = np.concatenate(prompt.readout.columns)
+        words = np.unique(read[read >= WORDS])
+        if len(words) and (not prompt.summed or words[-1] >= WORDS + len(prompt.labels)):
+            raise PromptMismatch("the prompt's readout reads label words of several tokens, which it does not have")
+        largest = int(read[read < WORDS].max(initial=0))
         known = len(prompt.labels) + target if model.pooling else model.vocab_size
         if largest >= known:
             raise PromptMismatch(

@@ -4,8 +4,11 @@
 
 s_m are the scores of the tokens `columns[m]` with prompt m. `zopog_ref.readout` learns such maps; here they are kept
 and applied, which needs nothing of it. Of a sentence-embedding model column c < C is label phrase c, and column C + j
-coordinate j of the row's embedding.
+coordinate j of the row's embedding. Where label words are scored by all their tokens, column WORDS + c is the word of
+several tokens c, and all scores are log-probabilities.
 """
+
+from __future__ import annotations  # signatures show names, not what these stand for
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from zopog_models.errors import PromptError
+from zopog_models.tasks.label_words import NOTHING
 
-__all__ = ["PromptReadout"]
+__all__ = ["WORDS", "PromptReadout", "targets", "unanswered", "word_columns"]
 
+WORDS = 2**40  # no vocabulary is as large
 TENSOR = "readout."  # what the names of its tensors begin with
 _LARGEST = 1e30  # of a score times a weight: beyond, a file is no readout
 
@@ -98,7 +103,7 @@ class PromptReadout:
         return tensors, {"kind": self.kind, "prompts": len(self.matrices), "alpha": self.alpha, "about": self.about}
 
     @classmethod
-    def from_file(cls, tensors: Mapping[str, np.ndarray], settings: Any) -> "PromptReadout":
+    def from_file(cls, tensors: Mapping[str, np.ndarray], settings: Any) -> PromptReadout:
         """What `to_file` gave. Raises PromptError for what is missing or does not fit."""
         if not isinstance(settings, Mapping):
             raise PromptError(f"readout must be an object, got {settings!r:.100}")
@@ -128,8 +133,25 @@ def unanswered(scores: np.ndarray) -> np.ndarray:
 
 
 def targets(columns: Sequence[int] | np.ndarray, label_ids: np.ndarray) -> np.ndarray:
-    """What a model is asked for: token ids (U,); of label embeddings (C, D) these rows of [labels; identity]."""
+    """What a model is asked for: token ids (U,); of label embeddings (C, D) these rows of [labels; identity]; of label
+    words of several tokens (C, T), as many tokens (U, T)."""
     if label_ids.ndim == 1:
         return np.asarray(columns, np.int64)
+    if label_ids.dtype.kind != "f":
+        asked = np.asarray(columns, np.int64)
+        found = np.full((len(asked), label_ids.shape[1]), NOTHING, np.int64)
+        found[:, 0] = asked
+        found[asked >= WORDS] = label_ids[asked[asked >= WORDS] - WORDS]
+        return found
     every = np.vstack([label_ids, np.eye(label_ids.shape[1], dtype=np.float32)])
     return np.asarray(every[np.asarray(columns)], np.float32)
+
+
+def word_columns(label_ids: np.ndarray) -> np.ndarray:
+    """What the label words' columns are called (C,)."""
+    if label_ids.dtype.kind == "f":
+        return np.arange(len(label_ids))
+    if label_ids.ndim == 1:
+        return np.asarray(label_ids, np.int64)
+    several = label_ids[:, 1] != NOTHING
+    return np.where(several, WORDS + np.arange(len(label_ids)), label_ids[:, 0])

@@ -41,6 +41,15 @@ class ChunkRunner(Runner):
         self.reuse = reuse
         self.fixed_feeds: dict[str, np.ndarray] = {}  # inputs that every chunk has besides its rows
 
+    @property
+    def why_not_after(self) -> str:
+        if self.reuse is not None:
+            return ""
+        return (
+            "it is an encoder, which reads in both directions: nothing of a row stays the same when the prompt "
+            "changes, and its graph puts the prompt in front"
+        )
+
     def logits(self, rows: ModelRows) -> np.ndarray:
         return self.read(rows, "logits", len(rows.label_ids))
 
@@ -50,12 +59,12 @@ class ChunkRunner(Runner):
     def read(self, rows: ModelRows, output: str, width: int) -> np.ndarray:
         """An output (R, width) of the graph for all rows."""
         if self.reuse is not None and self.reuse.pays(rows):
-            return self.reuse.logits(rows, self.pool, self.chunk_rows, self.multiple)
+            return self.reuse.logits(rows, self.pool, self.chunk_rows)
         chunks = self.cut(rows)
         result = np.empty((len(rows.texts), width), np.float32)
 
         def run(chunk: np.ndarray) -> None:
-            result[chunk] = self.run_chunk(output, rows.feeds(chunk, self.multiple))
+            result[chunk] = self.run_chunk(output, rows.feeds(chunk, multiple=self.multiple))
 
         self.pool.run_all(run, chunks)
         return result
@@ -70,5 +79,5 @@ class ChunkRunner(Runner):
         """An output of the graph for one padded chunk, its prompts read with its rows."""
         feeds = feeds | self.fixed_feeds
         if self.reuse is not None:
-            feeds["prefix"] = self.reuse.nothing(len(feeds["prompt_ids"]))
+            return self.reuse.scores(feeds | self.reuse.nothing(len(feeds["text_ids"])))
         return self.engine.run(output, feeds)

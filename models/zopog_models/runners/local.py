@@ -15,7 +15,7 @@ import numpy as np
 from zopog_models.checkpoints.checkpoint import Checkpoint
 from zopog_models.checkpoints.description import Description
 from zopog_models.families.decoder import DecoderArchitecture
-from zopog_models.graph import GraphBuilder, build, build_prefix
+from zopog_models.graph import GraphBuilder, build
 from zopog_models.graph.encoder import build as build_encoder
 from zopog_models.runners.bound import Tensor
 from zopog_models.runners.chunks import ChunkRunner
@@ -63,17 +63,18 @@ class LocalRunner(ChunkRunner):
         self.checkpoint, self.device, self.stream = checkpoint, device, stream
         self._description = description
         first = description.first
+        kept = description.decoder
         graph = GraphBuilder(fused=device == "cuda")
         content, self.weights = build(
-            checkpoint, description.injection, first=first, reuse=description.decoder, graph=graph
+            checkpoint, description.injection, first=first, reuse=kept, keeps=kept, graph=graph
         )
         session = Session(content, self.weights, device, stream=stream)
-        reuse = None
+        reuse, multiple = None, MULTIPLE[device]
         if isinstance(checkpoint.architecture, DecoderArchitecture):
-            # It multiplies with the weights as they are, so it has no copy of its own: its rows are few.
-            prefixes = Session(*build_prefix(checkpoint, self.weights), device, prepack=False, stream=stream)
-            reuse = PrefixReuse(checkpoint.architecture, first, rows_engine=session, prefix_engine=prefixes)
-        super().__init__(session, chunk_rows=CHUNK_ROWS[device], pool=pool, reuse=reuse, multiple=MULTIPLE[device])
+            reuse = PrefixReuse(
+                checkpoint.architecture, first, rows_engine=session, prefix_engine=session, multiple=multiple
+            )
+        super().__init__(session, chunk_rows=CHUNK_ROWS[device], pool=pool, reuse=reuse, multiple=multiple)
         self.providers = session.providers
         self.can_thin = not description.decoder  # a decoder's graph takes no mask
 
@@ -125,10 +126,19 @@ class LocalRunner(ChunkRunner):
             shared = self.weights if precision == "int8" else None
             graph = GraphBuilder(shared, precision=precision, fused=self.device == "cuda")
         about = self._description
-        content, arrays = build(self.checkpoint, about.injection, first=about.first, reuse=about.decoder, graph=graph)
+        kept = about.decoder
+        content, arrays = build(
+            self.checkpoint, about.injection, first=about.first, reuse=kept, keeps=kept, graph=graph
+        )
         if precision == "bf16":
             return OpenVINOSession(content, graph, self.pool.count)
         return Session(content, arrays, self.device, stream=self.stream)
+
+    @property
+    def why_not_summed(self) -> str:
+        if self.reuse is None:
+            return f"{self._description.name!r} is no decoder, and gives the scores of one token"
+        return "" if isinstance(self.engine, Session) else f"{self.precision} is computed by OpenVINO: use fp32"
 
     @property
     def why_not_bound(self) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from zopog_models.checkpoints.description import Description
+from zopog_models.tasks.label_words import NOTHING
 
 __all__ = ["ModelRows"]
 
@@ -21,13 +22,17 @@ class ModelRows:
         prompt_offset: np.ndarray | None,
         prompt_index: np.ndarray,
         label_ids: np.ndarray,
+        prompt_place: np.ndarray | None = None,
     ) -> None:
+        self.first = 0 if about.cls_id is None else 1
         self.pad_id, self._longest = about.pad_id, about.max_positions
         self.texts = [np.asarray(ids) for ids in text_ids]
         self.lengths = np.array([len(ids) for ids in self.texts], np.int64)  # (R,)
         self.answer_position = np.asarray(answer_position, np.int64)
         self.prompt_ids = np.asarray(prompt_ids, np.int64)
         self.prompt_index = np.asarray(prompt_index, np.int64)
+        # (R,): how many of a row's tokens stand before its prompt; None: the first token, where there is one
+        self.prompt_place = None if prompt_place is None else np.asarray(prompt_place, np.int64)
         self.pooling = about.pooling
         self.label_ids = np.asarray(label_ids, np.float32 if about.pooling else np.int64)
         count = len(self.texts)
@@ -48,7 +53,8 @@ class ModelRows:
         _require_range("prompt_index", self.prompt_index, prompts, "there are {} prompts")
         _require_range("prompt_ids", self.prompt_ids, about.vocab_size, "the model knows {} tokens")
         if not about.pooling:
-            _require_range("label_ids", self.label_ids, about.vocab_size, "the model knows {} tokens")
+            tokens = self.label_ids[self.label_ids != NOTHING] if self.words else self.label_ids
+            _require_range("label_ids", tokens, about.vocab_size, "the model knows {} tokens")
         elif self.label_ids.ndim != 2 or self.label_ids.shape[1] != about.hidden_size:
             raise ValueError(
                 f"of a sentence-embedding model, labels are embeddings (C, {about.hidden_size}), "
@@ -70,16 +76,38 @@ class ModelRows:
                     f"answer_position of row {row} is {self.answer_position[row]}; it must lie "
                     f"{'after the first token and ' * least}inside the row of {self.lengths[row]} tokens"
                 )
+        if self.prompt_place is not None:
+            self._check_places(self.prompt_place)
 
-    def feeds(self, chunk: np.ndarray, multiple: int = 1) -> dict[str, np.ndarray]:
-        """The graph's inputs; rows are padded to the longest, with its prompt to a `multiple` of tokens."""
-        n = self.prompt_ids.shape[1]
-        longest = int(self.lengths[chunk].max())
-        longest = max(longest, min(-(-(longest + n) // multiple) * multiple, self._longest) - n)
+    @property
+    def after(self) -> bool:
+        """Whether there are prompts, and each row says where its own stands."""
+        return self.prompt_place is not None and self.prompt_ids.shape[1] > 0
+
+    def with_prompt(self, row: int) -> np.ndarray:
+        """A row's tokens with its prompt among them."""
+        place = self.first if self.prompt_place is None else self.prompt_place[row]
+        own = self.texts[row]
+        return np.concatenate([own[:place], self.prompt_ids[self.prompt_index[row]], own[place:]])
+
+    @property
+    def words(self) -> bool:
+        """Whether label words are scored by all their tokens."""
+        return self.label_ids.ndim == 2 and not self.pooling
+
+    def feeds(self, chunk: np.ndarray, start: np.ndarray | None = None, multiple: int = 1) -> dict[str, np.ndarray]:
+        """The inputs of these rows; start (rows,): without so many tokens of each row's beginning.
+
+        They are padded to the longest, with its beginning and its prompt to a `multiple` of tokens.
+        """
+        start = np.zeros(len(chunk), np.int64) if start is None else start
+        lengths = self.lengths[chunk] - start
+        longest, before = int(lengths.max()), int(start.max()) + self.prompt_ids.shape[1]
+        longest = max(longest, min(-(-(longest + before) // multiple) * multiple, self._longest) - before)
         text_ids = np.full((len(chunk), longest), self.pad_id, np.int64)
         for i, row in enumerate(chunk):
-            text_ids[i, : self.lengths[row]] = self.texts[row]
-        visible = np.arange(longest) < self.lengths[chunk, None]  # (rows, L)
+            text_ids[i, : lengths[i]] = self.texts[row][start[i] :]
+        visible = np.arange(longest) < lengths[:, None]  # (rows, L)
         used, prompt_index = np.unique(self.prompt_index[chunk], return_inverse=True)
         feeds = {
             "text_ids": text_ids,
@@ -90,7 +118,19 @@ class ModelRows:
         }
         if self.pooling:
             return feeds | {"label_embeddings": self.label_ids}
-        return feeds | {"answer_position": self.answer_position[chunk], "label_ids": self.label_ids}
+        return feeds | {"answer_position": self.answer_position[chunk] - start, "label_ids": self.label_ids}
+
+    def _check_places(self, places: np.ndarray) -> None:
+        count = len(self.texts)
+        if places.shape != (count,):
+            raise ValueError(f"prompt_place must have shape ({count},), one entry a row of text, got {places.shape}")
+        wrong = (places < self.first) | (places > self.answer_position + 1)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise ValueError(
+                f"prompt_place of row {row} is {places[row]}; it must lie between {self.first} and "
+                f"{self.answer_position[row] + 1}, right after the answer's place in the row"
+            )
 
 
 def _require_range(name: str, values: np.ndarray, limit: int, reason: str) -> None:

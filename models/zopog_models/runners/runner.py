@@ -65,6 +65,16 @@ class Runner(Protocol):
         raise ValueError(f"this model is served by somebody else: its precision is the server's, not {precision!r}")
 
     @property
+    def why_not_after(self) -> str:
+        """Why a prompt cannot stand after the text, or ""."""
+        return "it is served as a graph, which puts the prompt in front of the text"
+
+    @property
+    def why_not_summed(self) -> str:
+        """Why label words of several tokens cannot be scored by all of them, or ""."""
+        return "it is computed elsewhere and gives the scores of one token"
+
+    @property
     def why_not_bound(self) -> str:
         """Why `run_bound` does not work, or ""."""
         return "it is served elsewhere"

@@ -82,6 +82,11 @@ class Session:
         result: np.ndarray = self._session.run([output], feeds)[0]
         return result
 
+    def run_both(self, feeds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """logits and keys_values of a decoder's graph that gives both."""
+        logits, keys_values = self._session.run(["logits", "keys_values"], feeds)
+        return logits, keys_values
+
     def run_bound(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
         """Read and write tensors where they lie, on the session's device. Nothing is copied.
 

@@ -1,5 +1,7 @@
 """Texts and label words as token ids, through a task's template."""
 
+from __future__ import annotations  # signatures show names, not what these stand for
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -8,6 +10,7 @@ import numpy as np
 
 from zopog_models.checkpoints.description import Described
 from zopog_models.errors import TaskError
+from zopog_models.tasks.label_words import padded, word_pieces
 from zopog_models.tasks.layout import Layout, Part, lay_out
 from zopog_models.tasks.long_texts import MARGIN, PER_POSITION, shortened, without_endless_words
 from zopog_models.tasks.template import Task, make_task
@@ -22,13 +25,19 @@ __all__ = ["Encoded", "encode", "label_ids", "label_targets", "row_recipe"]
 class Encoded:
     """Rows ready for the model, without the prompt: ids (R arrays), answer_position (R,), lengths (R,) in tokens.
 
-    truncated counts the rows whose texts had to be cut.
+    truncated counts the rows whose texts had to be cut. text_end (R,): how many of a row's tokens there are up to the
+    end of its last text, where a prompt after the text stands. A token of both text and template stands after that.
     """
 
     ids: list[np.ndarray]
     answer_position: np.ndarray
     truncated: int
     lengths: np.ndarray
+    text_end: np.ndarray
+
+    def places(self, position: str) -> np.ndarray | None:
+        """`prompt_place` of `FrozenModel.logits`, for a prompt "before" or "after" the text."""
+        return self.text_end if position == "after" else None
 
 
 def encode(texts: Sequence[tuple[str, ...]], task: Task, model: Described, n_positions: int) -> Encoded:
@@ -50,17 +59,21 @@ def encode(texts: Sequence[tuple[str, ...]], task: Task, model: Described, n_pos
     for r, filling in enumerate(texts):
         if len(filling) != slots:
             raise TaskError(f"row {r} has {len(filling)} texts, the template {task.template!r} needs {slots}")
-    parts = [_encode_part(part, texts, model, room) for part in layout.parts]  # of each: every row's ids and owners
+    # Of each: every row's ids, owners, and how many tokens there are behind its last text.
+    parts = [_encode_part(part, texts, model, room) for part in layout.parts]
     head, tail = (np.array([] if i is None else [i], np.int64) for i in (_first(layout, model), model.sep_id))
-    rows, positions = [], []
+    rows, positions, ends = [], [], []
     truncated = 0
+    last = max(i for i, part in enumerate(layout.parts) if part.slots)  # the part that the last text is in
     for r in range(len(texts)):
-        pieces = [head, *_alternate([ids[r] for ids, _ in parts], layout.specials), tail]
-        owners = _alternate([owner[r] for _, owner in parts], [-1] * len(layout.specials))
+        pieces = [head, *_alternate([ids[r] for ids, *_ in parts], layout.specials), tail]
+        owners = _alternate([owner[r] for _, owner, _ in parts], [-1] * len(layout.specials))
         row = np.concatenate(pieces).astype(np.int64)
         owner = np.concatenate([np.full(len(head), -1), *owners, np.full(len(tail), -1)])
         # The template says where the answer is: behind the first token stand the parts in turn with special tokens.
         answer = None if layout.answer is None else sum(map(len, pieces[: 2 * layout.answer + 2]))
+        # Only texts are cut, so what stands behind them stays as it is.
+        behind = sum(map(len, pieces[2 * last + 2 :])) + parts[last][2][r]
         if len(row) > room:
             keep = _kept(owner, len(row) - room, slots, room, task, n_positions)
             answer = None if answer is None else int(keep[:answer].sum())
@@ -69,10 +82,11 @@ def encode(texts: Sequence[tuple[str, ...]], task: Task, model: Described, n_pos
         if not len(row):
             raise TaskError(f"row {r} is empty and so is the template: there is nothing after which to answer")
         rows.append(row)
+        ends.append(len(row) - behind)
         # A decoder answers at the end; of a sentence-embedding model the place means nothing.
         positions.append(len(row) - 1 if answer is None else answer)
     lengths = np.array([len(row) for row in rows], np.int64)
-    return Encoded(rows, np.array(positions, np.int64), truncated, lengths)
+    return Encoded(rows, np.array(positions, np.int64), truncated, lengths, np.array(ends, np.int64))
 
 
 def row_recipe(task: Task, model: Described) -> list[int | str]:
@@ -122,13 +136,15 @@ def _continuing_recipe(part: Part, task: Task, model: Described) -> list[int | s
 
 
 def label_targets(task: Task, model: Described) -> np.ndarray:
-    """What `FrozenModel.logits` scores as labels: `label_ids` (C,), or a sentence-embedding model's (C, D), float32.
+    """What `FrozenModel.logits` scores as labels: `label_ids`, or a sentence-embedding model's (C, D), float32.
 
     The latter is temperature · ê of each label's phrase, ê the unit embedding, the phrase read without a prompt. Raises
     TaskError as `label_ids` does, and for two labels with the same phrase.
     """
     if not model.pooling:
         return label_ids(task, model)
+    if task.summed_pieces:
+        raise TaskError(f"{model.name!r} is a sentence-embedding model, which reads a label's phrase as a whole")
     phrases = [word.strip() for word in task.labels.values()]
     if len(set(phrases)) < len(phrases):
         raise TaskError(f"two labels have the same phrase: {', '.join(map(repr, phrases))}")
@@ -141,68 +157,52 @@ def label_ids(task: Task, model: Described, *, first_piece: bool = False) -> np.
 
     For a decoder, as they stand where the template has {mask}: without a space, where there is none before it.
 
-    A word of several tokens is an error that names its pieces, unless first_piece asks for the first of them.
-    Raises TaskError: several pieces, a word unknown to the tokenizer, two labels with the same token.
+    A word of several tokens is an error that names its pieces, unless first_piece or the task asks for the first of
+    them, or the task for all: then (C, T), filled up with -1. Raises TaskError: several pieces, a word unknown to the
+    tokenizer, two labels with the same token or tokens.
     """
-    chosen: dict[int, str] = {}
+    if task.summed_pieces and model.mask_id is not None:
+        raise TaskError(
+            f"{model.name!r} is a masked language model ({model.family}), which fills in one token at a time: label "
+            "words of several tokens cannot be summed there; choose words of one token, or --label-words first-piece"
+        )
+    chosen: dict[tuple[int, ...], str] = {}
     for value, word in task.labels.items():
-        ids, pieces = _word_pieces(word.strip(), task, model)
+        ids, pieces = word_pieces(word.strip(), task, model)
         if not ids or any(i in model.special_ids for i in ids):
             raise TaskError(
                 f"label word {word!r} (label {value!r}) is not in the vocabulary of model {model.name!r}; "
                 "choose another word"
             )
-        if len(ids) > 1 and not (first_piece or task.first_pieces):
+        if len(ids) > 1 and not (first_piece or task.first_pieces or task.summed_pieces):
+            other = "" if model.mask_id is not None else "; or all of them, in more forward passes: --label-words sum"
             raise TaskError(
                 f"label word {word!r} (label {value!r}) is {len(ids)} tokens for model "
                 f"{model.name!r}: {' '.join(pieces)}; choose a word of one token, or score "
-                "the first where that tells the classes apart: --label-words first-piece"
+                f"the first where that tells the classes apart: --label-words first-piece{other}"
             )
-        token = ids[0]
-        if token in chosen:
-            raise TaskError(f"labels {chosen[token]!r} and {value!r} have the same first token {pieces[0]!r}")
-        chosen[token] = value
-    return np.array(list(chosen), np.int64)
-
-
-def _word_pieces(word: str, task: Task, model: Described) -> tuple[list[int], list[str]]:
-    """Ids and texts of the word's tokens."""
-    before = task.template.split("{mask}")[0]
-    if model.mask_id is not None or before.endswith(" "):
-        encoding = model.tokenizer.encode(model.space + word, add_special_tokens=False)
-        return encoding.ids, encoding.tokens
-    # As it goes on from what stands before it, "a" standing for the text: back to the last special token.
-    last = lay_out(task, model).parts[-1]
-    start = "a".join(last.literals)
-    context, encoding = (
-        model.tokenizer.encode(text, add_special_tokens=False, continuing=last.continuing)
-        for text in (start, start + word)
-    )
-    context = context.ids
-    if encoding.ids[: len(context)] != context:
-        if before.endswith("\n"):  # the answer begins a line: the model writes the word by itself
-            encoding = model.tokenizer.encode(word, add_special_tokens=False, continuing=True)
-            return encoding.ids, encoding.tokens
-        raise TaskError(
-            f"label word {word!r} runs into what stands before {{mask}} in the template {task.template!r}: "
-            "put a space before {mask}"
-        )
-    return encoding.ids[len(context) :], encoding.tokens[len(context) :]
+        tokens = tuple(ids) if task.summed_pieces else (ids[0],)
+        if tokens in chosen:
+            same = f"tokens {' '.join(pieces)!r}" if task.summed_pieces else f"first token {pieces[0]!r}"
+            raise TaskError(f"labels {chosen[tokens]!r} and {value!r} have the same {same}")
+        chosen[tokens] = value
+    return padded(list(map(list, chosen)))
 
 
 def _encode_part(
     part: Part, texts: Sequence[tuple[str, ...]], model: Described, room: int
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Each row's tokens of this part, tokenised as one string, and which text each token belongs to (or -1).
+) -> tuple[list[np.ndarray], list[np.ndarray], list[int]]:
+    """Each row's tokens of this part, tokenised as one string, which text each belongs to (or -1), and how many are
+    behind the last text.
 
     Of a text of which a row of `room` positions cannot hold all, tokens that no row keeps may be missing.
     """
     if not part.slots:
         literal = model.tokenizer.encode(part.literals[0], add_special_tokens=False, continuing=part.continuing)
         ids = np.array(literal.ids, np.int64)
-        return [ids] * len(texts), [np.full(len(ids), -1)] * len(texts)
+        return [ids] * len(texts), [np.full(len(ids), -1)] * len(texts), [len(ids)] * len(texts)
     all_ids: list[np.ndarray] = [np.zeros(0, np.int64)] * len(texts)
-    all_owners = list(all_ids)
+    all_owners, behind = list(all_ids), [0] * len(texts)
     pending, characters = list(range(len(texts))), PER_POSITION * max(room, 1)
     while pending:
         filled = [_filled(part, texts[r], characters, model.tokenizer) for r in pending]
@@ -216,10 +216,11 @@ def _encode_part(
             for span in spans:
                 owner[(span.begin <= last) & (last < span.end)] = span.slot
             all_ids[r], all_owners[r] = np.array(encoding.ids, np.int64), owner
+            behind[r] = int((last >= spans[-1].end).sum())
             if any(((owner == span.slot) & (last < span.sure)).sum() < room for span in spans if span.sure is not None):
                 short.append(r)
         pending, characters = short, 4 * characters
-    return all_ids, all_owners
+    return all_ids, all_owners, behind
 
 
 class _Span(NamedTuple):
@@ -231,9 +232,7 @@ class _Span(NamedTuple):
     sure: int | None
 
 
-def _filled(
-    part: Part, row: tuple[str, ...], characters: int, tokenizer: "CheckedTokenizer"
-) -> tuple[str, list[_Span]]:
+def _filled(part: Part, row: tuple[str, ...], characters: int, tokenizer: CheckedTokenizer) -> tuple[str, list[_Span]]:
     """The part's string with a row's texts, the long ones shortened, and their places."""
     string, spans = part.literals[0], []
     for slot, literal in zip(part.slots, part.literals[1:], strict=True):

@@ -1,7 +1,14 @@
 """What is asked of the model: a template with one mask, and a word for every label.
 
 For a sentence-embedding model the template has no mask, and a label's word may be a phrase.
+
+    >>> from zopog_models import make_task
+    >>> task = make_task("{text} . it was {mask} .", {"0": "bad", "1": "good"})
+    >>> task.slots
+    ('text',)
 """
+
+from __future__ import annotations  # signatures show names, not what these stand for
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,10 +19,21 @@ from zopog_models.errors import RepeatedKey, TaskError
 from zopog_models.files.quoting import quoted
 from zopog_models.files.repeated_keys import once
 
-__all__ = ["METRICS", "QUOTINGS", "Task", "TaskError", "is_text", "make_task", "replace_template", "require_mask"]
+__all__ = [
+    "METRICS",
+    "POSITIONS",
+    "QUOTINGS",
+    "Task",
+    "TaskError",
+    "is_text",
+    "make_task",
+    "replace_template",
+    "require_mask",
+]
 
 METRICS = ("accuracy", "macro_f1", "matthews")
 QUOTINGS = ("", "none", "double")
+POSITIONS = ("before", "after")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _SLOTS = (("text",), ("text_a", "text_b"))
 
@@ -30,7 +48,8 @@ class Task:
     that fill the template's texts, in order; label_column: of the label; rows whose label is in skip_labels are left
     out. metric: how predictions are scored. quoting: of the fields of .tsv, .txt and .csv files: "double" (a field may
     stand between quote marks, which then are no text), "none" (a quote mark is text), "" (double in .csv alone).
-    first_pieces: a label word of several tokens is scored by the first of them.
+    first_pieces: a label word of several tokens is scored by the first of them; summed_pieces: by the sum over all.
+    position: where the prompt stands, "before" the template or "after" its last text.
     templates: several that ask the same, of which `template` is the first; default: none but that one.
     """
 
@@ -48,6 +67,8 @@ class Task:
     quoting: str = ""
     templates: tuple[str, ...] = ()
     first_pieces: bool = False
+    summed_pieces: bool = False
+    position: str = "before"
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -71,6 +92,8 @@ def make_task(
     quoting: str = "",
     templates: Sequence[str] = (),
     first_pieces: bool = False,
+    summed_pieces: bool = False,
+    position: str = "before",
 ) -> Task:
     """A checked task. Raises TaskError: two masks, unknown placeholders, fewer than two labels, an unknown metric."""
     slots = _checked_template(template)
@@ -96,6 +119,10 @@ def make_task(
     if quoting not in QUOTINGS:
         raise TaskError(f'task {quoted(name)}: unknown quoting {quoted(quoting)}; known: "none", "double"')
     train, dev, test = (None if file is None else Path(file) for file in (train, dev, test))
+    if position not in POSITIONS:
+        raise TaskError(f"task {quoted(name)}: unknown position {quoted(position)}; known: {', '.join(POSITIONS)}")
+    if first_pieces and summed_pieces:
+        raise TaskError(f"task {quoted(name)}: label words are scored by their first token, or by the sum over all")
     try:
         words = once((str(value), word) for value, word in labels.items())
     except RepeatedKey as error:  # 1 and "1", say
@@ -103,7 +130,7 @@ def make_task(
     skipped = tuple(skip_labels)
     return Task(
         name, template, words, train, dev, test, description, metric, columns, label_column, skipped, quoting,
-        tuple(templates), first_pieces,
+        tuple(templates), first_pieces, summed_pieces, position,
     )  # fmt: skip
 
 
@@ -123,7 +150,7 @@ def replace_template(task: Task, template: str) -> Task:
     return make_task(
         template, task.labels, *files, **about, text_columns=task.text_columns, label_column=task.label_column,
         skip_labels=task.skip_labels, quoting=task.quoting,
-        first_pieces=task.first_pieces,
+        first_pieces=task.first_pieces, summed_pieces=task.summed_pieces, position=task.position,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from tests.models.numpy_gpt2 import SOUND, Flaws
 from tests.models.tiny_decoders import BEGUN, FAMILY_NAMES, LLAMA3_SCALING, write_decoder
 from zopog_models import CheckpointError, FrozenModel, load_checkpoint, load_model, read_tensors, write_tensors
 from zopog_models.families.rotary import Rotary
-from zopog_models.graph import build, build_prefix
+from zopog_models.graph import build
 from zopog_models.graph.rotary import frequencies
 from zopog_models.runners.prefix import PrefixReuse
 from zopog_models.runners.session import Session
@@ -345,7 +345,7 @@ def test_rotary_frequencies(rotary: Rotary, expected: float | None) -> None:
 def test_the_onnx_package_reads_the_same_models(decoder_folder: Path) -> None:
     onnx = pytest.importorskip("onnx", reason="the onnx package is for development only")
     checkpoint = load_checkpoint(decoder_folder)
-    for content, weights in (build(checkpoint), build(checkpoint, first=0, reuse=True), build_prefix(checkpoint, {})):
+    for content, weights in (build(checkpoint), build(checkpoint, first=0, reuse=True, keeps=True)):
         model = onnx.load_from_string(content)
         assert model.SerializeToString() == content
         external = {i.name: i for i in model.graph.initializer if i.data_location == onnx.TensorProto.EXTERNAL}
@@ -357,13 +357,9 @@ def test_the_onnx_package_reads_the_same_models(decoder_folder: Path) -> None:
         onnx.checker.check_model(model, full_check=True)
 
 
-def test_the_prefix_graph_has_no_weights_of_its_own(decoder_folder: Path) -> None:
-    checkpoint = load_checkpoint(decoder_folder)
-    _, weights = build(checkpoint, reuse=True)
-    _, shared = build_prefix(checkpoint, weights)
-    assert all(array is weights[name] for name, array in shared.items())
-    # Of the last layer only keys and values are computed, and the head is not.
-    assert len(shared) < len(weights)
+def test_beginnings_are_computed_by_the_session_that_reads_rows(decoder: FrozenModel) -> None:
+    """A decoder is one session: a second one would hold the matrices a second time."""
+    assert decoder.runner.reuse.prefix_engine is decoder.runner.engine
 
 
 def test_injection(decoder: FrozenModel, decoder_folder: Path) -> None:

@@ -105,7 +105,7 @@ def test_fields_of_newer_programs_are_passed_over(bert: FrozenModel, tmp_path: P
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"schema": 3}, "format version 3, this program reads version 1 and 2: it was written by a newer program"),
+        ({"schema": 4}, "format version 4, this program reads version 1 to 3: it was written by a newer program"),
         ({"schema": True}, "format version True"),
         ({"schema": "1"}, "format version '1'"),
         ({"hash": "sha1024"}, "is damaged"),

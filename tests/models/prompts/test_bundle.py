@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.models.tiny_decoders import write_decoder
 from tests.models.tiny_models import SENTENCES
 from zopog_models import (
     FrozenModel,
@@ -25,6 +26,7 @@ from zopog_models import (
     save_prompt,
     write_tensors,
 )
+from zopog_models.prompts.bundle import content_sha256
 
 LABELS = {"good": "great", "bad": "terrible"}
 TASK = make_task("{text} it was {mask} .", LABELS)
@@ -197,3 +199,43 @@ def test_a_full_disk_leaves_the_old_prompt(bert: FrozenModel, tmp_path: Path, mo
         with pytest.raises(OSError, match="No space left"):
             save_prompt(tmp_path, prompt_for(bert, 3))
     assert len(load_prompt(tmp_path).ids) == 2
+
+
+@pytest.mark.parametrize("what", ["position", "words"])
+def test_a_prompt_that_older_programs_would_misread_is_of_version_3(tmp_path: Path, what: str) -> None:
+    model = load_model(write_decoder(tmp_path / "model", "llama"), threads=1)
+    task = make_task("{text} it was {mask}", LABELS)
+    words = np.array([[7, 9, -1], [8, -1, -1]]) if what == "words" else label_ids(task, model)
+    prompt = replace(prompt_for(model, 1), template=task.template, label_ids=words,
+                     position="after" if what == "position" else "before")  # fmt: skip
+    save_prompt(tmp_path, prompt)
+    loaded = load_prompt(tmp_path)
+    assert (loaded.schema, loaded.position, loaded.summed) == (3, prompt.position, what == "words")
+    assert np.array_equal(loaded.label_ids, words)
+    before = predict(model, replace(prompt, position="before", label_ids=label_ids(task, model)), TEXTS).probabilities
+    assert np.abs(predict(model, loaded, TEXTS).probabilities - before).max() > 1e-3
+    # Said to be older, by whoever edits it and knows the hash.
+    settings = json.loads((tmp_path / "prompt.json").read_text()) | {"schema": 1}
+    tensors = dict(read_tensors(tmp_path / "prompt.safetensors"))
+    text = json.dumps(settings)
+    write_tensors(tmp_path / "edited", tensors, {"prompt": text, "sha256": content_sha256(tensors, text)})
+    os.replace(tmp_path / "edited", tmp_path / "prompt.safetensors")
+    with pytest.raises(PromptError, match="is of version 3 of the format, and the file says 1: it was edited"):
+        load_prompt(tmp_path)
+
+
+def test_positions_and_words_that_are_none(model: FrozenModel, tmp_path: Path) -> None:
+    prompt = prompt_for(model, 1)
+    for wrong, message in (
+        ({"position": "behind"}, "position .behind. with labels"),
+        ({"label_ids": np.array([[7, -1, 8], [8, -1, -1]])}, "must be words of some tokens"),
+        ({"label_ids": np.array([[-1, 7], [8, -1]])}, "must be words of some tokens"),
+        ({"label_ids": np.array([[7, -2], [8, 9]])}, "must be words of some tokens"),
+        ({"label_ids": np.ones((2, 32), np.float32), "position": "after"}, "after is for a decoder"),
+    ):
+        with pytest.raises(PromptError, match=message):
+            save_prompt(tmp_path, replace(prompt, **wrong))
+    with pytest.raises(PromptMismatch, match=r"was tuned to stand after the text, and .* it is an encoder"):
+        predict(model, replace(prompt, position="after"), TEXTS)
+    with pytest.raises(PromptMismatch, match=r"scored by all their tokens, and .* is no decoder"):
+        predict(model, replace(prompt, label_ids=np.array([[7, 8], [9, -1]])), TEXTS)

@@ -182,7 +182,7 @@ def test_a_program_that_knows_version_1_alone_refuses_it(
     tmp_path: Path, folders: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_prompt(tmp_path, with_readout(load_model(folders("bert"), threads=1), 1))
-    monkeypatch.setattr(bundle, "SCHEMA_WITH_READOUT", 1)
+    monkeypatch.setattr(bundle, "SCHEMA_WITH_POSITION", 1)
     with pytest.raises(PromptError, match=r"version 2.*newer program"):
         load_prompt(tmp_path)
 

@@ -15,6 +15,7 @@ from tests.models.service import Service, next_token
 from tests.models.tiny_models import SENTENCES
 from zopog_models import FrozenModel, encode, label_ids, load_model, make_task
 from zopog_models.errors import ServiceError, SetupError
+from zopog_models.runners.rows import ModelRows
 from zopog_models.served.completions import open_completions
 from zopog_models.served.log_probabilities import read_scores, score_words
 from zopog_models.served.transport import Answer
@@ -196,3 +197,24 @@ def test_llama_cpp_s_server_is_read_as_ours(decoder_folder: Path) -> None:
     assert client.runner.coverage()["not_returned"] == {"great": 0, "terrible": 0}
     assert (client.runner.requests.log.sent, client.runner.requests.log.retries) == (8, 0)
     assert sum(capped.runner.coverage()["not_returned"].values()) > 0
+
+
+def test_a_prompt_after_the_text_is_an_order_of_text(service: Service, decoder_folder: Path) -> None:
+    """What is asked is the row with the prompt behind its text: a row of the local model's own that reads so."""
+    client = open_completions(service.completions, decoder_folder, wire=WIRE, top=EVERYTHING, send="ids")
+    local = service.model
+    encoded = encode([(text,) for text in SENTENCES], TASK, local, 2)
+    ids, answer, prompts, _, index, words = question(local)
+    there = client.logits(ids, answer, prompts, None, index, words, encoded.text_end)
+    every = np.arange(local.vocab_size)
+    here = local.logits(ids, answer, prompts, None, index, every, encoded.text_end).astype(np.float64)
+    here -= np.log(np.exp(here).sum(axis=1, keepdims=True))
+    assert np.abs(there - here[:, words]).max() < 1e-5
+    before = client.logits(ids, answer, prompts, None, index, words)
+    assert np.abs(there - before).max() > 1e-3
+    tail = len(ids[0]) - encoded.text_end[0]
+    rows = ModelRows(client.description, ids, answer, prompts, None, index, words, encoded.text_end)
+    assert json.loads(client.runner.asked(rows, 0)) == [*ids[0][:-tail], *prompts[0], *ids[0][-tail:]]
+    offsets = np.ones((2, 2, 1), np.float32)
+    with pytest.raises(ValueError, match="the offsets must be 0"):
+        client.logits(ids, answer, prompts, offsets, index, words, encoded.text_end)

@@ -78,7 +78,8 @@ def _oracle(
     given: Work, model: FrozenModel, reduced: FrozenModel | None, inputs: dict[str, np.ndarray]
 ) -> FrozenModelOracle:
     texts = list(inputs["text_ids"])
-    encoded = Encoded(texts, inputs["answer_position"], 0, np.array([len(text) for text in texts]))
+    lengths = np.array([len(text) for text in texts])
+    encoded = Encoded(texts, inputs["answer_position"], 0, lengths, lengths)
     n = given.n_positions
     a = projection(0, n, model.embedding_size, DIM, scale=SCALE, embedding_std=model.embedding_std)
     differences = given.precision_scope == "all"

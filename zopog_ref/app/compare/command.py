@@ -11,7 +11,8 @@ from typing import TypeVar
 from zopog_models.cluster.ray_connection import require_ray
 from zopog_models.files.atomic import write_atomically
 from zopog_models.runners.cores import usable_cores
-from zopog_ref.app.compare.cells import Cell
+from zopog_ref.app.compare.cells import Cell, spent_in
+from zopog_ref.app.compare.csv_file import csv_of
 from zopog_ref.app.compare.curve import gathering as curve
 from zopog_ref.app.compare.curve.page import page as curve_page
 from zopog_ref.app.compare.curve.plan import checked
@@ -54,6 +55,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         errors = _run(plan, plan.cells(), what, arguments)
         found = document(plan, errors, tokens)
         write_json(plan.out / "compare.json", found.to_json())
+        write_atomically(plan.out / "compare.csv", [csv_of(found).encode()])
         write_atomically(plan.out / "report.html", [page(found).encode()])
     _answer(arguments, plan, "compare.json", found, table)
     return 1 if errors else 0
@@ -93,7 +95,7 @@ def _held(plan: Plan) -> Iterator[None]:
 
 
 def _answer(arguments: argparse.Namespace, plan: Plan, name: str, found: T, as_text: Callable[[T], str]) -> None:
-    say(f"{plan.out / name}, {plan.out / 'report.html'}")
+    say(f"{plan.out / name}, {(plan.out / name).with_suffix('.csv')}, {plan.out / 'report.html'}")
     if arguments.json:
         show_json(found.to_json())
     else:
@@ -104,8 +106,8 @@ def _run(plan: Plan, cells: Sequence[Cell], what: str, arguments: argparse.Names
     unfinished, executor = sum(not cell.finished for cell in cells), arguments.executor
     workers = 1 if plan.remote is not None else min(arguments.workers or usable_cores(), max(1, unfinished))
     if plan.remote is not None and plan.remote.budget_usd is not None and unfinished:
-        most = unfinished * plan.remote.budget_usd
-        say(f"--budget-usd holds for each run: ${most:g} at most for the {unfinished} that are not finished")
+        spent = spent_in(plan.out, plan.remote)
+        say(f"--budget-usd holds for all runs together: ${spent:.4f} of ${plan.remote.budget_usd:g} are spent")
     say(
         f"{len(cells)} cells: {len(plan.variants)} methods, {what}; {len(cells) - unfinished} finished already; "
         f"{workers} at once"

@@ -12,11 +12,12 @@ from zopog_models.tasks.template import Task, replace_template
 from zopog_ref.app.compare.plan import MANUAL, Plan, Variant
 from zopog_ref.app.compare.schedule import EXECUTORS
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.run.config import WORD_SCORINGS
 from zopog_ref.app.run.presets import (
     PRESET_FIELDS,
     PRESETS,
+    SEARCHLESS,
     SETTINGS_NAMES,
-    TEMPLATE_ALONE,
     default_preset,
     preset_of,
 )
@@ -27,11 +28,13 @@ from zopog_ref.app.tune.choices import (
     chosen_precision,
     chosen_preset,
     chosen_served,
+    of_words_and_position,
     own_task,
     said_of_the_wire,
 )
 from zopog_ref.app.tune.options import (
     add_data_arguments,
+    add_position_argument,
     add_precision_arguments,
     add_readout_arguments,
     add_served_arguments,
@@ -74,7 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="in place of the tasks' own; given several times, the baselines read all of them together",
     )
-    parser.add_argument("--settings", choices=SETTINGS_NAMES, help="named settings (default: the model's own)")
+    add_position_argument(parser)
+    parser.add_argument(
+        "--label-words", choices=WORD_SCORINGS, metavar="HOW", help="whole; of several tokens first-piece, or their sum"
+    )
+    parser.add_argument(
+        "--settings", choices=SETTINGS_NAMES, help="named settings (default: embedded of that model, auto of any other)"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="METHOD.NAME=VALUE", help="one setting of one method; repeatable"
     )
@@ -109,6 +118,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         readout_tokens=arguments.readout_tokens,
         remote=remote,
         wire=said_of_the_wire(arguments),
+        most=arguments.top_logprobs is None,
     )
     for cell in plan.cells():
         check_run(cell.config, cell.machine)
@@ -119,6 +129,8 @@ def make_curve(arguments: argparse.Namespace) -> tuple[Plan, list[int]]:
     """The plan of --curve without a budget that anything could fail for, and the budgets. Errors: as `make_plan`."""
     if arguments.budget is not None:
         raise InputError("--curve takes several budgets: --budgets 50,200,800 in place of --budget")
+    if arguments.budget_usd is not None:
+        raise InputError("--curve has several comparisons, and --budget-usd caps one: run each with --budget instead")
     budgets = sorted(_whole(text, "--budgets") for text in _several(arguments.budgets or BUDGETS, "--budgets"))
     if budgets[0] < 1:
         raise InputError(f"--budgets: {budgets[0]} calls; a budget is at least 1")
@@ -130,12 +142,12 @@ def make_curve(arguments: argparse.Namespace) -> tuple[Plan, list[int]]:
 
 def _tasks(arguments: argparse.Namespace) -> dict[str, tuple[str | None, Task]]:
     """By name: how each was given, with its own template, and the task. Errors: InputError, TaskError."""
-    given = arguments.template or []
+    given, changes = arguments.template or [], of_words_and_position(arguments)
     if arguments.train is not None:
         if arguments.tasks is not None:
             raise InputError("--tasks and --train were both given: a task TOML names its own train file")
         task = own_task(arguments)
-        return {task.name: (None, _with_templates(task, given))}
+        return {task.name: (None, replace(_with_templates(task, given), **changes))}
     check_no_data(arguments)
     tasks: dict[str, tuple[str | None, Task]] = {}
     for source in _several(arguments.tasks or "supersense", "--tasks"):
@@ -144,7 +156,8 @@ def _tasks(arguments: argparse.Namespace) -> dict[str, tuple[str | None, Task]]:
             raise InputError(f"two tasks are called {task.name!r}: give each a name of its own in its TOML")
         if Path(task.name).name != task.name or task.name.startswith("."):
             raise InputError(f"the task's name {task.name!r} cannot be the name of a folder: change it in its TOML")
-        tasks[task.name] = (source, task) if not given else (None, _with_templates(task, given))
+        task = replace(_with_templates(task, given) if given else task, **changes)
+        tasks[task.name] = (None if given or changes else source, task)
     return tasks
 
 
@@ -183,18 +196,16 @@ def _variants(arguments: argparse.Namespace) -> Iterator[Variant]:
         method, _, settings = name.partition(":")
         if method == MANUAL:
             raise InputError("the manual prompt is a row of every table; leave it out of --methods")
-        if method not in (*METHODS, TEMPLATE_ALONE):
-            known = (*METHODS, TEMPLATE_ALONE)
+        if method not in (*METHODS, *SEARCHLESS):
+            known = (*METHODS, *SEARCHLESS)
             hint = did_you_mean(method, known)
             raise InputError(f"unknown method {method!r} in --methods; there are {', '.join(known)}{hint}")
-        settings = settings or arguments.settings or default_preset(arguments.model)
-        if method == TEMPLATE_ALONE:
+        settings = settings or arguments.settings or default_preset(arguments.model, method)
+        if method in SEARCHLESS:
             own = {key: value for key in ("budget", "batch_size") if (value := getattr(arguments, key)) is not None}
             yield Variant(name, method, settings, preset_of(method, settings).changed(**own))
             continue
         method_class(method)  # its package is there
-        if (method, settings) not in PRESETS:
-            raise InputError(f"{method} has no settings {settings!r}")
         given = (
             {key: getattr(arguments, key) for key in _SHARED}
             | {"budget": 4000 if arguments.budget is None else arguments.budget}

@@ -11,11 +11,13 @@ from zopog_models.tasks.encoding import label_targets
 from zopog_models.tasks.template import Task, replace_template
 from zopog_ref.app.compare.cells import Cell
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.output import say
 from zopog_ref.app.run.config import Machine, Precision, RunConfig, Served, read_run
 from zopog_ref.app.run.experiment import Experiment, prepare
-from zopog_ref.app.run.presets import TEMPLATE_ALONE, Preset
+from zopog_ref.app.run.presets import SEARCHLESS, Preset
 from zopog_ref.app.tune.ending import reserved
 from zopog_ref.app.tune.models import open_model
+from zopog_ref.app.tune.outlay import few_steps
 from zopog_ref.app.tune.readings import check_scores, price
 from zopog_ref.methods import METHODS
 from zopog_ref.search import step_price
@@ -51,12 +53,14 @@ class Plan:
     readout: str = "none"
     readout_tokens: int | None = None
     remote: Served | None = None
-    wire: Mapping[str, Any] = field(default_factory=dict)  # as of `Machine`
+    wire: Mapping[str, Any] = field(default_factory=dict)  # this and the next as of `Machine`
+    most: bool = False
 
     @property
     def machine(self) -> Machine:
         """What carries each run out here, and where its model is served."""
-        return Machine(self.device, address=None if self.remote is None else self.model, wire=self.wire)
+        address = None if self.remote is None else self.model
+        return Machine(self.device, address=address, wire=self.wire, most=self.most)
 
     def cells(self) -> list[Cell]:
         """Every cell, seed by seed: when one is interrupted early, whole seeds are done rather than whole methods."""
@@ -74,10 +78,10 @@ class Plan:
 
     def _run(self, name: str, variant: Variant, seed: int, templates: int | None) -> RunConfig:
         source, task = self.tasks[name]
-        several = task.templates[:templates] if self.readout != "none" or variant.method == TEMPLATE_ALONE else ()
+        several = task.templates[:templates] if self.readout != "none" or variant.method in SEARCHLESS else ()
         return RunConfig(
             task, source, self.model, variant.preset, variant.settings, seed, self.shots, "numpy", precision=self.fewer,
-            readout=None if self.readout == "none" and variant.method != TEMPLATE_ALONE else self.readout,
+            readout=None if self.readout == "none" and variant.method not in SEARCHLESS else self.readout,
             remote=self.remote, readout_tokens=self.readout_tokens, templates=several if len(several) > 1 else None,
         )  # fmt: skip
 
@@ -88,6 +92,7 @@ def check_data(plan: Plan) -> FrozenModel:
     Errors: whatever a run would stumble over before its first call.
     """
     model, experiments = first_runs(plan)
+    few: dict[str, None] = {}
     for cell in plan.cells():
         step, kept_back = costs(experiments[cell.task], cell.config)
         if cell.config.method in METHODS and plan.budget < step + kept_back:
@@ -95,6 +100,9 @@ def check_data(plan: Plan) -> FrozenModel:
                 f"--budget is {plan.budget} calls; one step of {cell.config.method} costs {step} and the readout "
                 f"{kept_back}: raise it, or use --readout none"
             )
+        few |= dict.fromkeys(few_steps(replace(experiments[cell.task], preset=cell.config.preset), cell.config))
+    for line in few:
+        say(line)
     return model
 
 

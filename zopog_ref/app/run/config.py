@@ -26,6 +26,8 @@ from zopog_ref.app.run.typed_json import Seed, TokenId, Whole, damage_named, fro
 
 FORMAT = 1
 _TASK = ("name", "description", "template", "labels", "metric", "text_columns", "label_column", "skip_labels")
+WORD_SCORINGS = ("whole", "first-piece", "sum")  # of label words of several tokens
+_LATER = {"quoting": "", "first_pieces": False, "summed_pieces": False, "position": "before"}  # written where unusual
 _FILES = ("train", "dev", "test")
 WIRE = (
     "timeout",
@@ -114,6 +116,8 @@ class Machine:
     workers: int | None = None  # Ray actors
     address: str | None = None  # of a continued run: where its model is now
     wire: Mapping[str, Any] = field(default_factory=dict)  # of a served model: what was given of WIRE and UNSAVED
+    most: bool = False  # of a new run: ask a text endpoint for as many log-probabilities as it gives
+    track: tuple[str, ...] = ()  # experiment trackers
     shorter: Path | None = None  # folder of the same run on a smaller budget, whose steps need not be taken again
 
 
@@ -138,7 +142,7 @@ class Evidence:
             experiment.splits,
             tuple(experiment.candidates.tolist()),
             model.injection,
-            None if model.pooling else tuple(experiment.labels.tolist()),
+            None if model.pooling else tuple(experiment.labels[experiment.labels >= 0].tolist()),
         )
 
     @classmethod
@@ -181,6 +185,7 @@ class RunConfig:
     readout_tokens: Whole | None = None  # that a readout reads besides the label words; None: the default
     templates: tuple[str, ...] | None = None  # of the manual prompts; None: one, which is task.template
     deploy: str | None = None  # tuned: whatever else was better; None: what is best
+    instructions: tuple[str, ...] | None = None  # of `auto`; None: the generic ones
 
     @property
     def method(self) -> str:
@@ -199,9 +204,12 @@ class RunConfig:
             **{name: getattr(self, name) for name in ("method", "model", "seed", "shots", "settings")},
             "template": self.task.template,
             "labels": dict(self.task.labels),
+            "prompt_position": self.task.position,
+            "label_words": word_scoring(self.task),
             "readout": self.readout or "none",
             "readout_tokens": self.readout_tokens,
             "templates": self.templates,
+            **({} if self.instructions is None else {"instructions": self.instructions}),
             "precision": fewer.precision if fewer else "fp32",
             "precision_scope": fewer.scope if fewer else None,
             **vars(self.preset.method),
@@ -214,15 +222,16 @@ class RunConfig:
         """config.json: what was chosen, what was found, and the versions of all that a number could depend on."""
         chosen, seen = plain(self), plain(found)
         labels = ("pooling", "temperature") if found.label_ids is None else ("label_ids",)
-        later = ("backend", "remote", "precision", "readout", "readout_tokens", "templates", "deploy")
-        quoting = {name: value for name in ("quoting", "first_pieces") if (value := getattr(self.task, name))}
-        if not chosen["preset"]["method"].get("readout_folds", True):
-            del chosen["preset"]["method"]["readout_folds"]  # as before there was one
+        later = ("backend", "remote", "precision", "readout", "readout_tokens", "templates", "deploy", "instructions")
+        unusual = {name: value for name, usual in _LATER.items() if (value := getattr(self.task, name)) != usual}
+        for name in ("readout_folds", "screen"):
+            if not chosen["preset"]["method"].get(name, True):
+                del chosen["preset"]["method"][name]  # as before there was one
         return {
             "format": FORMAT,
             "method": self.method,
             "model": self.model,
-            "task": {name: chosen["task"][name] for name in (*_TASK, *_FILES)} | {"source": self.source} | quoting,
+            "task": {name: chosen["task"][name] for name in (*_TASK, *_FILES)} | {"source": self.source} | unusual,
             **{name: chosen[name] for name in ("seed", "shots", "settings")},
             "preset": {name: chosen["preset"][name] for name in (*PRESET_FIELDS, "method")},
             **{name: seen[name] for name in ("model_sha256", "tokenizer_sha256", "injection", "splits", "candidates")},
@@ -255,9 +264,7 @@ def _checked(task: Task, source: str | None) -> Task:
     """The task as it is found today: an embedded one by its name, any other by its files. Errors: TaskError."""
     if source in {known.name for known in embedded_tasks()}:
         return load_task(str(source))
-    about = {
-        name: getattr(task, name) for name in (*_TASK, "quoting", "first_pieces") if name not in ("template", "labels")
-    }
+    about = {name: getattr(task, name) for name in (*_TASK, *_LATER) if name not in ("template", "labels")}
     return make_task(task.template, task.labels, *(getattr(task, name) for name in _FILES), **about)
 
 
@@ -268,6 +275,11 @@ def _with_settings(preset: Preset) -> Preset:
     except (ValueError, TypeError) as error:
         what = f"{str(error)[:300]}: it was edited or damaged"
         raise InputError(f"the run's config.json holds no settings of a method: {what}") from None
+
+
+def word_scoring(task: Task) -> str:
+    """How label words of several tokens are scored, as --label-words has it."""
+    return "first-piece" if task.first_pieces else "sum" if task.summed_pieces else "whole"
 
 
 def read_run(folder: Path) -> tuple[RunConfig, Evidence]:

@@ -1,7 +1,8 @@
 """From a run's configuration to the objects that run it: model, few-shot splits, candidates, oracle, method."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,15 @@ from zopog_models.frozen.model import FrozenModel
 from zopog_models.frozen.oracle import FrozenModelOracle
 from zopog_models.prompts.bundle import Prompt, shared_source
 from zopog_models.prompts.predicting import chosen, votes
-from zopog_models.prompts.readout import PromptReadout
+from zopog_models.prompts.readout import PromptReadout, word_columns
 from zopog_models.runners.bound import DeviceMemory
 from zopog_models.runners.rows import ModelRows
 from zopog_models.tasks.encoding import Encoded, encode, label_targets
+from zopog_models.tasks.label_words import forwards
 from zopog_models.tasks.template import Task
 from zopog_models.tasks.vocabulary import pmi_candidates
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.presets import TEMPLATE_ALONE, Preset, learns_tokens_alone
+from zopog_ref.app.run.presets import SEARCHLESS, Preset, learns_tokens_alone
 from zopog_ref.app.run.splits import Drawn, draw
 from zopog_ref.app.scores.metrics import classification_metrics
 from zopog_ref.backend import NUMPY
@@ -49,6 +51,8 @@ class Experiment(Drawn):
     reduced: FrozenModel | None = None  # the model in fewer bits, for what it may answer (see reduce)
     differences: bool = False  # whether it may answer prompts that differ in z
     backend: Any = NUMPY  # where the mathematics of its run happens
+    answers: Path | None = None  # the folder where `auto` keeps what it was answered
+    should_stop: Callable[[], bool] = lambda: False  # asked by `auto` before every question
     _oracles: dict[str, FrozenModelOracle] = field(default_factory=dict)
 
     def method(self) -> Method:
@@ -56,8 +60,18 @@ class Experiment(Drawn):
         return method_of(self.preset, self.seed)
 
     def ledger(self) -> Ledger:
-        """An empty ledger of the preset's budget, a call being one prompt on one mini-batch."""
-        return Ledger(self.preset.budget, batch_size=self.preset.batch_size)
+        """An empty ledger of the preset's budget, a call being one prompt on one mini-batch, asked once."""
+        return Ledger(self.preset.budget, batch_size=self.preset.batch_size, forwards=forwards(self.labels))
+
+    @property
+    def position(self) -> str:
+        """Where the prompts of the search stand."""
+        return self.task.position if self.preset.method_name not in SEARCHLESS else "before"
+
+    @property
+    def text_tokens(self) -> int:
+        """Of all training and dev rows, up to the end of their texts."""
+        return int(sum(encoded.text_end.sum() for encoded in self._encoded.values()))
 
     @property
     def mean_tokens(self) -> float:
@@ -113,7 +127,7 @@ class Experiment(Drawn):
     def _readout(self, theta: NDArray[np.float64]) -> PromptReadout:
         """Theta (C + 1, C) of `read_loss`, as a prompt on disk has it: of one prompt, since such methods have one."""
         classes = theta.shape[1]
-        words = np.arange(classes) if self.model.pooling else np.asarray(self.labels)
+        words = word_columns(np.asarray(self.labels))
         centred = np.eye(classes) - 1 / classes
         about = {"rows": len(self.train.labels), "inside": "objective"}
         return PromptReadout("labels", (centred @ theta[:-1],), theta[-1], (words,), about=about)
@@ -146,6 +160,7 @@ class Experiment(Drawn):
             predict=predictive,
             pooling=self.model.pooling,
             source=shared_source(self.model.source),
+            position=self.task.position if ids.shape[1] else "before",
         )
 
     def _oracle(self, split: str) -> FrozenModelOracle:
@@ -155,7 +170,8 @@ class Experiment(Drawn):
 
     def oracle_of(self, model: FrozenModel, split: str, reduced: FrozenModel | None = None) -> FrozenModelOracle:
         """The rows of a split as another model of the same tokens reads them."""
-        return FrozenModelOracle(model, *self._questions(split), reduced=reduced, differences=self.differences)
+        questions, position = self._questions(split), self.task.position
+        return FrozenModelOracle(model, *questions, reduced=reduced, differences=self.differences, position=position)
 
     def bound_oracle(self, memory: DeviceMemory) -> DeviceOracle:
         """The training rows, read where the arrays of a device lie. Errors: ValueError when the model cannot."""
@@ -185,7 +201,12 @@ def assemble(
 
     fewer: where the texts hold fewer different tokens than the preset asks for, these are the candidates.
     """
-    searches = preset.method_name != TEMPLATE_ALONE
+    searches = preset.method_name not in SEARCHLESS
+    if searches and task.position == "after" and model.why_not_after:
+        raise InputError(f"--prompt-position after: {model.name!r} cannot, for {model.why_not_after}")
+    labels = label_targets(task, model)
+    if task.summed_pieces and model.why_not_summed:
+        raise InputError(f"--label-words sum: {model.name!r} cannot, for {model.why_not_summed}")
     if searches and method_of(preset, seed).thins and not model.can_thin:
         raise InputError(
             f"{preset.method_name} reads thinned networks, which need an encoder; {model.name!r} is a decoder "
@@ -206,7 +227,7 @@ def assemble(
         preset=preset,
         seed=seed,
         candidates=candidates,
-        labels=label_targets(task, model),
+        labels=labels,
         truncated={name: e.truncated for name, e in encoded.items()},
         _encoded=encoded,
         _projection=(

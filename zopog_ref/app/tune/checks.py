@@ -5,9 +5,9 @@ from zopog_models.runners.local import REDUCED
 from zopog_models.served.addresses import is_served, reads_text_alone
 from zopog_ref import search
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.config import Machine, RunConfig
+from zopog_ref.app.run.config import Machine, RunConfig, Served
 from zopog_ref.app.run.experiment import method_of
-from zopog_ref.app.run.presets import TEMPLATE_ALONE, learns_tokens_alone
+from zopog_ref.app.run.presets import SEARCHLESS, learns_tokens_alone
 from zopog_ref.app.tune.options import option
 from zopog_ref.objective import LOSSES, Ledger
 
@@ -48,7 +48,7 @@ def check_precision(config: RunConfig, machine: Machine) -> None:
 def check_numbers(config: RunConfig) -> None:
     """Errors: InputError, MissingPackage."""
     preset, seed, shots = config.preset, config.seed, 1 if config.shots is None else config.shots
-    searches = config.method != TEMPLATE_ALONE
+    searches = config.method not in SEARCHLESS
     for name in (*(("n_positions", "n_candidates", "dim") if searches else ()), "batch_size", "budget"):
         if getattr(preset, name) < 1:
             raise InputError(f"{option(name)} is {getattr(preset, name)}; it must be at least 1")
@@ -82,9 +82,15 @@ def check_served(config: RunConfig, machine: Machine) -> None:
             raise InputError(f"{option(name)} is the server's affair: leave it out with --model {config.model}")
     if config.remote.budget_usd is not None and config.model.startswith("kserve+"):
         raise InputError("--budget-usd: this protocol counts no tokens, so there is nothing to keep to: leave it out")
+    if config.task.summed_pieces:
+        raise InputError(
+            "--label-words sum is for a decoder that is computed here: a server gives the scores of one token"
+        )
+    if config.task.position == "after":
+        _check_after(config, config.remote)
     if reads_text_alone(config.model):
         _require_tokens_alone(config)
-        searches = config.method != TEMPLATE_ALONE
+        searches = config.method not in SEARCHLESS
         if searches and config.remote.answers == "labels" and config.preset.loss != "error":
             raise InputError(
                 f"--answers labels: what is answered says right or wrong and no more: the loss is error, not "
@@ -92,6 +98,19 @@ def check_served(config: RunConfig, machine: Machine) -> None:
             )
         if config.pooling:
             raise InputError("--pooling: a text endpoint answers with words, not with sentence embeddings")
+
+
+def _check_after(config: RunConfig, remote: Served) -> None:
+    """Errors: InputError where a served model cannot read the prompt after the text."""
+    if config.model.startswith("kserve+"):
+        raise InputError("--prompt-position after: what is served there is a graph that puts the prompt in front")
+    if remote.prompt_in == "system":
+        raise InputError("--prompt-position after: with --prompt-in system the prompt stands where no text is")
+    if not learns_tokens_alone(config.preset):
+        raise InputError(
+            "--prompt-position after: a server is sent embeddings of a row's beginning alone; learn tokens alone there "
+            "(zo-pog --zeroth-order off, bdpl, random-search --sigma 0)"
+        )
 
 
 def _require_tokens_alone(config: RunConfig) -> None:

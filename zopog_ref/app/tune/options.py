@@ -10,7 +10,10 @@ from zopog_models.frozen.model import TEMPERATURE
 from zopog_models.served.completions import LARGEST_TOP, SENT
 from zopog_models.served.conversation import ANSWERS, PROMPT_PLACES
 from zopog_models.served.kserve import ENCODINGS
-from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, TEMPLATE_ALONE
+from zopog_models.tasks.template import POSITIONS
+from zopog_ref.app.run.config import WORD_SCORINGS
+from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SEARCHLESS, SETTINGS_NAMES
+from zopog_ref.app.track.watchers import TRACKERS
 from zopog_ref.app.tune.backends import BACKENDS
 from zopog_ref.app.tune.meanings import meaning_of, symbol_of
 from zopog_ref.app.tune.precision import PRECISIONS, SCOPES
@@ -48,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--deploy-tuned", action="store_const", const=True, help="the tuned prompt even if another is better on dev"
     )
     here = parser.add_argument_group("model here")
-    here.add_argument("--model", help="embedded (default), a Hugging Face folder, FILE.gguf, ORG/NAME, an address")
+    here.add_argument("--model", help="(embedded), folder, FILE.gguf, ORG/NAME, address")
     here.add_argument("--pooling", choices=POOLINGS, help="read it as a sentence-embedding model")
     here.add_argument("--temperature", type=float, metavar="T", help=f"of such a model ({TEMPERATURE:g})")
     add_served_arguments(parser)
@@ -86,10 +89,12 @@ def hide(action: argparse.Action) -> None:
 def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("method (zopog methods NAME: its own settings, which are options too)")
     group.add_argument(
-        "--method", type=plain_name, choices=(*METHODS, TEMPLATE_ALONE), metavar="NAME",
-        help="zopog methods lists them; none: no search (zo-pog)",
+        "--method", type=plain_name, choices=(*METHODS, *SEARCHLESS), metavar="NAME",
+        help="zopog methods lists them; auto: chosen questions; none: no search (zo-pog)",
     )  # fmt: skip
-    group.add_argument("--settings", choices=SETTINGS_NAMES, help="which defaults (the model's own)")
+    group.add_argument(
+        "--settings", choices=SETTINGS_NAMES, metavar="NAME", help="embedded, paper, auto (auto of other models)"
+    )
     group.add_argument("--seed", type=int, metavar="S", help="the same seed gives the same result (42)")
     defaults = PRESETS["zo-pog", "embedded"]
     for name in PRESET_FIELDS:
@@ -121,6 +126,9 @@ def _add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     add_precision_arguments(group)
     group.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/TASK-METHOD-SEED)")
     group.add_argument("--resume", type=Path, metavar="RUN", help="go on from the last checkpoint of a run folder")
+    group.add_argument(
+        "--track", action="append", type=str.lower, choices=TRACKERS, metavar="NAME", help=f"{', '.join(TRACKERS)}"
+    )
     group.add_argument("--json", action="store_true", help="the result as JSON on stdout, nothing else there")
 
 
@@ -132,16 +140,27 @@ def _add_task_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(task)
     task.add_argument(
         "--template", action="append", metavar="TEXT",
-        help='with {text} and {mask}: "{text} . {mask} ."; repeatable',
+        help='such as "{text} . {mask} ."; may be repeated',
     )  # fmt: skip
     task.add_argument(
         "--chat", action="store_true", default=None, help="the template is what the user says (docs/chat.md)"
     )
     task.add_argument(
         "--label-words",
-        choices=("whole", "first-piece"),
+        choices=WORD_SCORINGS,
         metavar="HOW",
-        help="whole; first-piece: of several tokens the first",
+        help="whole; of several tokens first-piece, or their sum",
+    )
+    add_position_argument(task)
+    task.add_argument(
+        "--instructions", type=Path, metavar="FILE", help="of --method auto: one a line, {labels} for the label words"
+    )
+
+
+def add_position_argument(parser: argparse._ActionsContainer) -> None:
+    """--prompt-position."""
+    parser.add_argument(
+        "--prompt-position", choices=POSITIONS, help="of a decoder's prompt: before the text, or after it (before)"
     )
 
 
@@ -152,7 +171,7 @@ def add_data_arguments(group: argparse._ActionsContainer) -> None:
     group.add_argument("--test", type=Path, metavar="FILE", help="(unused rows of the train file)")
     group.add_argument("--text-column", action="append", metavar="NAME", help="twice for two texts (text)")
     group.add_argument("--label-column", metavar="NAME", help="(label)")
-    group.add_argument("--labels", metavar="VALUE=WORD,...", help='labels and their words: "0=bad,1=good"')
+    group.add_argument("--labels", metavar="L=WORD,...", help='labels and their words: "0=bad,1=good"')
 
 
 def method_options() -> dict[str, tuple[type, list[str]]]:
@@ -208,7 +227,7 @@ def add_precision_arguments(parser: argparse._ActionsContainer) -> None:
         "--precision",
         choices=PRECISIONS,
         metavar="P",
-        help=f"{', '.join(PRECISIONS)}: where it agrees with fp32 (fp32)",
+        help=f"{', '.join(PRECISIONS)}, where it is as good",
     )
     parser.add_argument("--precision-scope", choices=SCOPES, help="all: of zeroth-order steps too (default: policy)")
     parser.add_argument("--precision-anyway", action="store_true", help="use it even if it does not agree with fp32")
@@ -224,13 +243,16 @@ def add_served_arguments(parser: argparse.ArgumentParser) -> None:
         "--tokenizer",
         type=Path,
         metavar="FOLDER",
-        help="with config.json and tokenizer.json",
+        help="with config.json, tokenizer.json; or FILE.gguf",
     )
     group.add_argument("--rows-per-request", type=int, metavar="ROWS", help="default: 64; of text endpoints 1")
     group.add_argument("--encoding", choices=ENCODINGS, help="of tensors; auto: binary where the server offers it")
     group.add_argument("--embedding-std", type=float, help="of the word embeddings, where the server does not say")
     group.add_argument(
-        "--top-logprobs", type=int, metavar="N", help=f"1 to {LARGEST_TOP} (5 of completions, 20 of chat)"
+        "--top-logprobs",
+        type=int,
+        metavar="N",
+        help=f"1 to {LARGEST_TOP} (500, 100, 20 or 5: what is given)",
     )
     group.add_argument("--send", choices=SENT, help="to completions; ids: the tokens themselves (default: text)")
     group.add_argument("--prompt-in", choices=PROMPT_PLACES, help="of a conversation (default: user)")
