@@ -472,7 +472,7 @@ def test_the_live_table_reads_the_run_folders(
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("LINES", "20")
     monkeypatch.setenv("TERM", "xterm")
-    show = LiveTable(cells, budget=160, rewrite=True)
+    show = LiveTable(cells, budgets=[160] * len(cells), rewrite=True)
     show({cells[3]: "out of luck"})
     first = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)
     assert [line.rstrip() for line in first.split("\r")[-1].splitlines()] == [
@@ -485,7 +485,7 @@ def test_the_live_table_reads_the_run_folders(
     assert capsys.readouterr().err.startswith("\r\x1b[2K" + 3 * "\x1b[1A\x1b[2K")  # the four lines are wiped
     show.close()
     monkeypatch.setenv("LINES", "4")  # more rows than the terminal has: a line a finished cell instead
-    plain = LiveTable(cells, budget=160, rewrite=True)
+    plain = LiveTable(cells, budgets=[160] * len(cells), rewrite=True)
     plain({cells[3]: "out of luck"})
     plain({cells[3]: "out of luck"})
     last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)

@@ -106,7 +106,7 @@ def test_the_live_table_shows_every_seed_at_any_width(
         cell.folder.mkdir(parents=True)
         (cell.folder / "result.json").write_text('{"test_accuracy": 0.4375, "dev_accuracy": 0.5}')
     stream = terminal(width)
-    show = LiveTable(cells, budget=160, rewrite=True)
+    show = LiveTable(cells, budgets=[160] * len(cells), rewrite=True)
     for _ in range(3):
         show({cells[1]: "out of luck"})
     show.close()

@@ -45,7 +45,7 @@ def document(plan: Plan, errors: dict[Cell, str], tokens: Tokens) -> Comparison:
         precision=plan.fewer.precision if plan.fewer else "fp32",
         precision_scope=plan.fewer.scope if plan.fewer else None,
         readout=plan.readout,
-        methods=[_chosen(variant) for variant in plan.variants],
+        methods=[chosen_of(variant) for variant in plan.variants],
         tasks=[
             _task(task, [c for c in cells if c.task == name and c.finished], tokens)
             for name, (_, task) in plan.tasks.items()
@@ -55,7 +55,7 @@ def document(plan: Plan, errors: dict[Cell, str], tokens: Tokens) -> Comparison:
     )
 
 
-def _chosen(variant: Variant) -> of.Chosen:
+def chosen_of(variant: Variant) -> of.Chosen:
     preset = variant.preset
     return of.Chosen(
         name=variant.name,
@@ -75,7 +75,7 @@ def _chosen(variant: Variant) -> of.Chosen:
 def _task(task: Task, cells: list[Cell], tokens: Tokens) -> TaskResult:
     classes = list(task.labels)
     results = {cell: Result.read(cell.folder) for cell in cells}
-    predicted = {cell: _predictions(cell, len(classes)) for cell in cells if results[cell].test_metrics}
+    predicted = {cell: predictions_of(cell, len(classes)) for cell in cells if results[cell].test_metrics}
     scores: dict[str, dict[int, Scores]] = {}
     methods = []
     for name in dict.fromkeys(cell.method for cell in cells if cell.config.method != TEMPLATE_ALONE):
@@ -87,7 +87,7 @@ def _task(task: Task, cells: list[Cell], tokens: Tokens) -> TaskResult:
                 if answers is not None or (p is None and reading == "tuned"):
                     runs.append(_run(cell, results[cell], reading, p, answers, classes, tokens))
                 if p is not None and answers is not None:
-                    scores.setdefault(name + suffix, {})[cell.seed] = _scores(p, answers)
+                    scores.setdefault(name + suffix, {})[cell.seed] = scores_of(p, answers)
             if runs:
                 methods.append(_method(name + suffix, name, reading, runs))
     for reading in of.BASELINES:  # any run's: all have the same rows
@@ -95,8 +95,8 @@ def _task(task: Task, cells: list[Cell], tokens: Tokens) -> TaskResult:
         for cell, p in predicted.items():
             answers = Answers(p.manual[None], np.ones(1)) if reading == MANUAL else p.readings.get(reading)
             if answers is not None and cell.seed not in found:
-                found[cell.seed] = _baseline(cell.seed, _said(results[cell], reading), p, answers, classes)
-                scores.setdefault(reading, {})[cell.seed] = _scores(p, answers)
+                found[cell.seed] = _baseline(cell.seed, said_of(results[cell], reading), p, answers, classes)
+                scores.setdefault(reading, {})[cell.seed] = scores_of(p, answers)
         if found:
             methods.append(_method(reading, MANUAL, reading, list(found.values())))
     test = next((result.test_metrics for result in results.values() if result.test_metrics), None)
@@ -115,7 +115,7 @@ def _task(task: Task, cells: list[Cell], tokens: Tokens) -> TaskResult:
     )
 
 
-def _predictions(cell: Cell, classes: int) -> Predictions:
+def predictions_of(cell: Cell, classes: int) -> Predictions:
     """Errors: InputError for those of another task, or of a single row, on which nothing can be compared."""
     found = load_predictions(cell.folder)
     rows, columns = found.manual.shape
@@ -127,14 +127,14 @@ def _predictions(cell: Cell, classes: int) -> Predictions:
     return found
 
 
-def _scores(p: Predictions, answers: Answers) -> Scores:
+def scores_of(p: Predictions, answers: Answers) -> Scores:
     mean = answers.mean
     right = (chosen(mean, answers.per_prompt) == p.labels).astype(np.float64)
     losses = {"nll": negative_log_likelihood(mean, p.labels), "brier": brier(mean, p.labels)}
     return Scores(p.rows, {"accuracy": right, **losses})
 
 
-def _said(result: Result, reading: str) -> Answered | None:
+def said_of(result: Result, reading: str) -> Answered | None:
     """What the run says of one of its readings; None where it has none."""
     return next((answer for answer in result.answers or [] if answer.name == reading), None)
 
@@ -148,7 +148,7 @@ def _run(
     curve = [read_record(path, step, line) for step, line in enumerate(read_curve(path), start=1)]
     same = ("calls", "sequences", "tokens", "stop_reason", "best_step", "seconds", "dev_accuracy", "dev_loss")
     values = {name: getattr(result, name) for name in same}
-    if said := _said(result, reading):
+    if said := said_of(result, reading):
         values |= {"calls": said.calls, "dev_loss": said.dev_nll, "deployed": result.deployed == reading}
         values |= {} if values["deployed"] else {"dev_accuracy": ABSENT}  # the file has that of what is deployed
         values |= {"sequences": curve[-1].sequences, "tokens": curve[-1].tokens} if reading == "tuned" and curve else {}

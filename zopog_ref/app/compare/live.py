@@ -25,8 +25,8 @@ class LiveTable:
     On a terminal the table rewrites itself; elsewhere, and where runs speak on the same stream, a line a finished cell.
     """
 
-    def __init__(self, cells: Sequence[Cell], budget: int, rewrite: bool) -> None:
-        self.cells, self.budget = cells, budget
+    def __init__(self, cells: Sequence[Cell], budgets: Sequence[int], rewrite: bool) -> None:
+        self.cells, self.budgets = cells, budgets
         console = terminal(sys.stderr) if rewrite else None
         self.seeds = sorted({cell.seed for cell in cells})
         rows = list(dict.fromkeys((cell.task, cell.method) for cell in cells))
@@ -61,7 +61,10 @@ class LiveTable:
 
     def _share(self, errors: Errors) -> float:
         """How much of all calls is spent, between 0 and 1."""
-        parts = (1.0 if cell.finished or cell in errors else calls(cell.folder) / self.budget for cell in self.cells)
+        parts = (
+            1.0 if cell.finished or cell in errors else calls(cell.folder) / budget
+            for cell, budget in zip(self.cells, self.budgets)
+        )
         return sum(parts) / len(self.cells)
 
     def _table(self, errors: Errors) -> "Group":

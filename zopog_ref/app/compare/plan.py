@@ -1,6 +1,6 @@
 """What a comparison consists of, checked before any of it runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from zopog_ref.app.run.presets import SEARCHLESS, Preset
 from zopog_ref.app.tune.ending import reserved
 from zopog_ref.app.tune.models import open_model
 from zopog_ref.app.tune.outlay import few_steps
-from zopog_ref.app.tune.readings import check_scores
+from zopog_ref.app.tune.readings import check_scores, price
+from zopog_ref.methods import METHODS
 from zopog_ref.search import step_price
 
 MANUAL = "manual"  # the row of the template alone
@@ -64,25 +65,20 @@ class Plan:
     def cells(self) -> list[Cell]:
         """Every cell, seed by seed: when one is interrupted early, whole seeds are done rather than whole methods."""
         return [
-            Cell(
-                task,
-                variant.name,
-                seed,
-                self._folder(task, variant, seed),
-                self._run(task, variant, seed),
-                self.machine,
-            )
-            for seed in self.seeds
-            for task in self.tasks
-            for variant in self.variants
+            self.cell(task, variant, seed) for seed in self.seeds for task in self.tasks for variant in self.variants
         ]
+
+    def cell(self, task: str, variant: Variant, seed: int, templates: int | None = None) -> Cell:
+        """One run. templates: how many of the task's the manual prompt reads; None: all of them."""
+        config, folder = self._run(task, variant, seed, templates), self._folder(task, variant, seed)
+        return Cell(task, variant.name, seed, folder, config, self.machine)
 
     def _folder(self, task: str, variant: Variant, seed: int) -> Path:
         return self.out / "runs" / task / variant.name.replace(":", "-") / str(seed)
 
-    def _run(self, name: str, variant: Variant, seed: int) -> RunConfig:
+    def _run(self, name: str, variant: Variant, seed: int, templates: int | None) -> RunConfig:
         source, task = self.tasks[name]
-        several = task.templates if self.readout != "none" or variant.method in SEARCHLESS else ()
+        several = task.templates[:templates] if self.readout != "none" or variant.method in SEARCHLESS else ()
         return RunConfig(
             task, source, self.model, variant.preset, variant.settings, seed, self.shots, "numpy", precision=self.fewer,
             readout=None if self.readout == "none" and variant.method not in SEARCHLESS else self.readout,
@@ -95,6 +91,23 @@ def check_data(plan: Plan) -> FrozenModel:
 
     Errors: whatever a run would stumble over before its first call.
     """
+    model, experiments = first_runs(plan)
+    few: dict[str, None] = {}
+    for cell in plan.cells():
+        step, kept_back = costs(experiments[cell.task], cell.config)
+        if cell.config.method in METHODS and plan.budget < step + kept_back:
+            raise InputError(
+                f"--budget is {plan.budget} calls; one step of {cell.config.method} costs {step} and the readout "
+                f"{kept_back}: raise it, or use --readout none"
+            )
+        few |= dict.fromkeys(few_steps(replace(experiments[cell.task], preset=cell.config.preset), cell.config))
+    for line in few:
+        say(line)
+    return model
+
+
+def first_runs(plan: Plan) -> tuple[FrozenModel, dict[str, Experiment]]:
+    """The model, and of each task the first run, built. Errors: as `check_data`."""
     remote = plan.remote
     model = (
         load_model(plan.model, device=plan.device)
@@ -102,37 +115,26 @@ def check_data(plan: Plan) -> FrozenModel:
         else open_model(plan.model, plan.machine, remote=remote)
     )
     check_scores(plan.readout, model.scores)
-    few: dict[str, None] = {}
-    for _, task in plan.tasks.values():
-        experiment = prepare(model, task, plan.variants[0].preset, plan.seeds[0], plan.shots)
+    found = {}
+    for name, (_, task) in plan.tasks.items():
+        found[name] = prepare(model, task, plan.variants[0].preset, plan.seeds[0], plan.shots)
         for template in task.templates:
             label_targets(replace_template(task, template), model)
-        for cell in plan.cells():
-            if cell.task == task.name:
-                here = replace(experiment, preset=cell.config.preset)
-                _check_budget(here, cell.config)
-                few |= dict.fromkeys(few_steps(here, cell.config))
-    for line in few:
-        say(line)
-    return model
+    return model, found
 
 
-def _check_budget(experiment: Experiment, config: RunConfig) -> None:
-    """Errors: InputError for a budget that does not pay a step beside the readout."""
-    if config.method in SEARCHLESS:
-        return
-    preset, rows, kept_back = experiment.preset, len(experiment.train.labels), reserved(experiment, config)
-    price = step_price(experiment.method(), experiment.ledger(), rows, preset.batch_size)
-    if preset.budget < price + kept_back:
-        raise InputError(
-            f"--budget is {preset.budget} calls; one step of {config.method} costs {price} and the readout "
-            f"{kept_back}: raise it, or use --readout none"
-        )
+def costs(experiment: Experiment, config: RunConfig) -> tuple[int, int]:
+    """Calls of a step, and of the readouts that are kept back from the budget; where nothing steps, of one prompt."""
+    own = replace(experiment, preset=config.preset)
+    if config.method not in METHODS:
+        return price(own, 1), 0
+    rows = len(own.train.labels)
+    return step_price(own.method(), own.ledger(), rows, own.preset.batch_size), reserved(own, config)
 
 
-def check_started(plan: Plan) -> None:
-    """Errors: InputError when a cell's folder holds a run that is not the one of this plan."""
-    for cell in plan.cells():
+def check_started(cells: Sequence[Cell]) -> None:
+    """Errors: InputError when a cell's folder holds a run that is not this one."""
+    for cell in cells:
         if not (cell.folder / "config.json").exists():
             continue
         wanted, found = cell.config.named(), read_run(cell.folder)[0].named()

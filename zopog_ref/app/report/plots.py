@@ -60,7 +60,7 @@ def chart(series: Sequence[Series], x_label: str, y_label: str, note: str = "") 
     logs = [(log10(x), log10(y)) for mark in marks for x, y in mark.points]
     x, y = (padded(values, 0.05, -INFINITE, INFINITE, 0.05) for values in zip(*logs))
     keys = [(s.style, s.name) for s in series if s.name]
-    axes = Axes(x, y, x_label, y_label, log=True, frame=LARGE)
+    axes = Axes(x, y, x_label, y_label, log_x=True, log_y=True, frame=LARGE)
     return Chart(panel(axes, marks, described(x_label, y_label, keys)), keys, note)
 
 

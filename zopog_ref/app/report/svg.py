@@ -59,7 +59,10 @@ SMALL, LARGE = Frame(300, 196, 38, 10, 8, 34, False), Frame(460, 330, 62, 14, 14
 
 @dataclass(frozen=True)
 class Axes:
-    """Ranges and labels. percent_x, percent_y: ticks as percentages. log: both ranges are powers of ten."""
+    """Ranges and labels. percent_x, percent_y: ticks as percentages. log_x, log_y: the range is of powers of ten.
+
+    at_x: where the ticks of x stand, in place of round numbers.
+    """
 
     x: Span
     y: Span
@@ -67,29 +70,32 @@ class Axes:
     y_label: str = ""
     percent_x: bool = False
     percent_y: bool = True
-    log: bool = False
+    log_x: bool = False
+    log_y: bool = False
+    at_x: Sequence[float] = ()
     frame: Frame = SMALL
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         """Of a point, in the picture."""
         f = self.frame
-        if self.log:
-            x, y = log10(x), log10(y)
+        x, y = log10(x) if self.log_x else x, log10(y) if self.log_y else y
         across, up = (x - self.x[0]) / (self.x[1] - self.x[0]), (y - self.y[0]) / (self.y[1] - self.y[0])
         return f.left + across * (f.width - f.left - f.right), f.height - f.bottom - up * (f.height - f.top - f.bottom)
 
     def grid(self) -> Iterable[str]:
         """Ticks with their numbers, and the labels."""
         f, bottom, right = self.frame, self.frame.height - self.frame.bottom, self.frame.width - self.frame.right
-        for tick, text in self._ticks(self.y, self.percent_y):
+        for tick, text in self._ticks(self.y, self.percent_y, self.log_y):
             at = self.place(1.0, tick)[1]
             yield mark("path", class_="grid", d=f"M{f.left} {at:.1f}L{right} {at:.1f}")
             yield mark("text", text, x=f.left - 6, y=at + 4, text_anchor="end")
-        for tick, text in self._ticks(self.x, self.percent_x):
+        for tick, text in [(t, thousands(t)) for t in self.at_x] or self._ticks(self.x, self.percent_x, self.log_x):
             at = self.place(tick, 1.0)[0]
             ends = (f.top, bottom) if f.ruled else (bottom, bottom + 4)
             yield mark("path", class_="grid", d=f"M{at:.1f} {ends[0]}L{at:.1f} {ends[1]}")
-            anchor = "end" if at > right - 12 and not self.log else "middle"  # the last number would leave the picture
+            anchor = (
+                "end" if at > right - 12 and not (self.log_x and not self.at_x) else "middle"
+            )  # the last number would leave the picture
             yield mark("text", text, x=at, y=bottom + 15, text_anchor=anchor)
         middle, low = (f.left + right) / 2, f.height - (8 if f.ruled else 4)
         yield mark("text", escape(self.x_label), class_="axis", x=middle, y=low, text_anchor="middle")
@@ -97,8 +103,9 @@ class Axes:
             turn = f"translate(13 {(f.top + bottom) / 2}) rotate(-90)"
             yield mark("text", escape(self.y_label), class_="axis", transform=turn, text_anchor="middle")
 
-    def _ticks(self, span: Span, as_percent: bool) -> list[tuple[float, str]]:
-        if self.log:
+    @staticmethod
+    def _ticks(span: Span, as_percent: bool, log: bool) -> list[tuple[float, str]]:
+        if log:
             return [(10**t, _power(t)) for t in powers(*span)]
         return [(t, percent(t) if as_percent else thousands(t)) for t in ticks(*span, 5)]
 
@@ -122,6 +129,24 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Band:
+    """What lies between two curves over the same x. kind: as of a line."""
+
+    low: Points
+    high: Points
+    kind: str
+
+    @property
+    def points(self) -> Points:
+        """Once around."""
+        return [*self.low, *reversed(self.high)]
+
+    def drawn(self, axes: Axes) -> Iterable[str]:
+        if len(self.low) > 1:
+            yield mark("path", class_=f"band {self.kind}", d=path([axes.place(x, y) for x, y in self.points]) + "Z")
+
+
+@dataclass(frozen=True)
 class Dots:
     """Points with a radius, a tooltip, and the half length of a bar where they have one."""
 
@@ -142,7 +167,7 @@ class Dots:
             yield mark("circle", title=title, class_=f"dot {self.kind}", cx=px, cy=py, r=radius)
 
 
-def panel(axes: Axes, marks: Iterable[Line | Dots], label: str = "") -> Svg:
+def panel(axes: Axes, marks: Iterable[Line | Band | Dots], label: str = "") -> Svg:
     """Axes with what is drawn on them, the last on top."""
     frame = axes.frame
     body = [*axes.grid(), *(text for each in marks for text in each.drawn(axes))]

@@ -118,6 +118,7 @@ class Machine:
     wire: Mapping[str, Any] = field(default_factory=dict)  # of a served model: what was given of WIRE and UNSAVED
     most: bool = False  # of a new run: ask a text endpoint for as many log-probabilities as it gives
     track: tuple[str, ...] = ()  # experiment trackers
+    shorter: Path | None = None  # folder of the same run on a smaller budget, whose steps need not be taken again
 
 
 @dataclass(frozen=True)

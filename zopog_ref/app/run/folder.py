@@ -40,9 +40,9 @@ try:
 except ImportError:  # Windows: no advisory locks; two runs on one folder are not kept apart there
     fcntl = None  # type: ignore[assignment]
 
-_LARGEST_JSON = 100_000_000  # bytes: a config.json names the rows of a test file, one number each
+LARGEST_JSON = 100_000_000  # bytes: a config.json names the rows of a test file, one number each
 ANSWERS = "answers"  # of `auto`: a file for each call
-_CHECKPOINT, _PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
+CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 
 
 class RunFolder:
@@ -136,17 +136,17 @@ class RunFolder:
     def edited(self) -> bool:
         """Whether config.json is another file than the one that the last step was taken with."""
         try:
-            found = read_metadata(self.path / _CHECKPOINT).get("config")
+            found = read_metadata(self.path / CHECKPOINT).get("config")
         except (OSError, TensorFileError):
             return False  # load() says what is wrong with it
         return found is not None and found != self._config_digest()
 
     def _config_digest(self) -> str:
         path = self.path / "config.json"
-        return hashlib.sha256(read_untrusted(path, _LARGEST_JSON)).hexdigest() if path.exists() else ""
+        return hashlib.sha256(read_untrusted(path, LARGEST_JSON)).hexdigest() if path.exists() else ""
 
     def _newest_checkpoint(self) -> tuple[Arrays | None, int]:
-        found = [path for name in (_CHECKPOINT, _PREVIOUS) if (path := self.path / name).exists()]
+        found = [path for name in (CHECKPOINT, PREVIOUS) if (path := self.path / name).exists()]
         unreadable = []
         for path in found:
             try:
@@ -174,12 +174,12 @@ class RunFolder:
     def save(self, arrays: Arrays, record: Record) -> None:
         """After a step: the curve's line first, then the checkpoint, then the journal it makes superfluous."""
         append_line(self.path / "curve.jsonl", as_line(record), self._reserve, self._go_on)
-        checkpoint = self.path / _CHECKPOINT
+        checkpoint = self.path / CHECKPOINT
         about = {"step": str(record.step), "seconds": repr(self.seconds), "sha256": digest(arrays)}
         about["config"] = self._config_digest()
         try:
             if checkpoint.exists():
-                _copy_link(checkpoint, self.path / _PREVIOUS)
+                _copy_link(checkpoint, self.path / PREVIOUS)
             write_tensors(checkpoint, arrays, about)
         except OSError as error:
             if error.errno not in FULL:
@@ -262,7 +262,7 @@ def read_json(path: Path, missing: str) -> dict[str, Any]:
     if not os.path.exists(path):
         raise InputError(missing)
     try:
-        value = parse_json(read_untrusted(path, _LARGEST_JSON).decode())
+        value = parse_json(read_untrusted(path, LARGEST_JSON).decode())
     except UnusableFile as error:
         raise InputError(str(error)) from None
     except (ValueError, RecursionError) as error:

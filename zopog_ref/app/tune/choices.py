@@ -199,10 +199,7 @@ def chosen_served(arguments: argparse.Namespace) -> Served | None:
 def _task(arguments: argparse.Namespace) -> tuple[Task, str | None]:
     """The task asked for, and its embedded name or TOML when it has one."""
     if arguments.train is None:
-        own = ("labels", "dev", "test", "text_column", "label_column")
-        given = [name for name in own if getattr(arguments, name) is not None]
-        if given:
-            raise InputError(f"{option(given[0])} describes your own data, but --train is missing")
+        check_no_data(arguments)
         name = arguments.task or "supersense"
         task = _task_named(name, arguments.data)
         if arguments.template is None:
@@ -213,6 +210,18 @@ def _task(arguments: argparse.Namespace) -> tuple[Task, str | None]:
         raise InputError("--data holds the files of a published --task; --train names a file of your own")
     if arguments.task:
         raise InputError("--task and --train were both given: a task TOML names its own train file")
+    return own_task(arguments), None
+
+
+def check_no_data(arguments: argparse.Namespace) -> None:
+    """Errors: InputError for what describes own data where there are none."""
+    own = ("labels", "dev", "test", "text_column", "label_column")
+    if given := [name for name in own if getattr(arguments, name) is not None]:
+        raise InputError(f"{option(given[0])} describes your own data, but --train is missing")
+
+
+def own_task(arguments: argparse.Namespace) -> Task:
+    """Of --train, --dev, --test, --labels and --template. Errors: InputError, TaskError."""
     if not arguments.template or not arguments.labels:
         raise InputError('--train needs --template (such as "{text} . {mask} .") and --labels (such as "0=bad,1=good")')
     pairs = []
@@ -229,7 +238,7 @@ def _task(arguments: argparse.Namespace) -> tuple[Task, str | None]:
     name = arguments.train.resolve().parent.name if stem.lower() in ("", "train") else stem
     train, dev, test = (path and path.resolve() for path in (arguments.train, arguments.dev, arguments.test))
     columns = {"text_columns": arguments.text_column, "label_column": arguments.label_column or "label"}
-    return make_task(arguments.template[0], labels, train, dev, test, name=name, **columns), None
+    return make_task(arguments.template[0], labels, train, dev, test, name=name, **columns)
 
 
 def _task_named(name: str, data: Path | None) -> Task:

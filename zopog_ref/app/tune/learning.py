@@ -23,6 +23,7 @@ from zopog_ref.app.report.progress import Progress
 from zopog_ref.app.run.config import Evidence, Machine, RunConfig, versions
 from zopog_ref.app.run.experiment import Experiment, method_of, prepare
 from zopog_ref.app.run.folder import ANSWERS, RunFolder, free_name, write_json
+from zopog_ref.app.run.growing import grow
 from zopog_ref.app.run.presets import PRESET_FIELDS, SEARCHLESS
 from zopog_ref.app.run.saved_run import read_result
 from zopog_ref.app.track.watchers import Watchers, tracked
@@ -94,6 +95,8 @@ def _start(
     path = out or free_name(Path("runs") / f"{config.task.name}-{config.method}-{config.seed}")
     folder = RunFolder.create(path, config.to_json(Evidence.of(experiment)))
     held.callback(folder.close)
+    if machine.shorter is not None and config.remote is None:  # a server's answers are kept with their own run
+        grow(machine.shorter, path)
     keep_requests(model, path)
     say(f"run folder {path}, model {model.source}, task {config.task.name}")
     for line in _notices(experiment, config, asked):

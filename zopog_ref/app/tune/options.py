@@ -138,11 +138,7 @@ def _add_task_arguments(parser: argparse.ArgumentParser) -> None:
     task = parser.add_argument_group("task and data (docs/own-data.md)")
     task.add_argument("--task", metavar="NAME", help="zopog tasks lists them; or a task TOML (supersense)")
     task.add_argument("--data", type=Path, metavar="DIR", help="your copy of a published task's files")
-    task.add_argument("--train", type=Path, metavar="FILE", help="own data: TSV, CSV, JSONL (.gz), Parquet")
-    task.add_argument("--dev", type=Path, metavar="FILE", help="(other rows of the train file)")
-    task.add_argument("--test", type=Path, metavar="FILE", help="(unused rows of the train file)")
-    task.add_argument("--text-column", action="append", metavar="NAME", help="twice for two texts (text)")
-    task.add_argument("--label-column", metavar="NAME", help="(label)")
+    add_data_arguments(task)
     task.add_argument(
         "--template", action="append", metavar="TEXT",
         help='such as "{text} . {mask} ."; may be repeated',
@@ -160,7 +156,6 @@ def _add_task_arguments(parser: argparse.ArgumentParser) -> None:
     task.add_argument(
         "--instructions", type=Path, metavar="FILE", help="of --method auto: one a line, {labels} for the label words"
     )
-    task.add_argument("--labels", metavar="L=WORD,...", help='labels and their words: "0=bad,1=good"')
 
 
 def add_position_argument(parser: argparse._ActionsContainer) -> None:
@@ -168,6 +163,16 @@ def add_position_argument(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--prompt-position", choices=POSITIONS, help="of a decoder's prompt: before the text, or after it (before)"
     )
+
+
+def add_data_arguments(group: argparse._ActionsContainer) -> None:
+    """The user's own data: --train, --dev, --test, --text-column, --label-column, --labels."""
+    group.add_argument("--train", type=Path, metavar="FILE", help="own data: TSV, CSV, JSONL (.gz), Parquet")
+    group.add_argument("--dev", type=Path, metavar="FILE", help="(other rows of the train file)")
+    group.add_argument("--test", type=Path, metavar="FILE", help="(unused rows of the train file)")
+    group.add_argument("--text-column", action="append", metavar="NAME", help="twice for two texts (text)")
+    group.add_argument("--label-column", metavar="NAME", help="(label)")
+    group.add_argument("--labels", metavar="L=WORD,...", help='labels and their words: "0=bad,1=good"')
 
 
 def method_options() -> dict[str, tuple[type, list[str]]]:
