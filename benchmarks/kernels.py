@@ -32,6 +32,7 @@ from zopog_ref.zeroth_order import projection
 SIZES = {"small": (320, 500), "medium": (6400, 500), "large": (640, 51_200)}  # rows K B, columns d
 MODEL, BATCH, TEXT, POSITIONS = SHAPES["large"], 32, 64, 50  # of the whole step: RoBERTa-large, 64 tokens of text
 COPIED, FLOOR_THREADS, GEMM = 1 << 28, 1 << 20, 8192  # float32 numbers, threads, sides of a square
+WORDS = 1 << 32  # there are no more
 # Microseconds on an H200, at the large size unless the name says otherwise. Ranges: docs/kernels.md.
 EXPECTED = {
     "copy, TB/s": "3.9 to 4.3", "philox floor": "20 to 30", "normals floor": "60 to 75",
@@ -61,6 +62,26 @@ THREAD_KERNEL bench_normals(uint64 seed, int64 threads, float* out) {
         folded += u.v[0] + u.v[1] + u.v[2] + u.v[3];
     }
     if (folded == 0.12345f) out[0] = folded;
+}
+"""
+# The operators of normal.cuh that leave the compiler's guards out, beside those with guards: `words` words a thread.
+GUARDED_KERNEL = """
+INLINE bool differ(float a, float b) { return float_to_bits(a) != float_to_bits(b); }
+THREAD_KERNEL bench_guarded(uint64 words, int64 threads, uint32* out) {
+    for (uint64 i = 0; i < words; ++i) {
+        const uint32 bits = static_cast<uint32>(i * threads + thread_index());
+        const float u = to_unit(bits), plain = static_cast<float>(bits) * 0x1p-32f;
+        const float square = -2.0f * log_float32(u);
+        const int pattern = static_cast<int>(float_to_bits(u)), exponent = (pattern - 0x3F3504F3) >> 23;
+        const float m = bits_to_float(static_cast<uint32>(pattern - exponent * (1 << 23))) - 1.0f, e = exponent;
+        const float turns = 4.0f * u + 0.5f, quarter = floorf(turns);
+        const bool wrong = differ(u, plain + 0x1p-33f) || differ(quotient(m, 2.0f + m), m / (2.0f + m)) ||
+                           differ(root(square), sqrtf(square)) || differ(floor_as_sum(turns), quarter + 0x1p23f) ||
+                           differ(exact_product_plus(4.0f, u, 0.5f), turns) ||
+                           differ(exact_product_plus(quarter, -0.25f, u), u - quarter * 0.25f) ||
+                           differ(exact_product_plus(e, 0.693359375f, m), e * 0.693359375f + m);
+        if (wrong) out[0] = bits | 1;
+    }
 }
 """
 
@@ -133,7 +154,7 @@ def floors(bench: Bench) -> tuple[float, float, float]:
     source, target = cupy.zeros(COPIED, cupy.float32), cupy.empty(COPIED, cupy.float32)
     bandwidth = 2 * source.nbytes / bench.microseconds(lambda: cupy.copyto(target, source))
     bench.add("copy, TB/s", bandwidth / 1e6)
-    module = cupy.RawModule(code=module_source() + FLOOR_KERNELS, options=OPTIONS)
+    module = cupy.RawModule(code=module_source() + FLOOR_KERNELS + GUARDED_KERNEL, options=OPTIONS)
     threads, out, per_block = FLOOR_THREADS, cupy.zeros(1, cupy.uint32), []
     for name in ("bench_philox", "bench_normals"):
         kernel, arguments = module.get_function(name), (np.uint64(7), np.int64(threads), out)
@@ -141,6 +162,9 @@ def floors(bench: Bench) -> tuple[float, float, float]:
             lambda kernel=kernel, arguments=arguments: kernel((threads // 128,), (128,), arguments)
         )
         per_block.append(time / (64 * threads))
+    arguments = (np.uint64(WORDS // threads), np.int64(threads), out)
+    module.get_function("bench_guarded")((threads // 128,), (128,), arguments)
+    bench.add("words that differ without guards", float(out[0]))
     rows, dim = SIZES["large"]
     bench.add("philox floor", per_block[0] * rows * dim / 4)
     bench.add("normals floor", per_block[1] * rows * dim / 4)
@@ -275,7 +299,9 @@ def measure(bench: Bench) -> dict[str, Any]:
         bound = None
         print(f"no step with a bound model: {error}", file=sys.stderr)
     both = found["plain perturb"] + found["plain gradient"]
+    numbers = {row["name"]: row["value"] for row in bench.rows}
     targets = {
+        "all words have the bits of guarded operators": numbers["words that differ without guards"] == 0,
         "perturb >= 70% of copy bandwidth": found["perturb share"] >= 0.7,
         "gradient >= 80% of the normals floor": found["gradient share"] >= 0.8,
         "perturb and gradient >= 5 x plain CuPy": both >= 5 * (found["perturb"] + found["gradient"]),

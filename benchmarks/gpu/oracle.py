@@ -39,14 +39,16 @@ def times(place: Place) -> None:
     shape = Shape(1, 16, 2, 160) if place.rehearse else SHAPES["large"]
     for precision in (place.reduced, None):
         step = _search(place, shape, precision)
-        for _ in range(2):
+        for _ in range(2 if precision else 1):
             step()
         seconds = []
-        for _ in range(STEPS):
+        for _ in range(STEPS if precision else 1):  # fp32 takes seconds
             start = time.perf_counter()
             step()  # it waits for the device once, at its end
             seconds.append(time.perf_counter() - start)
         place.put(f"bound step, {precision or 'fp32'}, ms", round(1e3 * float(np.median(seconds)), 2))
+        if not place.rehearse:
+            place.put(f"where a step goes, {precision or 'fp32'}", longest(_events(step)))
 
 
 def _search(place: Place, shape: Shape, reduced: str | None) -> Callable[[], None]:
@@ -75,6 +77,24 @@ def _on_host(step: Callable[[], None]) -> dict[str, Any]:
 
 
 def _on_gpu(step: Callable[[], None]) -> dict[str, Any]:
+    return count_events(_events(step))
+
+
+def longest(events: list[dict[str, Any]], shown: int = 16) -> dict[str, Any]:
+    """Milliseconds from the first kernel to the last, of all kernels, and of those that take longest by name."""
+    kernels = [e for e in events if e.get("cat") == "kernel"]
+    spent: Counter[str] = Counter()
+    for e in kernels:
+        spent[e["name"][:120]] += e["dur"] / 1e3
+    first, last = min(e["ts"] for e in kernels), max(e["ts"] + e["dur"] for e in kernels)
+    return {
+        "span_ms": (last - first) / 1e3,
+        "kernels_ms": sum(spent.values()),
+        "by_name": dict(spent.most_common(shown)),
+    }
+
+
+def _events(step: Callable[[], None]) -> list[dict[str, Any]]:
     """What CUPTI saw of the whole process, CuPy and ONNX Runtime included, through PyTorch's profiler."""
     import torch
     from torch.profiler import ProfilerActivity, profile
@@ -88,8 +108,8 @@ def _on_gpu(step: Callable[[], None]) -> dict[str, Any]:
             step()
         path = Path(folder) / "trace.json"
         seen.export_chrome_trace(str(path))
-        events = json.loads(path.read_text("utf-8", "replace"))["traceEvents"]
-    return count_events(events)
+        events: list[dict[str, Any]] = json.loads(path.read_text("utf-8", "replace"))["traceEvents"]
+    return events
 
 
 def count_events(events: list[dict[str, Any]]) -> dict[str, Any]:

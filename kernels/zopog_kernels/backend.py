@@ -22,7 +22,7 @@ from zopog_kernels.source import BLOCK
 __all__ = ["KernelBackend", "Stream", "cupy_backend", "rows_per_chunk"]
 
 _MOST_ROWS = 65535  # of a grid in y
-_PERTURB_THREADS = 1 << 21  # enough for several waves of the largest GPU; beyond, a thread takes several rows
+_PERTURB_THREADS = 1 << 20  # four waves of an H200; beyond, a thread takes several rows
 _GRADIENT_THREADS = 1 << 19  # bounds the partial sums to 16 MiB
 _LEAST_CHUNK = 24  # rows of a partial sum: the partial sums stay under 1/12 of what storing u would take
 

@@ -1,6 +1,6 @@
 """What the backend needs of a GPU: arrays, and a kernel launch. CuPy is imported here only, when it is asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -54,6 +54,7 @@ class Device(Protocol):
 _SCALARS = {
     "uint64": np.uint64, "uint32": np.uint32, "int64": np.int64, "int": np.int32, "double": np.float64,
 }  # fmt: skip
+_DTYPES = {name: np.dtype(name) for name in ("float16", "float32", "float64", "int64", "uint32")}
 
 
 class CuPyDevice:
@@ -69,7 +70,9 @@ class CuPyDevice:
         self.cupy = _require_cupy()
         self.index = int(self.cupy.cuda.Device().id)
         module = self.cupy.RawModule(code=module_source(), options=OPTIONS)
-        self._kernels = {name: (module.get_function(name), types) for name, types in kernels().items()}
+        self._kernels = {
+            name: (module.get_function(name), [_converter(kind) for kind in types]) for name, types in kernels().items()
+        }
 
     @property
     def stream(self) -> int:
@@ -85,24 +88,34 @@ class CuPyDevice:
         return int(array.data.ptr)
 
     def empty(self, shape: Sequence[int], dtype: str) -> Any:
-        return self.cupy.empty(tuple(shape), dtype)
+        return self.cupy.ndarray(tuple(shape), _DTYPES[dtype])
 
     def asarray(self, array: Any, dtype: str) -> Any:
-        return self.cupy.ascontiguousarray(array, dtype)
+        wanted = _DTYPES[dtype]
+        if isinstance(array, self.cupy.ndarray) and array.dtype == wanted and array.flags.c_contiguous:
+            return array  # most calls of a step end here, and CuPy takes longer to see it
+        return self.cupy.asarray(array, wanted, order="C")
 
     def to_numpy(self, array: Any) -> NDArray[Any]:
         return np.asarray(self.cupy.asnumpy(array))
 
     def launch(self, kernel: str, grid: tuple[int, int], arguments: Sequence[Any]) -> None:
-        function, types = self._kernels[kernel]
-        function(grid, (BLOCK,), tuple(typed(argument, kind) for argument, kind in zip(arguments, types, strict=True)))
+        function, converters = self._kernels[kernel]
+        pairs = zip(converters, arguments, strict=True)
+        function(grid, (BLOCK,), tuple([convert(argument) for convert, argument in pairs]))
 
 
 def typed(argument: Any, kind: str) -> Any:
     """A number as the NumPy scalar of its C++ type, None as a null pointer; arrays as they are."""
-    if kind.endswith("*"):
-        return np.uint64(0) if argument is None else argument
-    return _SCALARS[kind](argument)
+    return _converter(kind)(argument)
+
+
+def _converter(kind: str) -> Callable[[Any], Any]:
+    return _address if kind.endswith("*") else _SCALARS[kind]
+
+
+def _address(array: Any) -> Any:
+    return np.uint64(0) if array is None else array
 
 
 def _require_cupy() -> ModuleType:

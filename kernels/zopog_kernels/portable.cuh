@@ -71,6 +71,61 @@ INLINE uint64 wide_product(uint32 a, uint32 b) { return static_cast<uint64>(a) *
 INLINE double minus_infinity() { return -__builtin_huge_val(); }
 #endif
 
+// a b + c of an exact product: one rounding, as of a product that rounds nothing and a sum.
+INLINE float exact_product_plus(float a, float b, float c) {
+#ifdef __CUDA_ARCH__
+    float sum;
+    asm("fma.rn.f32 %0, %1, %2, %3;" : "=f"(sum) : "f"(a), "f"(b), "f"(c));
+    return sum;
+#else
+    return a * b + c;
+#endif
+}
+
+// a / b, rounded once, for |a| <= 1, 0 or no less than 2^-60, and b in [1, 4].
+INLINE float quotient(float a, float b) {
+#ifdef __CUDA_ARCH__
+    float reciprocal, error, ratio;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(b));
+    asm("fma.rn.f32 %0, %1, %2, %3;" : "=f"(error) : "f"(-b), "f"(reciprocal), "f"(1.0f));
+    asm("fma.rn.f32 %0, %1, %2, %1;" : "=f"(reciprocal) : "f"(reciprocal), "f"(error));
+    asm("mul.rn.f32 %0, %1, %2;" : "=f"(ratio) : "f"(a), "f"(reciprocal));
+    asm("fma.rn.f32 %0, %1, %2, %3;" : "=f"(error) : "f"(-b), "f"(ratio), "f"(a));
+    asm("fma.rn.f32 %0, %1, %2, %3;" : "=f"(ratio) : "f"(reciprocal), "f"(error), "f"(ratio));
+    return ratio;
+#else
+    return a / b;
+#endif
+}
+
+// sqrt(x), rounded once, for x = 0, -0, or in [2^-60, 2^60].
+INLINE float root(float x) {
+#ifdef __CUDA_ARCH__
+    float inverse, estimate, error, rooted;
+    asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(fmaxf(x, 0x1p-60f)));
+    asm("mul.rn.f32 %0, %1, %2;" : "=f"(estimate) : "f"(x), "f"(inverse));
+    asm("fma.rn.f32 %0, %1, %2, %3;" : "=f"(error) : "f"(-estimate), "f"(estimate), "f"(x));
+    asm("fma.rn.f32 %0, %1, %2, %3;" : "=f"(rooted) : "f"(error), "f"(inverse * 0.5f), "f"(estimate));
+    return rooted;
+#else
+    return sqrtf(x);
+#endif
+}
+
+// floor(x) + 2^23 for x in [0, 2^22]: its last bits are the integer's.
+INLINE float floor_as_sum(float x) {
+#ifdef __CUDA_ARCH__
+    float sum;
+    asm("add.rm.f32 %0, %1, %2;" : "=f"(sum) : "f"(x), "f"(0x1p23f));
+    return sum;
+#else
+    return floorf(x) + 0x1p23f;
+#endif
+}
+
+// x, its sign turned where bit 1 of `turn` is set.
+INLINE float flipped(float x, uint32 turn) { return bits_to_float(float_to_bits(x) ^ (turn << 30 & 0x80000000u)); }
+
 // Round to nearest, ties to even, as NumPy's float32 -> float16.
 INLINE half_bits to_half(float number) {
 #ifdef __CUDA_ARCH__
@@ -87,6 +142,24 @@ INLINE half_bits to_half(float number) {
     const uint32 fraction = exponent >= 113 ? magnitude - (112u << 23) : (magnitude & 0x7FFFFFu) | 0x800000u;
     const uint32 rounded = (fraction + ((1u << (shift - 1)) - 1) + ((fraction >> shift) & 1)) >> shift;
     return static_cast<half_bits>(sign | rounded);
+#endif
+}
+
+// Four numbers in one access that leaves the cache soon: of an assignment a compiler makes four.
+INLINE void store(float* where, const Four<float>& four) {
+#ifdef __CUDA_ARCH__
+    asm volatile("st.global.cs.v4.f32 [%0], {%1, %2, %3, %4};"
+                 ::"l"(where), "f"(four.v[0]), "f"(four.v[1]), "f"(four.v[2]), "f"(four.v[3]) : "memory");
+#else
+    *reinterpret_cast<Four<float>*>(where) = four;
+#endif
+}
+INLINE void store(half_bits* where, const Four<half_bits>& four) {
+#ifdef __CUDA_ARCH__
+    asm volatile("st.global.cs.v4.u16 [%0], {%1, %2, %3, %4};"
+                 ::"l"(where), "h"(four.v[0]), "h"(four.v[1]), "h"(four.v[2]), "h"(four.v[3]) : "memory");
+#else
+    *reinterpret_cast<Four<half_bits>*>(where) = four;
 #endif
 }
 

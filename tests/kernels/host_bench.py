@@ -14,6 +14,7 @@ SMALL = {
     "SIZES": {"small": (4, 12), "medium": (6, 12), "large": (8, 20)},
     "COPIED": 100,
     "FLOOR_THREADS": 128,
+    "WORDS": 1 << 14,
     "GEMM": 8,
     "MODEL": Shape(1, 16, 2, 160),
     "BATCH": 4,

@@ -33,7 +33,7 @@ def test_every_measurement_runs(script: ModuleType, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(sys, "argv", ["kernels.py", "--json", str(tmp_path / "numbers.json")])
     assert script.main() == 0
     record = json.loads((tmp_path / "numbers.json").read_text())
-    assert len(record["targets"]) == 6
+    assert len(record["targets"]) == 7
     measured = {row["name"] for row in record["numbers"]}
     assert set(script.EXPECTED) <= measured  # nothing is expected that is not measured
 
@@ -49,6 +49,6 @@ def test_the_floor_kernels_compile(script: ModuleType, tmp_path: Path) -> None:
     nvcc(
         tmp_path / "floors.ptx",
         [*script.OPTIONS, "-ptx", "-arch=compute_90"],
-        script.module_source() + script.FLOOR_KERNELS,
+        script.module_source() + script.FLOOR_KERNELS + script.GUARDED_KERNEL,
     )
-    assert "bench_normals" in (tmp_path / "floors.ptx").read_text()
+    assert "bench_guarded" in (tmp_path / "floors.ptx").read_text()

@@ -17,9 +17,6 @@ from zopog_models.tasks.encoding import Encoded
 
 __all__ = ["DeviceOracle"]
 
-# Rows are padded to a multiple of this many tokens: on a GPU every new shape costs a choice of algorithms and memory.
-LENGTH_STEP = {"cpu": 1, "cuda": 8}
-
 
 @dataclass(frozen=True)
 class _Chunk:
@@ -54,7 +51,7 @@ class DeviceOracle(FrozenModelOracle):
     Parameters, besides those of FrozenModelOracle
         memory: where the arrays lie; its kind must be the model's device, and a model on CUDA must have been opened on
             its stream
-        length_step: rows are padded to a multiple of so many tokens; default: 1 on a CPU, 8 on CUDA
+        multiple: of tokens, of a padded row's length with its prompt; default: the model's, 1 on a CPU, 4 on CUDA
     """
 
     def __init__(
@@ -69,7 +66,7 @@ class DeviceOracle(FrozenModelOracle):
         memory: DeviceMemory,
         reduced: FrozenModel | None = None,
         differences: bool = False,
-        length_step: int | None = None,
+        multiple: int | None = None,
     ) -> None:
         if memory.kind != model.device or memory.index:
             raise ValueError(
@@ -90,8 +87,7 @@ class DeviceOracle(FrozenModelOracle):
         nothing = np.zeros(len(encoded.ids), np.int64)
         self._rows = ModelRows(model.description, encoded.ids, encoded.answer_position, shown, None, nothing, label_ids)
         self._memory = memory
-        self._longest = model.max_positions - n_positions
-        self._length_step = LENGTH_STEP[model.device] if length_step is None else length_step
+        self._multiple = model.multiple if multiple is None else multiple
         self._labels = memory.asarray(self._rows.label_ids, "float32" if model.pooling else "int64")
         self._candidate_ids = memory.asarray(self._candidates, "int64")
         self._numbers = memory.asarray(np.arange(model.chunk_rows), "int64")
@@ -207,14 +203,9 @@ class DeviceOracle(FrozenModelOracle):
 
     def _integer_inputs(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """What the model reads of these rows and does not depend on prompts, padded on the right."""
-        feeds = self._rows.feeds(rows)
-        length, step = feeds["text_ids"].shape[1], self._length_step
-        padding = ((0, 0), (0, min(-(-length // step) * step, self._longest) - length))
-        inputs = {
-            "text_ids": np.pad(feeds["text_ids"], padding, constant_values=self._rows.pad_id),
-            "attention_mask": np.pad(feeds["attention_mask"], padding),
-        }
-        return inputs if self._rows.pooling else inputs | {"answer_position": feeds["answer_position"]}
+        feeds = self._rows.feeds(rows, self._multiple)
+        names = ("text_ids", "attention_mask") + (() if self._rows.pooling else ("answer_position",))
+        return {name: feeds[name] for name in names}
 
     def _space(self, name: str, size: int) -> Any:
         """At least `size` float32 numbers that are written anew in every call, the same ones wherever they suffice."""

@@ -130,6 +130,11 @@ class FrozenModel(Described):
         return self.runner.pool.count
 
     @property
+    def multiple(self) -> int:
+        """Tokens that a padded row's length, its prompt included, is a multiple of."""
+        return self.runner.multiple
+
+    @property
     def chunk_rows(self) -> int:
         """How many rows are read at once."""
         return self.runner.chunk_rows

@@ -10,6 +10,8 @@ from zopog_models.graph.onnx_format import Attribute
 from zopog_models.graph.quantized import quantize
 
 OPSET = 23  # the first with Attention as a standard operator
+OPSET_BY_LENGTH = 24  # the first whose Attention takes the rows' lengths in place of a mask
+RUNTIME_S_OWN = "com.microsoft"  # operators of ONNX Runtime beside ONNX's
 PRECISIONS = {"fp32": np.float32, "fp16": np.float16, "int8": np.float32}  # what is not a linear map's weight, and sums
 _PAGE = 4096  # weights in a file begin at multiples of this, so that they can be mapped into memory
 
@@ -21,7 +23,8 @@ class GraphBuilder:
     `SessionOptions.add_external_initializers`, or for a file beside the model's (`external_data`). shared: arrays of
     another graph of the same model, by name, to use instead of copies. precision: "fp32" or "fp16", of the weights and
     of what is computed with them; "int8": linear maps as in `quantized`, all else fp32. Inputs and outputs are float32
-    in any case. location: the weights' file.
+    in any case. location: the weights' file. fused: for a session on CUDA, with ONNX Runtime's own operators and
+    without sums that change nothing; by_length: rows, padded on the right, are told by their lengths.
     """
 
     def __init__(
@@ -30,10 +33,13 @@ class GraphBuilder:
         *,
         precision: str = "fp32",
         location: str = onnx_format.EXTERNAL_LOCATION,
+        fused: bool = False,
     ) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         self._shared = shared or {}
+        self.fused = fused
+        self.by_length = fused and precision == "fp16"  # flash attention, which has no mask and no float32
         self._dtype = PRECISIONS[precision]
         self._integers = precision == "int8"
         self._quantized: dict[str, list[str]] = {}
@@ -58,9 +64,18 @@ class GraphBuilder:
 
     def op_many(self, op_type: str, *inputs: str, results: int, **attributes: Attribute) -> list[str]:
         """Apply an operator with several results."""
+        return self._apply("", op_type, inputs, results, attributes)
+
+    def runtime_op(self, op_type: str, *inputs: str, **attributes: Attribute) -> str:
+        """Apply an operator with one result that ONNX Runtime has beside ONNX's."""
+        return self._apply(RUNTIME_S_OWN, op_type, inputs, 1, attributes)[0]
+
+    def _apply(
+        self, domain: str, op_type: str, inputs: Sequence[str], results: int, attributes: Mapping[str, Attribute]
+    ) -> list[str]:
         stem = f"{op_type}_{len(self._nodes)}"
         outputs = [f"{stem}_{i}" for i in range(results)]
-        self._nodes.append(onnx_format.node(op_type, inputs, outputs, attributes))
+        self._nodes.append(onnx_format.node(op_type, inputs, outputs, attributes, domain))
         return outputs
 
     def integers(self, *values: int) -> str:
@@ -138,6 +153,7 @@ class GraphBuilder:
             [*self._constants.values(), *weights],
             self._inputs,
             self._outputs,
-            opset=OPSET,
+            opset=OPSET_BY_LENGTH if self.by_length else OPSET,
             metadata=metadata,
+            domains=[RUNTIME_S_OWN] if self.fused else [],
         )

@@ -96,11 +96,12 @@ def build(
     positions = _positions(g, visible, prefix)  # (R, S)
     masks = _masks(layers, visible, positions, prefix)  # (R, S, m + S) each
     total = g.op("Shape", visible, start=1, end=2)  # (1,)
-    if prefix:  # m + S may be more than there are positions: of a prefix some are padding
-        total = g.op("Unsqueeze", g.op("Add", g.op("ReduceMax", positions, keepdims=0), g.scalar(1)), g.integers(0))
+    if prefix:  # of which some may be padding
+        total = g.op("Min", g.op("Add", prefix.size, total), g.integers(a.max_positions))
     x = layers.start(x, positions, total)
 
-    at = g.op("Unsqueeze", g.op("Add", answer_position, n), g.integers(1))  # (R, 1), the answer's place in the row
+    # Of an input and a shape ONNX Runtime makes the sum on the host, and a GPU would wait.
+    at = g.op("Add", g.op("Unsqueeze", answer_position, g.integers(1)), n)  # (R, 1), the answer's place in the row
     x, own = _through_layers(layers, x, positions, masks, at, prefix)  # (R, 1, D)
     hidden = layers.end(g.op("Squeeze", x, g.integers(1)))  # (R, D)
     chosen = g.op("Gather", layers.outputs(), label_ids)  # (C, D): the vocabulary-wide head is never computed

@@ -87,7 +87,8 @@ def build(
     else:
         answer_position = g.input("answer_position", np.int64, ("R",))
         label_ids = g.input("label_ids", np.int64, ("C",))
-        at = g.op("Unsqueeze", g.op("Add", answer_position, n), g.integers(1))  # (R, 1), behind the prompt
+        # Behind the prompt. Of an input and a shape ONNX Runtime makes the sum on the host, and a GPU would wait.
+        at = g.op("Add", g.op("Unsqueeze", answer_position, g.integers(1)), n)  # (R, 1)
         answer = g.op("Unsqueeze", g.op("GatherND", x, at, batch_dims=1), g.integers(1))  # (R, 1, D)
         answer = layers.encoder_layer(answer, x, layers.sight(to_answer, at, total), last, unit_mask[-1])
         hidden = layers.end(g.op("Squeeze", answer, g.integers(1)))  # (R, D)

@@ -23,6 +23,8 @@ def bucket(distance: np.ndarray) -> np.ndarray:
 class MPNetLayers(Layers):
     """BERT's layers with another mask: the shifts, and UNSEEN where nothing may be looked at."""
 
+    masked = True
+
     def sight(self, mask: str, at: str | None, total: str) -> str:
         assert isinstance(self.family, MPNet)
         g, longest = self.graph, self.architecture.max_positions

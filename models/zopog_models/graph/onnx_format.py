@@ -53,10 +53,12 @@ def _framed(field: int, parts: Parts) -> Parts:
     return [_varint(field << 3 | 2) + _varint(sum(map(len, parts))), *parts]
 
 
-def node(op_type: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Mapping[str, Attribute]) -> bytes:
+def node(
+    op_type: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Mapping[str, Attribute], domain: str = ""
+) -> bytes:
     """NodeProto; an empty input name stands for an optional input left out."""
     body = b"".join(_bytes(1, name) for name in inputs) + b"".join(_bytes(2, name) for name in outputs)
-    body += _bytes(3, outputs[0]) + _bytes(4, op_type)
+    body += _bytes(3, outputs[0]) + _bytes(4, op_type) + (_bytes(7, domain) if domain else b"")
     return body + b"".join(_bytes(5, _attribute(name, value)) for name, value in attributes.items())
 
 
@@ -109,10 +111,12 @@ def model(
     *,
     opset: int,
     metadata: Mapping[str, str],
+    domains: Sequence[str] = (),
 ) -> bytes:
-    """ModelProto."""
+    """ModelProto. domains: of operators besides ONNX's own."""
     tensors: list[Parts] = [[item] for item in initializers]
-    return b"".join(model_parts(name, nodes, tensors, inputs, outputs, opset=opset, metadata=metadata))
+    parts = model_parts(name, nodes, tensors, inputs, outputs, opset=opset, metadata=metadata)
+    return b"".join(parts + [_bytes(8, _bytes(1, domain) + _int(2, 1)) for domain in domains])
 
 
 def model_parts(

@@ -23,10 +23,19 @@ class ChunkRunner(Runner):
         chunk_rows: rows of a chunk
         pool: the threads that chunks are computed in
         reuse: the engines of a decoder's prompts, where there are any
+        multiple: of tokens, of the length of a padded row with its prompt
     """
 
-    def __init__(self, engine: Engine, *, chunk_rows: int, pool: Threads, reuse: PrefixReuse | None = None) -> None:
-        self.engine = engine
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        chunk_rows: int,
+        pool: Threads,
+        reuse: PrefixReuse | None = None,
+        multiple: int = 1,
+    ) -> None:
+        self.engine, self.multiple = engine, multiple
         self.chunk_rows = chunk_rows
         self.pool = pool
         self.reuse = reuse
@@ -50,12 +59,12 @@ class ChunkRunner(Runner):
     def read(self, rows: ModelRows, output: str, width: int) -> np.ndarray:
         """An output (R, width) of the graph for all rows."""
         if self.reuse is not None and self.reuse.pays(rows):
-            return self.reuse.logits(rows, self.pool, self.chunk_rows)
+            return self.reuse.logits(rows, self.pool, self.chunk_rows, self.multiple)
         chunks = self.cut(rows)
         result = np.empty((len(rows.texts), width), np.float32)
 
         def run(chunk: np.ndarray) -> None:
-            result[chunk] = self.run_chunk(output, rows.feeds(chunk))
+            result[chunk] = self.run_chunk(output, rows.feeds(chunk, self.multiple))
 
         self.pool.run_all(run, chunks)
         return result

@@ -30,6 +30,9 @@ __all__ = ["CHUNK_ROWS", "REDUCED", "LocalRunner"]
 # Rows of one run. On a CPU, chunks of 4 to 8 rows stay in the caches (32 at once take up to 1.2 times as long); a GPU
 # wants to be filled.
 CHUNK_ROWS = {"cpu": 8, "cuda": 256}
+# Tokens that a padded row's length is a multiple of: on a GPU, ONNX Runtime's fused attention takes a mask in steps of
+# 4, and every new length costs a choice of algorithms.
+MULTIPLE = {"cpu": 1, "cuda": 4}
 # precision -> the device it is for
 REDUCED = {"int8": "cpu", "bf16": "cpu", "fp16": "cuda"}
 
@@ -60,13 +63,15 @@ class LocalRunner(ChunkRunner):
         self.checkpoint, self.device, self.stream = checkpoint, device, stream
         self._description = description
         first = description.first
-        kept = description.decoder
-        content, self.weights = build(checkpoint, description.injection, first=first, reuse=kept, keeps=kept)
+        kept, graph = description.decoder, GraphBuilder(fused=device == "cuda")
+        content, self.weights = build(
+            checkpoint, description.injection, first=first, reuse=kept, keeps=kept, graph=graph
+        )
         session = Session(content, self.weights, device, stream=stream)
         reuse = None
         if isinstance(checkpoint.architecture, DecoderArchitecture):
             reuse = PrefixReuse(checkpoint.architecture, first, rows_engine=session, prefix_engine=session)
-        super().__init__(session, chunk_rows=CHUNK_ROWS[device], pool=pool, reuse=reuse)
+        super().__init__(session, chunk_rows=CHUNK_ROWS[device], pool=pool, reuse=reuse, multiple=MULTIPLE[device])
         self.providers = session.providers
         self.can_thin = not description.decoder  # a decoder's graph takes no mask
 
@@ -87,7 +92,7 @@ class LocalRunner(ChunkRunner):
     @cached_property
     def thinnable(self) -> Session:
         """The graph with one more input, unit_mask (layers, F); an encoder's alone."""
-        graph = GraphBuilder(self.weights)
+        graph = GraphBuilder(self.weights, fused=self.device == "cuda")
         built = build_encoder(self.checkpoint, self._description.injection, thinned=True, graph=graph)
         return Session(*built, self.device, stream=self.stream)
 
@@ -115,7 +120,8 @@ class LocalRunner(ChunkRunner):
         if precision == "bf16":
             graph = GraphBuilder(self.weights, location=WEIGHTS_FILE)
         else:
-            graph = GraphBuilder(self.weights if precision == "int8" else None, precision=precision)
+            shared = self.weights if precision == "int8" else None
+            graph = GraphBuilder(shared, precision=precision, fused=self.device == "cuda")
         about = self._description
         kept = about.decoder
         content, arrays = build(

@@ -25,7 +25,7 @@ class ModelRows:
         prompt_place: np.ndarray | None = None,
     ) -> None:
         self.first = 0 if about.cls_id is None else 1
-        self.pad_id = about.pad_id
+        self.pad_id, self._longest = about.pad_id, about.max_positions
         self.texts = [np.asarray(ids) for ids in text_ids]
         self.lengths = np.array([len(ids) for ids in self.texts], np.int64)  # (R,)
         self.answer_position = np.asarray(answer_position, np.int64)
@@ -95,11 +95,15 @@ class ModelRows:
         """Whether label words are scored by all their tokens."""
         return self.label_ids.ndim == 2 and not self.pooling
 
-    def feeds(self, chunk: np.ndarray, start: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """The padded inputs of these rows; start (rows,): without so many tokens of each row's beginning."""
+    def feeds(self, chunk: np.ndarray, multiple: int = 1, start: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """The graph's inputs; rows are padded to the longest, with all that they look at to a `multiple` of tokens.
+
+        start (rows,): so many tokens of each row's beginning are left out, since their keys and values are there.
+        """
         start = np.zeros(len(chunk), np.int64) if start is None else start
-        lengths = self.lengths[chunk] - start
+        lengths, others = self.lengths[chunk] - start, self.prompt_ids.shape[1] + int(start.max())
         longest = int(lengths.max())
+        longest = max(longest, min(-(-(longest + others) // multiple) * multiple, self._longest) - others)
         text_ids = np.full((len(chunk), longest), self.pad_id, np.int64)
         for i, row in enumerate(chunk):
             text_ids[i, : lengths[i]] = self.texts[row][start[i] :]

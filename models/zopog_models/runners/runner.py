@@ -33,14 +33,15 @@ class Runner(Protocol):
     """What computes the scores of a frozen model. All numbers are those of the rows, whatever the threads do.
 
     scores: which label words it can score; providers: what computes, for people; precision: of the products;
-    chunk_rows: rows that are read at once; pool: the threads that ask; device, stream: where arrays would have to lie
-    that are read in place; can_thin: whether `thinned` works.
+    chunk_rows: rows that are read at once; multiple: of tokens, of the length they are padded to; pool: the threads
+    that ask; device, stream: where arrays would have to lie that are read in place; can_thin: whether `thinned` works.
     """
 
     scores: Scores = Scores.ANY
     providers: tuple[str, ...] = ()
     precision: str = "fp32"
     chunk_rows: int = 8
+    multiple: int = 1
     pool: Threads = Threads(1)
     device: str = "cpu"
     stream: int | None = None

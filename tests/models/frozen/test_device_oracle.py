@@ -90,11 +90,11 @@ def test_points_in_parts(setting: dict[str, Any], monkeypatch: pytest.MonkeyPatc
 
 def test_padded_rows(setting: dict[str, Any]) -> None:
     """Rows padded to a multiple of 8 tokens, but never beyond the model's positions: nothing but rounding changes."""
-    host, device, _ = both(setting, length_step=8)
+    host, device, _ = both(setting, multiple=8)
     for per_example in (False, True):
         tokens, z, examples = query(3, 6, per_example)
         assert np.abs(device.logits(tokens, z, examples) - host.logits(tokens, z, examples)).max() < 2e-6
-    _, device, _ = both(setting, length_step=1000)
+    _, device, _ = both(setting, multiple=1000)
     longest = setting["model"].max_positions - N_POSITIONS
     assert device._integer_inputs(np.arange(3))["text_ids"].shape == (3, longest)
     assert np.abs(device.logits(tokens, z, examples) - host.logits(tokens, z, examples)).max() < 2e-6
