@@ -1,4 +1,4 @@
-"""A call with the prompt before the text and after it, side by side: seconds, their ratio, and the same logits as plain.
+"""A call with the prompt before the text and after it, side by side: seconds, their ratio, and the logits.
 
     python benchmarks/prompt_position.py --model FOLDER --data sst2/test.tsv [--template '{text} It was {mask}']
         [--n 10] [--rows 32] [--prompts 1] [--each] [--rounds 9] [--threads 1] [--cpu-time]
@@ -65,17 +65,15 @@ def main() -> None:
     low, middle, high = np.percentile(ratios, [25, 50, 75])
     reuse = model.runner.reuse
     assert isinstance(reuse, PrefixReuse)
-    print(f"{model.name}, {len(index)} rows of {encoded.lengths.mean():.1f} tokens, {encoded.text_end.mean():.1f} of them up "
-          f"to the text's end; {prompts} prompts of {a.n}; {a.threads} threads")  # fmt: skip
+    length, head = encoded.lengths.mean(), encoded.text_end.mean()
+    print(f"{model.name}, {len(index)} rows of {length:.1f} tokens, {head:.1f} of them up to the text's end")
+    print(f"{prompts} prompts of {a.n}, {a.threads} threads")
     for way, values in seconds.items():
         print(f"prompt {way:<6} the text   median {1e3 * np.median(values):8.1f} ms a call")
-    print(
-        f"ratio {middle:.2f} ({low:.2f} to {high:.2f}), {a.rounds} pairs; the first call after the text {1e3 * first:.1f} ms"
-    )
+    print(f"ratio {middle:.2f} ({low:.2f} to {high:.2f}), {a.rounds} pairs; the first call {1e3 * first:.1f} ms")
     print(f"kept: {reuse.kept.bytes / 2**20:.1f} MB of at most {reuse.kept.limit / 2**20:.0f}")
-    print(
-        f"largest difference from the whole row {np.abs(kept - whole).max():.1e}, logits up to {np.abs(whole).max():.1f}"
-    )
+    largest, up_to = np.abs(kept - whole).max(), np.abs(whole).max()
+    print(f"largest difference from the whole row {largest:.1e}, logits up to {up_to:.1f}")
 
 
 if __name__ == "__main__":
