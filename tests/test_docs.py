@@ -83,7 +83,7 @@ def absent(package: str, pages: str) -> list[str]:
     return [
         symbol
         for symbol in module.__all__
-        if getattr(module, symbol).__module__ not in shown
+        if not {(its := getattr(module, symbol)).__module__, f"{its.__module__}.{symbol}"} & shown
         and (package not in shown or importlib.util.find_spec(f"{package}.{symbol}"))
     ]
 

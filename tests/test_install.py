@@ -75,6 +75,10 @@ def needed(words: list[str]) -> set[str]:
         found |= {"urllib3"}
     elif re.fullmatch(r"[A-Z][\w.-]*/[\w.@-]+|[a-z][\w-]*-community/[\w.@-]+", model):
         found |= {"huggingface-hub"}
+    if words[0] == "push" and "--dry-run" not in words:
+        found |= {"huggingface-hub"}
+    if tracker := value(words, "--track"):
+        found |= {"mlflow-skinny" if tracker == "mlflow" else tracker}
     if value(words, "--precision") == "bf16":
         found |= {"openvino"}
     if value(words, "--backend") == "cupy":
@@ -110,7 +114,8 @@ def test_a_page_s_commands_run_after_what_it_installs(page: Path) -> None:
     ("command", "package", "extra"),
     [("tune --workers 2", "ray", "cluster"), ("tune --model Org/name", "huggingface-hub", "hub"),
      ("tune --model kserve+http://h/v2/models/m", "urllib3", "remote"), ("tune --backend cupy", "cupy", "cupy-cu12"),
-     ("tune --precision bf16", "openvino", "openvino"), ("compare --executor ray", "ray", "cluster")],
+     ("tune --precision bf16", "openvino", "openvino"), ("push runs/mine org/name", "huggingface-hub", "hub"),
+     ("tune --track mlflow", "mlflow-skinny", "mlflow"), ("tune --track trackio", "trackio", "trackio"), ("compare --executor ray", "ray", "cluster")],
 )  # fmt: skip
 def test_a_command_without_its_package_is_caught(command: str, package: str, extra: str) -> None:
     block = f"```sh\nzopog {command}\n```\n"

@@ -4,6 +4,8 @@ Importing this package imports NumPy and the standard library, nothing else.
 """
 
 import importlib
+import importlib.util
+import logging
 from typing import Any
 
 from zopog_ref.algorithm import Settings, ZOPoG, ZOPoGState
@@ -32,6 +34,10 @@ __all__ = [
     "cross_entropy", "hinge", "perturb", "policy_gradient", "probabilities", "projection", "run", "sample", "score",
     "two_point_gradient",
 ]  # fmt: skip
+if importlib.util.find_spec("sklearn"):  # so that `import *` works where it is not
+    __all__ += ["PromptClassifier"]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent until somebody listens
 
 
 def __getattr__(name: str) -> Any:
@@ -43,4 +49,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """What completion offers."""
-    return sorted([*__all__, "PromptClassifier", "__version__"])
+    return sorted({*__all__, "PromptClassifier", "__version__"})

@@ -52,6 +52,9 @@ class NumPyBackend:
     perturb = staticmethod(zeroth_order.perturb)
     two_point_gradient = staticmethod(zeroth_order.two_point_gradient)
 
+    def __repr__(self) -> str:
+        return "NUMPY"
+
     def asarray(self, array: Any) -> FLOAT64:
         return np.asarray(array, np.float64)
 

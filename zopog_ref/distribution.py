@@ -5,7 +5,19 @@
 alpha (n, N) > 0, g (n, N) Gumbel(0, 1) noise or None (the plain softmax), tau > 0 the temperature.
 Labels [S1] to [S5] are this project's; docs/theory.md has the derivations. [S1] is reported (the official code
 computes it) and confirmed by differentiating; [S2] to [S5] are proved here.
+
+    >>> from zopog_ref import probabilities, sample, score
+    >>> alpha = [[1.0, 3.0]]  # n = 1 position, N = 2 candidates
+    >>> probabilities(alpha)
+    array([[0.25, 0.75]])
+    >>> sample([[0.25, 0.75]], [[0.2], [0.9]])  # two prompts, each from a uniform number
+    array([[0],
+           [1]])
+    >>> score([[1]], alpha, [[0.25, 0.75]])  # of the prompt [1]: (1{t = j} - p_j) / (tau alpha_j)
+    array([[[-0.25      ,  0.08333333]]])
 """
+
+from __future__ import annotations  # signatures show names, not what these stand for
 
 import numpy as np
 from numpy.typing import ArrayLike

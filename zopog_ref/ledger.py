@@ -2,7 +2,17 @@
 
 An API call is one prompt on one mini-batch, as the literature counts; the ledger also counts sequences (rows sent
 to the model) and tokens. It refuses to start what would pass the budget, so a run never overspends.
+
+    >>> from zopog_ref import Ledger
+    >>> ledger = Ledger(budget=40, batch_size=32)
+    >>> ledger.price(prompts=2, rows=96)  # 96 rows are three mini-batches
+    6
+    >>> ledger.charge(calls=6, sequences=192, tokens=4_000)
+    >>> ledger.left
+    34
 """
+
+from __future__ import annotations  # signatures show names, not what these stand for
 
 from dataclasses import dataclass
 from typing import Protocol

@@ -1,5 +1,7 @@
 """What every method is: init, step, prompts over a state that is only data."""
 
+from __future__ import annotations  # signatures show names, not what these stand for
+
 import operator
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
@@ -46,6 +48,10 @@ class Method(ABC):
 
     Settings: ClassVar[type[Any]]
     settings: Any
+
+    def __repr__(self) -> str:
+        sizes = f"n_positions={self.n_positions}, n_candidates={self.n_candidates}, dim={self.dim}"
+        return f"{type(self).__name__}({sizes}, settings={self.settings!r}, seed={self.seed})"
 
     def __init__(
         self,

@@ -3,6 +3,8 @@
 What they cost is `zopog_ref.ledger`.
 """
 
+from __future__ import annotations  # signatures show names, not what these stand for
+
 import copy
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
@@ -237,7 +239,7 @@ class ModelObjective:
         units: tuple[int, int] = self._thinnable().hidden_units
         return units
 
-    def thinned(self, unit_mask: FLOAT64) -> "ModelObjective":
+    def thinned(self, unit_mask: FLOAT64) -> ModelObjective:
         """The loss of a thinned network, charged to the same ledger; see Thinnable. Errors: ValueError."""
         network = copy.copy(self)
         network.oracle = self._thinnable().thinned(unit_mask)

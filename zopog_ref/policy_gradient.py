@@ -4,12 +4,18 @@ Three ways to the same number: the formula as published [V1], the leave-one-out 
 unbiased [V2], and the collapsed scatter-add that makes it cheap [V3]. [V1] is reported (the official code computes
 it); [V2] and [V3] are proved here, in docs/theory.md.
 
-    from zopog_ref import policy_gradient, probabilities, sample
-    p = probabilities(alpha, tau)
-    tokens = sample(p, rng.random((I, n)))              # (I, n)
-    losses = [f(t) for t in tokens]                     # any function of a prompt
-    gradient = policy_gradient(losses, tokens, alpha, p, tau)
+    >>> import numpy as np
+    >>> from zopog_ref import policy_gradient, probabilities, sample
+    >>> alpha = np.full((2, 3), 1 / 3)  # n = 2 positions, N = 3 candidates
+    >>> p = probabilities(alpha)
+    >>> tokens = sample(p, np.random.default_rng(0).random((50_000, 2)))  # (I, n)
+    >>> losses = tokens.sum(axis=1)  # any function of a prompt; this one likes small tokens
+    >>> policy_gradient(losses, tokens, alpha, p).round(1) + 0.0  # of E loss: exactly -1, 0, 1 in a row
+    array([[-1.,  0.,  1.],
+           [-1.,  0.,  1.]])
 """
+
+from __future__ import annotations  # signatures show names, not what these stand for
 
 import numpy as np
 from numpy.typing import ArrayLike

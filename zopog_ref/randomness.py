@@ -61,6 +61,7 @@ class Purpose(IntEnum):
     UNIT_MASK = 14
     LABEL_SHUFFLE = 15  # of the test whether scores tell labels
     READOUT_FOLDS = 16  # which rows a readout inside the objective never learns from
+    DEMONSTRATIONS = 20  # which rows stand in a template, and in which order rows are asked
 
 
 def philox4x32(counter: UINT32, key: tuple[int, int], rounds: int = 10) -> UINT32:

@@ -35,6 +35,7 @@ from zopog_ref.linear_fits import (
     softmax,
     temperature,
 )
+from zopog_ref.readout_kernel import blocks_of, kernel_of, kernel_of_blocks, row_centred
 from zopog_ref.readout_map import KINDS, Kind, Readout, Scores, checked_labels, checked_scores, id_arrays, word_scores
 
 __all__ = ["KINDS", "Choice", "Fit", "Readout", "centred", "choose", "labels", "likely_tokens", "none", "vocabulary"]
@@ -114,7 +115,7 @@ def centred(
     """
     given = word_scores(scores)
     n, classes = given[0].shape
-    mean = np.asarray(sum(_row_centred(s) for s in given) / len(given))
+    mean = np.asarray(sum(row_centred(s) for s in given) / len(given))
     left_out = np.empty_like(mean)
     for G in _several(groups, n):
         left_out[G] = mean[G] - (mean.sum(axis=0) - mean[G].sum(axis=0)) / (n - len(G))
@@ -140,7 +141,7 @@ def labels(
     if penalty is not None and not 0 < penalty < np.inf:
         raise ValueError(f"the penalty lambda must be positive, not {penalty}")
     rows, targets = _several(groups, n), np.eye(classes)[y]
-    x = np.concatenate([_row_centred(s) for s in given], axis=1)
+    x = np.concatenate([row_centred(s) for s in given], axis=1)
     mean = x.mean(axis=0)
     features = np.column_stack([x - mean, np.ones(n)])  # (n, M C + 1)
     prior = np.vstack([np.eye(classes) / len(given)] * len(given) + [np.zeros((1, classes))])
@@ -178,8 +179,8 @@ def vocabulary(
         raise ValueError(
             f"no row of class {missing}: a ridge cannot learn it; give rows of it, or use labels or centred"
         )
-    blocks = _blocks(given, n_classes)
-    fit = kernel_ridge(_kernel(blocks), np.eye(n_classes)[y], penalty, groups)
+    blocks = blocks_of(given, n_classes)
+    fit = kernel_ridge(kernel_of_blocks(blocks), np.eye(n_classes)[y], penalty, groups)
     T = temperature(fit.left_out, smoothed(y, n_classes))
     matrices = [np.zeros((s.shape[1], n_classes)) for s in given]
     bias = fit.mean
@@ -229,7 +230,7 @@ def choose(
             skipped[kind] = "a class has no row"
         else:
             fits[kind] = vocabulary(given, y, n_classes, groups=groups, columns=columns)
-    p_value = permutation_p_value(_kernel(_blocks(given, n_classes)), y, n_classes, groups, seed)
+    p_value = permutation_p_value(kernel_of(given, n_classes), y, n_classes, groups, seed)
     paid = {kind: _losses(fit.left_out, y) + (kind != "none") / n for kind, fit in fits.items()}  # (n,) each
     if not fits:
         raise ValueError(f"no readout can be fitted: {skipped}")
@@ -242,42 +243,6 @@ def choose(
 
 
 _LABELS = labels  # inside `choose` that name is its argument's
-
-
-class _Block(NamedTuple):
-    """Features [R1] of one stretch of one prompt's columns: scale (s P - mean), mean |x|^2 = 1."""
-
-    prompt: int
-    where: slice
-    features: FLOAT64  # (n, T)
-    mean: FLOAT64  # (T,)
-    scale: float
-
-
-def _blocks(given: Sequence[FLOAT64], n_classes: int) -> list[_Block]:
-    """The label words of each prompt, and its other tokens: each with the same weight, constant ones left out."""
-    blocks = []
-    for m, s in enumerate(given):
-        if s.shape[1] < n_classes:
-            raise ValueError(f"prompt {m} has {s.shape[1]} columns; the first {n_classes} are to be the label words")
-        for where in (slice(0, n_classes), slice(n_classes, s.shape[1])):
-            x = _row_centred(s[:, where])
-            mean = x.mean(axis=0)
-            x = x - mean
-            size = np.sqrt((x**2).sum(axis=1).mean()) if x.size else 0.0
-            if size > 1e-12 * max(1.0, np.abs(s).max()):
-                blocks.append(_Block(m, where, x / size, mean, float(1 / size)))
-    return blocks or [_Block(0, slice(0, n_classes), np.zeros((len(given[0]), n_classes)), np.zeros(n_classes), 0.0)]
-
-
-def _kernel(blocks: Sequence[_Block]) -> FLOAT64:
-    """K = mean_b X_b X_b^T [R2], (n, n), tr K = n."""
-    return np.asarray(sum(b.features @ b.features.T for b in blocks) / len(blocks))
-
-
-def _row_centred(s: FLOAT64) -> FLOAT64:
-    """s P: less the row's own mean, so that a normaliser of the row (log-softmax or not) makes no difference."""
-    return np.asarray(s - s.mean(axis=1, keepdims=True)) if s.shape[1] else s
 
 
 def _losses(left_out: FLOAT64, y: INT64) -> FLOAT64:

@@ -1,8 +1,22 @@
-"""The one loop that runs any method: budget, mini-batches, selection on dev, checkpoint and resume."""
+"""The one loop that runs any method: budget, mini-batches, selection on dev, checkpoint and resume.
+
+A search on a function of one's own:
+
+    >>> import numpy as np
+    >>> from zopog_ref import FunctionObjective, Ledger, ZOPoG, run
+    >>> def loss(tokens, z, examples):  # (K, n), z, (B,) -> (K, B)
+    ...     return np.repeat((tokens != 2).mean(axis=1)[:, None], len(examples), axis=1)
+    >>> run(ZOPoG(n_positions=4, n_candidates=3, dim=2), FunctionObjective(loss, Ledger(budget=400)), rows=1)
+    SearchResult(prompts=1, dev_metric=-, dev_loss=-, best_step=10, steps=10, calls=400, stop_reason='budget')
+"""
+
+from __future__ import annotations  # signatures show names, not what these stand for
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -15,6 +29,7 @@ from zopog_ref.randomness import Purpose, permutation
 __all__ = ["Arrays", "DevScore", "Record", "SearchResult", "Store", "mini_batch", "run", "step_price", "step_rows"]
 
 Arrays = dict[str, ARRAY]
+_LOG = logging.getLogger(__name__)
 
 
 class DevScore(NamedTuple):
@@ -23,7 +38,7 @@ class DevScore(NamedTuple):
     metric: float
     loss: float
 
-    def beats(self, other: "DevScore | None") -> bool:
+    def beats(self, other: DevScore | None) -> bool:
         """Strictly better, so that the earliest of equals is kept."""
         return other is None or (self.metric, -self.loss) > (other.metric, -other.loss)
 
@@ -41,7 +56,7 @@ class Record:
     diagnostics: dict[str, float]  # the float fields of the method's state: loss, gradient norms
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchResult:
     """What a run ends with: the prompts that were best on dev, where, and why it stopped.
 
@@ -55,6 +70,17 @@ class SearchResult:
     curve: list[Record]
     stop_reason: str
     scores: FLOAT64 | None = None
+
+    def __repr__(self) -> str:
+        metric, loss = ("-", "-") if self.dev is None else (f"{self.dev.metric:.4g}", f"{self.dev.loss:.4g}")
+        calls = self.curve[-1].calls if self.curve else 0
+        return (
+            f"SearchResult(prompts={len(self.prompts)}, dev_metric={metric}, dev_loss={loss}, "
+            f"best_step={self.best_step}, steps={len(self.curve)}, calls={calls}, stop_reason={self.stop_reason!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self)).replace(', ', chr(10) + ' ' * 13)}</pre>"
 
 
 class Store(Protocol):
@@ -124,6 +150,7 @@ def run(
             f"one step of this method costs {price} calls and the budget is {objective.ledger.budget}: "
             "raise the budget or use fewer samples a step"
         )
+    _LOG.info("%r starts at step %d: %d calls left, %d a step", method, len(curve), objective.ledger.left, price)
     while not (stop_reason := _stop_reason(method, state, objective, price)):
         if should_stop():
             stop_reason = "interrupted"
@@ -138,11 +165,14 @@ def run(
             score = dev(prompts)
             if score.beats(best):
                 best, kept = score, _Kept(step + 1, prompts, _paid_scores(objective, prompts))
+                _LOG.info("step %d: the best on dev so far, metric %.4g, loss %.4g", step + 1, *score)
         curve.append(_record(step + 1, objective, score, state))
+        _LOG.debug("%s", curve[-1])
         if store is not None:
             store.save(_to_arrays(state, best, kept), curve[-1])
         if on_step is not None:
             on_step(curve[-1])
+    _LOG.info("ended after step %d and %d calls: %s", len(curve), objective.ledger.calls, stop_reason)
     if kept is None:
         prompts = method.prompts(state)
         kept = _Kept(len(curve), prompts, _paid_scores(objective, prompts))

@@ -3,11 +3,16 @@
 The continuous prompt lives in a random subspace: the embeddings at the n prompt positions are e(v_{t_i}) + (A z)_i,
 with A (n D, d) fixed, and only z (d,) is learned, from values of the loss.
 
-    from zopog_ref import perturb, two_point_gradient
-    u = rng.standard_normal((K, d))
-    plus, minus = perturb(z, u, mu)                                   # (K, d) each
-    gradient = two_point_gradient(f(plus), f(minus), u, mu)           # f: any function of z
+    >>> import numpy as np
+    >>> from zopog_ref import perturb, two_point_gradient
+    >>> u = np.random.default_rng(0).standard_normal((50_000, 2))  # (K, d)
+    >>> plus, minus = perturb([1.0, 2.0], u, mu=0.01)  # (K, d) each
+    >>> f = lambda z: (z**2).sum(axis=1)  # any function of z
+    >>> two_point_gradient(f(plus), f(minus), u, mu=0.01).round(1)  # of |z|^2: exactly 2 z
+    array([2., 4.])
 """
+
+from __future__ import annotations  # signatures show names, not what these stand for
 
 import warnings
 

@@ -6,16 +6,24 @@ that a page links to.
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 
 import nbformat
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
 from traitlets.config import Config
 
+from zopog_ref.app.verify.formulas import FORMULAS, mathml
+
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(Path(__file__).parent))
+
+from mathematics import with_formulas, with_indices  # noqa: E402
+
 CARRIED = (
     "*.md",
     "docs/*.md",
@@ -46,6 +54,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Leads links to source files and to the notebook to their pages; ∇_α begins no emphasis, as on the code's host."""
     return LISTED.sub(r"\g<0>.md", markdown).replace("∇_", r"∇\_")
+
+
+def on_page_content(html: str, page: Page, **_: object) -> str:
+    """Sets formulas as mathematics; listings of source and the pages of the code's own names stay as they are."""
+    if page.file.src_uri.startswith("docs/api/") or page.file.src_uri.endswith((".py.md", ".mjs.md")):
+        return html
+    return with_indices(with_formulas(html, FORMULAS, mathml))
 
 
 def listing(path: str) -> str:

@@ -11,3 +11,8 @@ __all__ = [
     "BackendUnavailable", "CuPyDevice", "Device", "DeviceObjective", "HostObjective", "KernelBackend", "Stream",
     "cupy_backend",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    """What completion offers."""
+    return sorted(__all__)

@@ -10,6 +10,8 @@ Nothing here waits for the device or looks at a value: shapes are checked, numbe
 makes the next alpha and z not finite, and shows where the host first reads them.
 """
 
+from __future__ import annotations  # signatures show names, not what these stand for
+
 from dataclasses import dataclass
 from math import prod
 from typing import Any

@@ -1,5 +1,7 @@
 """Objectives for a method whose arrays are on a device: a model that is there as well, or one on the host."""
 
+from __future__ import annotations  # signatures show names, not what these stand for
+
 from collections.abc import Callable
 from typing import Any, Protocol
 

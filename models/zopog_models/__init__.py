@@ -1,5 +1,7 @@
 """The frozen language model of a prompt-learning run, as a black box: NumPy, ONNX Runtime, tokenizers, no PyTorch."""
 
+import logging
+
 from zopog_models.checkpoints.checkpoint import load_checkpoint
 from zopog_models.errors import (
     CheckpointError,
@@ -66,3 +68,10 @@ __all__ = [
     "save_prompt",
     "write_tensors",
 ]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent until somebody listens
+
+
+def __dir__() -> list[str]:
+    """What completion offers."""
+    return sorted(__all__)

@@ -14,12 +14,13 @@ from zopog_ref.convergence.lines import Result, evaluate, sampled
 from zopog_ref.convergence.lines_continuous import CONTINUOUS
 from zopog_ref.convergence.lines_descent import DESCENT
 from zopog_ref.convergence.lines_discrete import DISCRETE
+from zopog_ref.convergence.lines_joint import JOINT
 from zopog_ref.convergence.lines_rates import RATES
 
-LINES = DISCRETE + CONTINUOUS + DESCENT + RATES
+LINES = DISCRETE + CONTINUOUS + JOINT + DESCENT + RATES
 SAMPLED = [line for line in LINES if line.key in ("V4-paper", "V5-paper", "G4-run") or line in RATES]
 LABELS = (
-    ["S1", "S2", "S3", "S4", "S5", "V1", "V2", "V3", "V4", "V5", "V6", "V7", "G1", "G2", "G3", "G4", "A1", "A2", "A3", "A4", "Z1", "Z1b", "Z2", "Z3", "Z4", "Z5", "Z5b", "D1", "D1b", "D2", "T1", "T1b", "W1", "W2", "C1"]
+    ["S1", "S2", "S3", "S4", "S5", "V1", "V2", "V3", "V4", "V5", "V6", "V7", "G1", "G2", "G3", "G4", "A1", "A2", "A3", "A4", "Z1", "Z1b", "Z2", "Z3", "Z4", "Z5", "Z5b", "D1", "D1b", "D2", "T1", "T1b", "W1", "W2", "C1", "J1", "J2", "J3", "J4"]
 )  # fmt: skip
 SOURCE = Path(inspect.getfile(evaluate)).parent
 

@@ -10,14 +10,29 @@ from zopog_ref.convergence.comparison import Equality
 from zopog_ref.convergence.lines_continuous import CONTINUOUS
 from zopog_ref.convergence.lines_descent import DESCENT
 from zopog_ref.convergence.lines_discrete import DISCRETE
+from zopog_ref.convergence.lines_joint import JOINT
 from zopog_ref.convergence.lines_rates import RATES
 
-LINES = {line.key: line for line in DISCRETE + CONTINUOUS + DESCENT + RATES}
-POLICY_ROWS = ("V1", "V4", "V4-paper", "V5", "V5-paper", "V7-exact", "V7-noise", "V7-exception", "G2", "D1")
+LINES = {line.key: line for line in DISCRETE + CONTINUOUS + JOINT + DESCENT + RATES}
+POLICY_ROWS = (
+    "V1",
+    "V4",
+    "V4-paper",
+    "V5",
+    "V5-paper",
+    "V7-exact",
+    "V7-noise",
+    "V7-exception",
+    "G2",
+    "D1",
+    "J1-alpha",
+    "J2",
+    "J4",
+)
 SCORE_ROWS = ("S1", "S2", "S3", "S3-bound", "S4", "S5")
 ZEROTH_ROWS = (
     "Z1", "Z1b", "Z2", "Z3", "Z3-hessian", "Z3-quadratic", "Z3-kink", "Z4-quadratic", "Z4", "Z5-exact", "Z5", "Z5b-exact",
-    "Z5b", "G3", "G4", "D2", "D2-limit", "D2-noise",
+    "Z5b", "G3", "G4", "D2", "D2-limit", "D2-noise", "J1-z", "J3",
 )  # fmt: skip
 SOUND = Bench(seed=3, effort=replace(TINY, paper_times=6000))
 
@@ -63,7 +78,7 @@ def test_collapsed_mutants(mutant) -> None:
 
 @pytest.mark.parametrize("table", [mutants.POLICY, mutants.SCORE, mutants.ZEROTH], ids=["policy", "score", "zeroth"])
 def test_each_equality_has_three_killers(table) -> None:
-    bounds = {"Z3", "Z3-hessian", "Z4", "Z5", "Z5b", "D1", "D2", "D2-limit", "D2-noise", "S3-bound", "S4"}
+    bounds = {"Z3", "Z3-hessian", "Z4", "Z5", "Z5b", "D1", "D2", "D2-limit", "D2-noise", "S3-bound", "S4", "J4"}
     rows = set().union(*table.values()) - bounds
     few = {row for row in rows if sum(row in killed for killed in table.values()) < 3}
     assert few == set()

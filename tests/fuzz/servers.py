@@ -22,6 +22,7 @@ from zopog_models.errors import ServiceError
 from zopog_models.served.completions import open_completions
 from zopog_models.served.inference_protocol import encode_request
 from zopog_models.served.kserve import open_remote
+from zopog_models.served.pace import Pace
 from zopog_models.served.request_log import RequestLog
 from zopog_models.served.transport import Transport
 from zopog_models.served.wire import Wire
@@ -165,7 +166,7 @@ def _model(opener: Any, url: str, config: str, **options: Any) -> Any:
 def _fresh(model: Any, folder: Path) -> None:
     requests = model.runner.requests
     requests.log = requests.transport.log = RequestLog()  # an answer that was given before is not asked for again
-    requests.transport._not_before = 0.0
+    requests.transport.pace = Pace(None, None)
     _Connection.folder = folder
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tests.fuzz.comparisons import comparisons
 from tests.fuzz.dawdling import dawdling
+from tests.fuzz.gguf_files import gguf_files
 from tests.fuzz.hub_answers import hub_answers
 from tests.fuzz.model_files import model_files
 from tests.fuzz.odd_folders import odd_folders
@@ -19,6 +20,7 @@ def targets(scratch: Path) -> list[Target]:
     """All of them; scratch is a folder for making the valid files."""
     makers = (
         model_files,
+        gguf_files,
         task_files,
         artefacts,
         run_folders,

@@ -28,7 +28,15 @@ def methods(**settings) -> tuple[ZOPoG, ZOPoG, KernelBackend]:
 
 @pytest.mark.parametrize(("gumbel", "directions"), MODES)
 def test_a_run_on_the_kernels_is_the_run_of_the_reference(gumbel: str, directions: str) -> None:
-    reference, method, backend = methods(gumbel=gumbel, directions=directions)
+    same_run(gumbel=gumbel, directions=directions)
+
+
+def test_a_screened_run_on_the_kernels_is_the_run_of_the_reference() -> None:
+    same_run(gumbel="none", screen=True, policy=False)
+
+
+def same_run(**settings) -> None:
+    reference, method, backend = methods(**settings)
     expected, given = reference.init(), method.init()
     there, here = toy.objective(10_000), HostObjective(toy.objective(10_000), backend)
     for step in range(6):

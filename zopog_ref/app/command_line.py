@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from zopog_ref import __version__
 from zopog_ref.app.errors import InputError, Interrupted
-from zopog_ref.app.output import be_quiet, never_fail_at_a_letter, printable, say
+from zopog_ref.app.output import be_quiet, logged, never_fail_at_a_letter, printable, say
 from zopog_ref.objective import BudgetExhausted
 
 # command -> (module of this room that has add_arguments and run, summary)
@@ -22,6 +22,7 @@ COMMANDS = {
     "predict": ("predict", "label texts with a tuned prompt"),
     "show": ("show", "a finished run, or a prompt, in the terminal"),
     "report": ("show", "write report.html of a finished run again"),
+    "push": ("push", "send a run's prompt and its card to the Hugging Face Hub"),
     "bake": ("bake", "model, prompt and label words in one ONNX file: token ids in, label probabilities out"),
     "compare": ("compare.command", "methods x tasks x seeds on equal budgets: which to use, and what it gives"),
     "verify": ("verify.command", "check every line of the theory against exact values"),
@@ -52,11 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = importlib.import_module(f"zopog_ref.app.{module}")  # the only one that is imported
         parser = Parser(prog=f"zopog {name}", description=summary)
         command.add_arguments(parser)
-        parser.add_argument("-q", "--quiet", action="store_true", help="no progress and no messages but errors")
+        loud = parser.add_mutually_exclusive_group()
+        loud.add_argument("-q", "--quiet", action="store_true", help="no progress and no messages but errors")
+        loud.add_argument("-v", "--verbose", action="count", default=0, help="what happens; twice: each step too")
         arguments = parser.parse_intermixed_args(given[1:])  # options before, between and after what has no name
         arguments.command = name
         be_quiet(arguments.quiet)
-        return int(command.run(arguments))
+        with logged(arguments.verbose):
+            return int(command.run(arguments))
     except SystemExit as leaving:  # argparse: --help, --version, or unusable options
         return int(leaving.code or 0)
     except _input_errors() as error:

@@ -4,10 +4,12 @@ Machine output is UTF-8, whatever the terminal's encoding is: it is read by prog
 """
 
 import json
+import logging
 import re
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -30,6 +32,30 @@ def say(message: str, error: bool = False) -> None:
     if _quiet and not error:
         return
     _flush(sys.stderr, printable(message) + "\n")
+
+
+class _Said(logging.Handler):
+    """Says what the packages log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"{record.name}: {record.getMessage()}")
+
+
+@contextmanager
+def logged(verbosity: int) -> Iterator[None]:
+    """-v: the packages' logs of level INFO are said, -vv: those of level DEBUG, too."""
+    handler, level = _Said(), {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
+    loggers = [logging.getLogger(name) for name in ("zopog_ref", "zopog_models")] if verbosity else []
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, its in zip(loggers, before):
+            logger.removeHandler(handler)
+            logger.setLevel(its)
 
 
 def show(text: str) -> None:

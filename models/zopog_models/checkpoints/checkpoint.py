@@ -23,6 +23,7 @@ from zopog_models.errors import CheckpointError
 from zopog_models.families import Architecture, Config, Family, family_of
 from zopog_models.families.sentence import as_published, pooled
 from zopog_models.files.json_file import read_object
+from zopog_models.files.scratch import Scratch
 
 __all__ = ["Architecture", "Checkpoint", "CheckpointError", "GgufCheckpoint", "load_checkpoint"]
 
@@ -51,6 +52,9 @@ class Checkpoint:
     def tokenizer_path(self) -> Path:
         return self.folder / "tokenizer.json"
 
+    def settle(self) -> None:
+        """What opened it has mapped its weights: temporary files are no longer needed by name."""
+
     @cached_property
     def model_sha256(self) -> str:
         """What `sha256sum model.safetensors` prints (of shards: see `weights.weights_sha256`)."""
@@ -77,6 +81,11 @@ class GgufCheckpoint(Checkpoint):
 
     tokenizer: dict[str, Any] = field(repr=False)
     settings: dict[str, Any] = field(repr=False)
+    scratch: Scratch | None = field(default=None, repr=False)  # where tensors were dequantised
+
+    def settle(self) -> None:
+        if self.scratch is not None:
+            self.scratch.forget()
 
     @property
     def tokenizer_path(self) -> Path:
@@ -134,8 +143,9 @@ def _from_gguf(path: Path, tokenizer: Path | None, pooling: str | None) -> Check
     if pooling is not None:
         pooled(found.architecture, pooling)
     return GgufCheckpoint(
-        found.family, found.config, found.tensors, path, found.architecture, found.tokenizer, found.settings
-    )
+        found.family, found.config, found.tensors, path, found.architecture, found.tokenizer, found.settings,
+        found.scratch,
+    )  # fmt: skip
 
 
 def _canonical_tensors(

@@ -1,12 +1,12 @@
 """A GGUF file (llama.cpp's format) as what a model folder would say: config.json's numbers, named tensors, a tokenizer.
 
 Everything that follows is the families' own: they read the numbers, and their graphs the tensors. What a file may say
-and no family computes is refused by name. Weights are dequantised tensor by tensor, to float32; those
-that are stored in float32 or float16 stay in the file.
+and no family computes is refused by name. Weights are dequantised some rows at a time, to float32, into a temporary
+file that is mapped; those that are float32 already stay in the file they came in.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from zopog_models.families import Architecture, Config, Family, family_of
 from zopog_models.families.decoder import DecoderArchitecture
 from zopog_models.files.gguf_file import Gguf, StoredTensor, dequantised, is_gguf, read_gguf
 from zopog_models.files.quoting import quoted, quoted_names
+from zopog_models.files.scratch import Scratch
 
 __all__ = ["ARCHITECTURES", "GgufModel", "gguf_place", "open_gguf"]
 
@@ -49,10 +50,14 @@ _PARTS = {
     "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
 }  # fmt: skip
 _FREQUENCIES = "rope_freqs.weight"
+_AT_ONCE = 4_000_000  # numbers that are dequantised at once, where a tensor's rows can be taken apart
 
 
 class GgufModel(NamedTuple):
-    """What a model folder says: its family and numbers, tensors by canonical name, tokenizer.json and its settings."""
+    """What a model folder says: its family and numbers, tensors by canonical name, tokenizer.json and its settings.
+
+    scratch: the temporary file in which tensors were dequantised.
+    """
 
     family: Family
     config: dict[str, Any]
@@ -60,6 +65,7 @@ class GgufModel(NamedTuple):
     tensors: dict[str, np.ndarray]
     tokenizer: dict[str, Any]
     settings: dict[str, Any]
+    scratch: Scratch | None = None
 
 
 def gguf_place(source: str | Path) -> tuple[Path, Path | None] | None:
@@ -87,15 +93,44 @@ def open_gguf(path: Path, folder: Path | None = None, *, weights: bool = True) -
     architecture = _with_stored_frequencies(file, architecture)
     stored = _canonical(file, family, architecture)
     tokenizer, settings = tokenizer_of(file, folder, architecture.vocab_size)
+    about = GgufModel(family, values, architecture, {}, tokenizer, settings)
+    return about._replace(**_weights(path, stored, architecture, name in _PERMUTED)) if weights else about
+
+
+def _weights(
+    path: Path, stored: Mapping[str, tuple[str, StoredTensor]], architecture: Architecture, permuted: bool
+) -> dict[str, Any]:
+    """tensors and scratch of a `GgufModel`. Errors: CheckpointError."""
+    kinds = {tensor.kind: (spelled, tensor) for spelled, tensor in stored.values()}
+    for spelled, tensor in kinds.values():  # of each type one row first: one that is unknown ends it here
+        dequantised(path, spelled, _rows_of(tensor, 0, 1))
     tensors: dict[str, np.ndarray] = {}
-    if weights:
-        kinds = {tensor.kind: (spelled, tensor) for spelled, tensor in stored.values()}
-        for spelled, tensor in kinds.values():  # of each type one row first: one that is unknown ends it here
-            dequantised(path, spelled, _first_row(tensor))
+    try:
+        scratch = Scratch()
         for canonical, (spelled, tensor) in stored.items():
-            array = dequantised(path, spelled, tensor)
-            tensors[canonical] = _in_halves(array, canonical, architecture) if name in _PERMUTED else array
-    return GgufModel(family, values, architecture, tensors, tokenizer, settings)
+            part = re.search(r"\.([qk])_proj\.", canonical) if permuted else None
+            if part is not None:
+                array = _in_halves(dequantised(path, spelled, tensor), part[1], architecture)
+                scratch.add(canonical, tensor.shape, [array])
+            elif tensor.kind_name == "F32":
+                tensors[canonical] = dequantised(path, spelled, tensor)
+            else:
+                scratch.add(canonical, tensor.shape, _in_parts(path, spelled, tensor))
+        return {"tensors": tensors | scratch.arrays(), "scratch": scratch}
+    except OSError as error:
+        needed = 4 * sum(int(np.prod(tensor.shape)) for _, tensor in stored.values())
+        raise CheckpointError(
+            f"{path}: dequantised it takes {needed:,} bytes in a temporary file, which could not be written "
+            f"({error.strerror or error}): set TMPDIR to a folder with room"
+        ) from None
+
+
+def _in_parts(path: Path, spelled: str, tensor: StoredTensor) -> Iterator[np.ndarray]:
+    """A tensor's rows dequantised, some at a time."""
+    count = int(np.prod(tensor.shape[:-1]))
+    step = max(1, _AT_ONCE // tensor.shape[-1])
+    for begin in range(0, count, step):
+        yield dequantised(path, spelled, _rows_of(tensor, begin, min(begin + step, count)))
 
 
 def _architecture(file: Gguf) -> str:
@@ -221,17 +256,15 @@ def _family_name(spelled: str) -> str:
     return f"{_WHOLE[place]}.{kind}" if place in _WHOLE else spelled
 
 
-def _first_row(tensor: StoredTensor) -> StoredTensor:
-    rows = int(np.prod(tensor.shape[:-1]))
-    return StoredTensor(tensor.kind, (1, tensor.shape[-1]), tensor.data[: len(tensor.data) // rows])
+def _rows_of(tensor: StoredTensor, begin: int, end: int) -> StoredTensor:
+    """Some of a tensor's rows, which are whole blocks."""
+    row = len(tensor.data) // int(np.prod(tensor.shape[:-1]))
+    return StoredTensor(tensor.kind, (end - begin, tensor.shape[-1]), tensor.data[begin * row : end * row])
 
 
-def _in_halves(array: np.ndarray, name: str, architecture: Architecture) -> np.ndarray:
-    """Queries' and keys' rows in the families' order: a rotary pair is (i, i + w/2), and in the file (2i, 2i + 1)."""
+def _in_halves(array: np.ndarray, part: str, architecture: Architecture) -> np.ndarray:
+    """Rows of queries (q) or keys (k) in the families' order: a rotary pair is (i, i + w/2), stored as (2i, 2i + 1)."""
     assert isinstance(architecture, DecoderArchitecture)
-    part = re.search(r"\.([qk])_proj\.", name)
-    if part is None:
-        return array
-    heads = architecture.heads if part[1] == "q" else architecture.key_heads
+    heads = architecture.heads if part == "q" else architecture.key_heads
     pairs = array.reshape(heads, architecture.head_width // 2, 2, -1)
-    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(array.shape)
+    return pairs.swapaxes(1, 2).reshape(array.shape)

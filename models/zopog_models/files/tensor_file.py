@@ -5,6 +5,8 @@ data_offsets; `__metadata__` -> strings), then the tensors' bytes. A header is s
 every claim is checked before a single array is made, and each lie has its own message.
 """
 
+from __future__ import annotations  # signatures show names, not what these stand for
+
 import json
 import math
 from collections.abc import Mapping
@@ -74,10 +76,9 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 def in_place(arrays: Mapping[str, np.ndarray]) -> tuple[Path | None, dict[str, tuple[str, int]]]:
     """Which arrays are still where `read_tensors` found them: a folder, and name -> (file name, offset in bytes).
 
-    Arrays with memory of their own are left out, and those of any second folder.
+    Arrays with memory of their own are left out, and those of any folder but the one that holds the most bytes.
     """
-    folder: Path | None = None
-    places: dict[str, tuple[str, int]] = {}
+    found: dict[Path, dict[str, tuple[str, int]]] = {}
     for name, array in arrays.items():
         base: Any = array
         while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
@@ -85,10 +86,12 @@ def in_place(arrays: Mapping[str, np.ndarray]) -> tuple[Path | None, dict[str, t
         if not isinstance(base, np.memmap) or base.filename is None or not array.flags.c_contiguous:
             continue
         path = Path(base.filename)
-        folder = path.parent if folder is None else folder
-        if path.parent == folder:
-            places[name] = path.name, array.ctypes.data - base.ctypes.data + base.offset
-    return folder, places
+        place = path.name, array.ctypes.data - base.ctypes.data + base.offset
+        found.setdefault(path.parent, {})[name] = place
+    if not found:
+        return None, {}
+    folder = max(found, key=lambda folder: sum(arrays[name].nbytes for name in found[folder]))
+    return folder, found[folder]
 
 
 def write_tensors(
@@ -117,7 +120,8 @@ def write_tensors(
         offset += array.nbytes
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    write_atomically(path, [len(text).to_bytes(8, "little"), text, *(arrays[name].tobytes() for name in order)])
+    data = (arrays[name].reshape(-1).view(np.uint8).data for name in order)  # views: nothing is copied
+    write_atomically(path, [len(text).to_bytes(8, "little"), text, *data])
 
 
 def _storable(path: Path, name: str, array: np.ndarray) -> np.ndarray:

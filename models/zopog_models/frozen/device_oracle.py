@@ -4,6 +4,8 @@ Prompts and points are read where they lie, A z is computed there, and label-wor
 host knows, the rows of a mini-batch, is laid out on the host and uploaded once for each mini-batch.
 """
 
+from __future__ import annotations  # signatures show names, not what these stand for
+
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,7 +118,7 @@ class DeviceOracle(FrozenModelOracle):
         back = batch.integers[batch.back : batch.back + count * size]
         return np.reshape(np.take(read, back, axis=0), (count, size, classes))
 
-    def thinned(self, unit_mask: np.ndarray) -> "FrozenModelOracle":
+    def thinned(self, unit_mask: np.ndarray) -> FrozenModelOracle:
         """Thinned networks are read through the host: raises ValueError."""
         raise ValueError("thinned networks are read through the host: use a FrozenModelOracle")
 
@@ -203,7 +205,7 @@ class DeviceOracle(FrozenModelOracle):
 
     def _integer_inputs(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """What the model reads of these rows and does not depend on prompts, padded on the right."""
-        feeds = self._rows.feeds(rows, self._multiple)
+        feeds = self._rows.feeds(rows, multiple=self._multiple)
         names = ("text_ids", "attention_mask") + (() if self._rows.pooling else ("answer_position",))
         return {name: feeds[name] for name in names}
 

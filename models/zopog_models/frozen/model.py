@@ -1,5 +1,14 @@
-"""A frozen model: a description of what it is, and a runner that computes it."""
+"""A frozen model: a description of what it is, and a runner that computes it.
 
+    >>> from zopog_models import load_model
+    >>> load_model("embedded")
+    FrozenModel(name='embedded', family='bert', vocabulary=8192, positions=192, scores='any', \
+providers='CPUExecutionProvider', precision='fp32', sha256='b7307a843ae5')
+"""
+
+from __future__ import annotations  # signatures show names, not what these stand for
+
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +20,7 @@ from zopog_models.checkpoints.description import TEMPERATURE, Described, Descrip
 from zopog_models.checkpoints.gguf import gguf_place
 from zopog_models.checkpoints.hub import fetch, is_hub_id
 from zopog_models.errors import ProviderError
+from zopog_models.files.shown import Shown
 from zopog_models.frozen.projector import Projector
 from zopog_models.runners.bound import Tensor
 from zopog_models.runners.local import LocalRunner
@@ -20,6 +30,7 @@ from zopog_models.runners.session import require_device
 
 __all__ = ["TEMPERATURE", "FrozenModel", "ProviderError", "load_model", "local_model", "locate_model"]
 
+_LOG = logging.getLogger(__name__)
 EMBEDDED_MODEL = Path(__file__).parents[1] / "embedded" / "model"
 
 
@@ -32,7 +43,7 @@ def load_model(
     pooling: str | None = None,
     temperature: float = TEMPERATURE,
     stream: int | None = None,
-) -> "FrozenModel":
+) -> FrozenModel:
     """Open a frozen model that is computed in this process. It never falls back to another device.
 
     Raises CheckpointError, TensorFileError, ProviderError, ValueError.
@@ -74,11 +85,14 @@ def local_model(
     injection: str | None = None,
     temperature: float = TEMPERATURE,
     stream: int | None = None,
-) -> "FrozenModel":
+) -> FrozenModel:
     """A checkpoint that is open already, computed in this process. Parameters and errors are those of `load_model`."""
     require_device(device)  # before any work on the weights
     about = describe(checkpoint, name=name, source=source, injection=injection, temperature=temperature)
-    return FrozenModel(about, LocalRunner(checkpoint, about, device=device, threads=threads, stream=stream))
+    model = FrozenModel(about, LocalRunner(checkpoint, about, device=device, threads=threads, stream=stream))
+    checkpoint.settle()
+    _LOG.info("opened %r, %d threads", model, model.threads)
+    return model
 
 
 def locate_model(source: str | Path) -> tuple[Path, str, str]:
@@ -92,7 +106,7 @@ def locate_model(source: str | Path) -> tuple[Path, str, str]:
     return Path(source), (Path(source) if place is None else place[0]).resolve().name, str(source)
 
 
-class FrozenModel(Described):
+class FrozenModel(Shown, Described):
     """A language model as a black box: token ids and prompt offsets in, scores of label words out.
 
     It answers for its description (name, source, family, vocab_size, hidden_size, embedding_size, max_positions,
@@ -108,6 +122,14 @@ class FrozenModel(Described):
     def __init__(self, description: Description, runner: Runner) -> None:
         self.description = description
         self.runner = runner
+
+    def facts(self) -> dict[str, Any]:
+        """What it is, who computes it, and the hash that a prompt asks for."""
+        return {
+            "name": self.name, "family": self.family, "vocabulary": self.vocab_size, "positions": self.max_positions,
+            "scores": self.scores.value, "providers": ", ".join(self.providers), "precision": self.precision,
+            "sha256": self.sha256[:12],
+        }  # fmt: skip
 
     @property
     def scores(self) -> Scores:
@@ -218,7 +240,7 @@ class FrozenModel(Described):
         """Whether `thinned` works: for encoders that are not served by somebody else."""
         return self.runner.can_thin
 
-    def thinned(self, unit_mask: np.ndarray) -> "FrozenModel":
+    def thinned(self, unit_mask: np.ndarray) -> FrozenModel:
         """This model with the hidden units of its feed-forward blocks multiplied by unit_mask (layers, F).
 
         It shares weights and threads with this one. Raises ValueError: a mask that does not fit or is not finite; a
@@ -229,7 +251,7 @@ class FrozenModel(Described):
             raise ValueError(f"unit_mask must be {self.hidden_units} finite numbers, (layers, F), got {mask.shape}")
         return FrozenModel(self.description, self.runner.thinned(mask))
 
-    def reduced(self, precision: str) -> "FrozenModel":
+    def reduced(self, precision: str) -> FrozenModel:
         """This model computed in "int8" or "bf16" (device "cpu"), or "fp16" (device "cuda"); see `precision`.
 
         It shares weights that stay as they are, the tokenizer and the threads with this one. Raises ValueError
@@ -262,7 +284,7 @@ class FrozenModel(Described):
         """End what the runner started: threads, connections, other processes. A second time does nothing."""
         self.runner.close()
 
-    def __enter__(self) -> "FrozenModel":
+    def __enter__(self) -> FrozenModel:
         return self
 
     def __exit__(self, *_: object) -> None:

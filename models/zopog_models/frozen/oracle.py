@@ -1,5 +1,7 @@
 """The black box that a prompt-learning method sees: (tokens, z, examples) -> label-word logits."""
 
+from __future__ import annotations  # signatures show names, not what these stand for
+
 import copy
 
 import numpy as np
@@ -93,7 +95,7 @@ class FrozenModelOracle:
         logits = self._run(model, rows, pairs[:, :-1], offsets, index)  # (P·B, C)
         return logits.reshape(len(pairs), size, self.n_classes)[prompt.reshape(count)]
 
-    def thinned(self, unit_mask: np.ndarray) -> "FrozenModelOracle":
+    def thinned(self, unit_mask: np.ndarray) -> FrozenModelOracle:
         """The same rows, read by `FrozenModel.thinned(unit_mask)`; unit_mask (layers, F)."""
         oracle = copy.copy(self)
         oracle._model, oracle._reduced = self._model.thinned(unit_mask), None

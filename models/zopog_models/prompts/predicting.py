@@ -1,4 +1,13 @@
-"""Predicting with a tuned prompt: the scores of its label words, and what becomes of them."""
+"""Predicting with a tuned prompt: the scores of its label words, and what becomes of them.
+
+With a prompt that was tuned before:
+
+    from zopog_models import load_model, load_prompt, predict
+    model, prompt = load_model("embedded"), load_prompt("runs/mine/prompt")
+    p = predict(model, prompt, [("a thick soup of beans",)]).probabilities  # (1, C)
+"""
+
+from __future__ import annotations  # signatures show names, not what these stand for
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,11 +1,14 @@
 """A tuned prompt: all that deployment needs besides the model folder. `bundle` has it on disk."""
 
+from __future__ import annotations  # signatures show names, not what these stand for
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from zopog_models.files.shown import Shown
 from zopog_models.prompts.readout import PromptReadout
 
 __all__ = ["SCHEMA", "SCHEMA_WITH_POSITION", "SCHEMA_WITH_READOUT", "Prompt"]
@@ -15,8 +18,8 @@ SCHEMA_WITH_READOUT = 2
 SCHEMA_WITH_POSITION = 3
 
 
-@dataclass(frozen=True)
-class Prompt:
+@dataclass(frozen=True, repr=False)
+class Prompt(Shown):
     """M prompts of n positions with their weights; M = 1 unless the method learns a distribution over prompts.
 
     Parameters
@@ -69,6 +72,15 @@ class Prompt:
         if self.position != "before" or self.summed:
             return SCHEMA_WITH_POSITION
         return SCHEMA if self.readout is None else SCHEMA_WITH_READOUT
+
+    def facts(self) -> dict[str, Any]:
+        """What it asks, of which model, and how the scores are read."""
+        tokens, offsets = np.asarray(self.ids), np.asarray(self.offsets)
+        return {
+            "template": self.template, "labels": dict(self.labels), "model": self.model, "prompts": len(tokens),
+            "tokens": tokens.shape[-1], "offset": "yes" if offsets.any() else "none",
+            "readout": "none" if self.readout is None else self.readout.kind, "model_sha256": self.model_sha256[:12],
+        }  # fmt: skip
 
     @property
     def n_positions(self) -> int:

@@ -8,6 +8,8 @@ coordinate j of the row's embedding. Where label words are scored by all their t
 several tokens c, and all scores are log-probabilities.
 """
 
+from __future__ import annotations  # signatures show names, not what these stand for
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,7 +103,7 @@ class PromptReadout:
         return tensors, {"kind": self.kind, "prompts": len(self.matrices), "alpha": self.alpha, "about": self.about}
 
     @classmethod
-    def from_file(cls, tensors: Mapping[str, np.ndarray], settings: Any) -> "PromptReadout":
+    def from_file(cls, tensors: Mapping[str, np.ndarray], settings: Any) -> PromptReadout:
         """What `to_file` gave. Raises PromptError for what is missing or does not fit."""
         if not isinstance(settings, Mapping):
             raise PromptError(f"readout must be an object, got {settings!r:.100}")

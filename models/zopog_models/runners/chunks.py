@@ -59,12 +59,12 @@ class ChunkRunner(Runner):
     def read(self, rows: ModelRows, output: str, width: int) -> np.ndarray:
         """An output (R, width) of the graph for all rows."""
         if self.reuse is not None and self.reuse.pays(rows):
-            return self.reuse.logits(rows, self.pool, self.chunk_rows, self.multiple)
+            return self.reuse.logits(rows, self.pool, self.chunk_rows)
         chunks = self.cut(rows)
         result = np.empty((len(rows.texts), width), np.float32)
 
         def run(chunk: np.ndarray) -> None:
-            result[chunk] = self.run_chunk(output, rows.feeds(chunk, self.multiple))
+            result[chunk] = self.run_chunk(output, rows.feeds(chunk, multiple=self.multiple))
 
         self.pool.run_all(run, chunks)
         return result

@@ -63,15 +63,18 @@ class LocalRunner(ChunkRunner):
         self.checkpoint, self.device, self.stream = checkpoint, device, stream
         self._description = description
         first = description.first
-        kept, graph = description.decoder, GraphBuilder(fused=device == "cuda")
+        kept = description.decoder
+        graph = GraphBuilder(fused=device == "cuda")
         content, self.weights = build(
             checkpoint, description.injection, first=first, reuse=kept, keeps=kept, graph=graph
         )
         session = Session(content, self.weights, device, stream=stream)
-        reuse = None
+        reuse, multiple = None, MULTIPLE[device]
         if isinstance(checkpoint.architecture, DecoderArchitecture):
-            reuse = PrefixReuse(checkpoint.architecture, first, rows_engine=session, prefix_engine=session)
-        super().__init__(session, chunk_rows=CHUNK_ROWS[device], pool=pool, reuse=reuse, multiple=MULTIPLE[device])
+            reuse = PrefixReuse(
+                checkpoint.architecture, first, rows_engine=session, prefix_engine=session, multiple=multiple
+            )
+        super().__init__(session, chunk_rows=CHUNK_ROWS[device], pool=pool, reuse=reuse, multiple=multiple)
         self.providers = session.providers
         self.can_thin = not description.decoder  # a decoder's graph takes no mask
 

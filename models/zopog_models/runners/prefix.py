@@ -40,12 +40,19 @@ class PrefixReuse:
         first: tokens of a row that stand before its prompt
         rows_engine: the model's graph, built with reuse=True and keeps=True
         prefix_engine: the same in float32
+        multiple: of tokens, of the length of a padded row with its beginning
     """
 
     def __init__(
-        self, architecture: DecoderArchitecture, first: int, *, rows_engine: Engine, prefix_engine: Engine
+        self,
+        architecture: DecoderArchitecture,
+        first: int,
+        *,
+        rows_engine: Engine,
+        prefix_engine: Engine,
+        multiple: int = 1,
     ) -> None:
-        self.first = first
+        self.first, self.multiple = first, multiple
         self._vocab_size = architecture.vocab_size
         self._shape = (architecture.layers, 2, architecture.key_heads * architecture.head_width)
         self.rows_engine = rows_engine
@@ -86,7 +93,7 @@ class PrefixReuse:
             return False
         return count >= ROWS_PER_PROMPT * len(_PromptFirst(rows, self).lengths)
 
-    def logits(self, rows: ModelRows, pool: Threads, chunk_rows: int, multiple: int = 1) -> np.ndarray:
+    def logits(self, rows: ModelRows, pool: Threads, chunk_rows: int) -> np.ndarray:
         """Scores (R, C), as the plain graph gives them but for rounding."""
         begin: _Beginnings = _TextFirst(rows, self) if rows.after else _PromptFirst(rows, self)
         result = np.empty((len(begin.owner), len(rows.label_ids)), np.float32)
@@ -104,7 +111,7 @@ class PrefixReuse:
                     prefix = self.empty(len(used), int(lengths.max()))
                     for i, one in enumerate(used):
                         prefix[:, :, i, : lengths[i]] = found[int(one)][:, :, 0]
-                feeds = begin.rest(chunk, multiple) | _prefix(prefix, lengths, index)
+                feeds = begin.rest(chunk) | _prefix(prefix, lengths, index)
                 result[chunk] = self.scores(feeds)
 
             pool.run_all(compute, _chunks(part, begin.at_once(chunk_rows)))
@@ -153,7 +160,7 @@ class _Beginnings(ABC):
         """The rows with these beginnings, in the chunks in which they are read."""
 
     @abstractmethod
-    def rest(self, chunk: np.ndarray, multiple: int) -> dict[str, np.ndarray]:
+    def rest(self, chunk: np.ndarray) -> dict[str, np.ndarray]:
         """What is left of these rows behind their beginnings, as the graph reads it."""
 
 
@@ -183,8 +190,8 @@ class _PromptFirst(_Beginnings):
             chunks += _chunks(own[np.argsort(self._rows.lengths[own], kind="stable")], chunk_rows)
         return chunks
 
-    def rest(self, chunk: np.ndarray, multiple: int) -> dict[str, np.ndarray]:
-        feeds = self._rows.feeds(chunk, multiple, np.full(len(chunk), self._reuse.first))
+    def rest(self, chunk: np.ndarray) -> dict[str, np.ndarray]:
+        feeds = self._rows.feeds(chunk, np.full(len(chunk), self._reuse.first), self._reuse.multiple)
         return feeds | {"prompt_ids": feeds["prompt_ids"][:, :0], "prompt_offset": feeds["prompt_offset"][:, :0]}
 
 
@@ -223,8 +230,8 @@ class _TextFirst(_Beginnings):
         # Equal and like beginnings share a chunk, so little is copied and padded.
         return _chunks(own[np.lexsort((self._rows.lengths[own], self.owner[own]))], chunk_rows)
 
-    def rest(self, chunk: np.ndarray, multiple: int) -> dict[str, np.ndarray]:
-        return self._rows.feeds(chunk, multiple, self._starts[chunk])
+    def rest(self, chunk: np.ndarray) -> dict[str, np.ndarray]:
+        return self._rows.feeds(chunk, self._starts[chunk], self._reuse.multiple)
 
 
 def _prefix(

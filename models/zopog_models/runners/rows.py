@@ -95,15 +95,15 @@ class ModelRows:
         """Whether label words are scored by all their tokens."""
         return self.label_ids.ndim == 2 and not self.pooling
 
-    def feeds(self, chunk: np.ndarray, multiple: int = 1, start: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """The graph's inputs; rows are padded to the longest, with all that they look at to a `multiple` of tokens.
+    def feeds(self, chunk: np.ndarray, start: np.ndarray | None = None, multiple: int = 1) -> dict[str, np.ndarray]:
+        """The inputs of these rows; start (rows,): without so many tokens of each row's beginning.
 
-        start (rows,): so many tokens of each row's beginning are left out, since their keys and values are there.
+        They are padded to the longest, with its beginning and its prompt to a `multiple` of tokens.
         """
         start = np.zeros(len(chunk), np.int64) if start is None else start
-        lengths, others = self.lengths[chunk] - start, self.prompt_ids.shape[1] + int(start.max())
-        longest = int(lengths.max())
-        longest = max(longest, min(-(-(longest + others) // multiple) * multiple, self._longest) - others)
+        lengths = self.lengths[chunk] - start
+        longest, before = int(lengths.max()), int(start.max()) + self.prompt_ids.shape[1]
+        longest = max(longest, min(-(-(longest + before) // multiple) * multiple, self._longest) - before)
         text_ids = np.full((len(chunk), longest), self.pad_id, np.int64)
         for i, row in enumerate(chunk):
             text_ids[i, : lengths[i]] = self.texts[row][start[i] :]

@@ -1,22 +1,36 @@
 """The pace of requests to one server: as many a minute as were allowed, in requests and in tokens.
 
 A limit is kept as a bucket that fills evenly and holds a tenth of a minute's worth (one request at least): a burst of a
-whole minute's requests is what most servers refuse. What a server says of its own limits (`x-ratelimit-*`) is kept as a
-pause until it has something left.
+whole minute's requests is what most servers refuse. What a server says of its own limits (`x-ratelimit-*`,
+`anthropic-ratelimit-*`) is kept as a pause until it has something left. Everybody in this process who asks one server
+with one key has one pace, and who waits for a pause to end does not come back at the same moment as all others.
 """
 
 import math
+import random
 import re
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
-__all__ = ["Pace", "asked_pause", "pause_until_reset", "seconds_of"]
+__all__ = ["Pace", "asked_pause", "pause_until_reset", "seconds_of", "shared_pace"]
+
+SPREAD, LONGEST_SPREAD = 0.25, 15.0  # of a pause that many wait for, and seconds: so much later may one come back
 
 _HELD = 6.0  # seconds' worth that a bucket holds
 _A_DATE = 1e9  # seconds: more is a point in time, counted from 1970
 _NUMBER = r"\d{1,15}(?:\.\d+)?"
 _PART = re.compile(rf"({_NUMBER})(ms|s|m|h|d)")
+# What is left, and when there is more: OpenAI's headers, and Anthropic's.
+_LIMITS = [
+    *((f"x-ratelimit-remaining-{kind}", f"x-ratelimit-reset-{kind}") for kind in ("requests", "tokens")),
+    *(
+        (f"anthropic-ratelimit-{kind}-remaining", f"anthropic-ratelimit-{kind}-reset")
+        for kind in ("requests", "tokens", "input-tokens", "output-tokens")
+    ),
+]
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -46,6 +60,26 @@ class Pace:
         self._clock, self._lock = clock, threading.Lock()
         self._requests = None if rpm is None else _Bucket(rpm, clock())
         self._tokens = None if tpm is None else _Bucket(tpm, clock())
+        self._jitter = random.Random()
+        self._held_from = self._held_until = 0.0  # a pause that the server asked for
+
+    def hold(self, seconds: float) -> bool:
+        """Nothing leaves for so long. Whether that is more than two seconds longer than was known."""
+        with self._lock:
+            now = self._clock()
+            news = now + seconds > max(now, self._held_until) + 2
+            if now + seconds > self._held_until:
+                self._held_from, self._held_until = now, now + seconds
+            return news
+
+    def held(self) -> float:
+        """Seconds until the pause is over, and a random part of it on top; 0 where there is none."""
+        with self._lock:
+            left = self._held_until - self._clock()
+            if left <= 0:
+                return 0.0
+            whole = self._held_until - self._held_from
+            return left + self._jitter.uniform(0, min(SPREAD * whole, LONGEST_SPREAD))
 
     def wait(self, tokens: float) -> float:
         """Seconds until a request of so many tokens may leave. It is taken as sent then."""
@@ -53,6 +87,19 @@ class Pace:
             now = self._clock()
             pairs = ((self._requests, 1.0), (self._tokens, tokens))
             return max((bucket.take(amount, now) for bucket, amount in pairs if bucket is not None), default=0.0)
+
+
+_SHARED: weakref.WeakValueDictionary[tuple[object, ...], Pace] = weakref.WeakValueDictionary()
+_SHARED_LOCK = threading.Lock()
+
+
+def shared_pace(rpm: float | None, tpm: float | None, *account: object) -> Pace:
+    """The one pace of all who ask this account (a server, a key's variable) with these limits. Raises as `Pace`."""
+    with _SHARED_LOCK:
+        pace = _SHARED.get((rpm, tpm, *account))
+        if pace is None:
+            pace = _SHARED[rpm, tpm, *account] = Pace(rpm, tpm)
+        return pace
 
 
 def seconds_of(text: str) -> float | None:
@@ -67,12 +114,22 @@ def seconds_of(text: str) -> float | None:
 def pause_until_reset(headers: Mapping[str, str]) -> float:
     """Seconds until the server has requests and tokens left, as its headers (names in lower case) say; 0 if it has."""
     pauses = [0.0]
-    for kind in ("requests", "tokens"):
-        left, reset = (headers.get(f"x-ratelimit-{what}-{kind}") for what in ("remaining", "reset"))
-        if left is not None and reset is not None and left.strip() in ("0", "0.0"):
-            seconds = seconds_of(reset) or 0.0
-            pauses.append(seconds if seconds < _A_DATE else seconds - time.time())
+    for remaining, reset in _LIMITS:
+        left, until = headers.get(remaining), headers.get(reset)
+        if left is not None and until is not None and left.strip() in ("0", "0.0"):
+            pauses.append(_until(until))
     return max(pauses)
+
+
+def _until(text: str) -> float:
+    """Seconds until what is written as a time to wait, or as a date; 0 of anything else."""
+    seconds = seconds_of(text)
+    if seconds is not None:
+        return seconds if seconds < _A_DATE else seconds - time.time()
+    try:
+        return datetime.fromisoformat(text.strip()).timestamp() - time.time()
+    except (ValueError, OverflowError, OSError):
+        return 0.0
 
 
 def asked_pause(headers: Mapping[str, str]) -> float | None:

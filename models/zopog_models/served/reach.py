@@ -21,6 +21,7 @@ from zopog_models.served.wire import UNIX, Wire, split_address
 __all__ = ["Reach"]
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_SHOWN = re.compile(r"[A-Z_][A-Z0-9_]{,40}")  # what is surely a name and no key
 _BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
@@ -63,7 +64,7 @@ def _headers(parts: SplitResult, wire: Wire) -> tuple[dict[str, str], list[str]]
     hidden: list[str] = []
     for header, variable in named:
         if not _NAME.fullmatch(header) or not variable:
-            raise SetupError(f"--header-env {header}={variable}: expected HEADER=VARIABLE")
+            raise SetupError(f"--header-env {header!r:.40}: expected HEADER=VARIABLE")
         secret = _secret(parts, variable, wire.allow_http)
         headers[header] = f"Bearer {secret}" if header.lower() == "authorization" and " " not in secret else secret
         hidden += {secret, secret.rpartition(" ")[2]}
@@ -72,6 +73,11 @@ def _headers(parts: SplitResult, wire: Wire) -> tuple[dict[str, str], list[str]]
 
 def _secret(parts: SplitResult, variable: str, allow_http: bool) -> str:
     secret = os.environ.get(variable, "").strip()
+    if not secret and not _SHOWN.fullmatch(variable):
+        raise SetupError(
+            "--key-env and --header-env take the name of an environment variable, and there is none of the name that "
+            "was given (it is not shown: it may be the key itself): put the key into a variable, and give its name"
+        )
     if not secret:
         raise SetupError(f"the environment variable {variable} holds no key: set it, or leave the option out")
     if not secret.isascii() or not secret.isprintable():

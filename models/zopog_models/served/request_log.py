@@ -19,6 +19,7 @@ import json
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import numpy as np
 
 from zopog_models.files.durable import Reserve, append_line
 from zopog_models.files.lines import whole_lines
-from zopog_models.served.spending import Spending, Usage
+from zopog_models.served.spending import Prices, Spending, Usage
 
 __all__ = ["RequestLog"]
 
@@ -62,19 +63,19 @@ class RequestLog:
         """
         with self._lock:
             if path.exists():
-                for number, line in enumerate(whole_lines(path), start=1):
-                    try:
-                        self._take(json.loads(line))
-                    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-                        raise ValueError(f"{path}, line {number} is no event of a request: {error!r:.200}") from None
-            for most in self._under_way.values():  # a kill was their end
-                self.spending.count(most, said=False)
-            self._under_way.clear()
+                self._read(whole_lines(path), path)
             self._path, self._reserve = path, Reserve(path.parent, ".requests.reserve")
             self._reserve.take()
             if self._unwritten:
                 append_line(path, "\n".join(self._unwritten), self._reserve, self._go_on(), sync=False)
             self._unwritten.clear()
+
+    @classmethod
+    def spent(cls, path: Path, prices: Prices) -> float:
+        """US dollars of what is written down in a file. Raises UnusableFile, and ValueError for a damaged one."""
+        log = cls(Spending(prices))
+        log._read(whole_lines(path), path)
+        return float(log.spending.report().get("usd", 0.0))
 
     def answer(self, identity: str) -> np.ndarray | None:
         """The answer to the same question, if there was one."""
@@ -111,6 +112,16 @@ class RequestLog:
             if self._reserve is not None:
                 self._reserve.give_up()
             self._path = self._reserve = None
+
+    def _read(self, lines: Iterable[bytes], path: Path) -> None:
+        for number, line in enumerate(lines, start=1):
+            try:
+                self._take(json.loads(line))
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+                raise ValueError(f"{path}, line {number} is no event of a request: {error!r:.200}") from None
+        for most in self._under_way.values():  # a kill was their end
+            self.spending.count(most, said=False)
+        self._under_way.clear()
 
     def _add(self, event: dict[str, Any], safe: bool = False) -> None:
         text = json.dumps(event)

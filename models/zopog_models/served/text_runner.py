@@ -19,13 +19,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from zopog_models.checkpoints.description import Description
-from zopog_models.errors import Refused, ServiceError
+from zopog_models.errors import CapReached, Refused, ServiceError, Stopped
 from zopog_models.runners.rows import ModelRows
 from zopog_models.runners.runner import Runner, Scores
 from zopog_models.runners.threads import Threads
 from zopog_models.served.coverage import FLOOR, REFUSED, SILENT, Coverage, is_split, refused_rows
 from zopog_models.served.log_probabilities import read_scores
 from zopog_models.served.requests import Requests
+from zopog_models.served.statuses import parameter_advice
 from zopog_models.served.transport import Answer
 
 __all__ = ["TextRunner"]
@@ -33,6 +34,7 @@ __all__ = ["TextRunner"]
 # llama.cpp keeps silent about a token that is a part of a character only. At temperature 0 that is always the most
 # probable one; at temperature 1, which leaves the distribution as it is, another one is drawn.
 _DRAWS = 8
+_MOST = (500, 100)  # log-probabilities that are asked for where nobody says how many
 _FILTERED = "the answer was filtered or refused (content_filter, refusal)"
 _SILENT = "the answer has no log-probabilities of the next token: the endpoint does not offer them, or not this way"
 
@@ -117,6 +119,30 @@ class TextRunner(Runner):
             )
         return text
 
+    def ask_for_most(self, rows: ModelRows) -> None:
+        """Set `top` to the most log-probabilities of _MOST that the endpoint gives for the first row, if that is more.
+
+        An endpoint that gives them is asked nothing beside what `probe` asks; one that does not refuses, unpaid.
+        """
+        words = [self.column(int(token)) for token in rows.label_ids]
+        text = self.question(rows.texts[0], rows.prompt_ids[rows.prompt_index[0]])
+        for most in _MOST if self.scores == Scores.TOP_K else ():
+            before, self.top = self.top, max(self.top, most)
+            try:
+                with self.requests.one_call():
+                    found = self._ask([text], words, None, self._identity([text], words, None))
+            except Refused:
+                self.top = before
+                continue
+            except (CapReached, Stopped):
+                raise
+            except ServiceError:  # whatever it is, `probe` meets it with fewer too
+                self.top = before
+                return
+            if (found[:, 1] >= 0).all():
+                return
+            self.top = before
+
     def probe(self, rows: ModelRows) -> dict[str, Any]:
         """What the endpoint really returns for the first row that it does not refuse: two requests, counted and
         written down as all others are.
@@ -126,6 +152,15 @@ class TextRunner(Runner):
         """
         words = [self.column(int(token)) for token in rows.label_ids]
         self._coverage.labels(map(int, rows.label_ids))
+        with self.requests.one_call():
+            first, again = self._asked_twice(rows, words)
+        words = [self._about.tokenizer.decode([int(token)]).strip() for token in rows.label_ids]
+        missing = [word for word, flag in zip(words, first[1]) if int(flag) & FLOOR]
+        found = [word for word in words if word not in missing]
+        return {"returned": found, "missing": missing, "differs": float(np.abs(first[0] - again[0, 0]).max())}
+
+    def _asked_twice(self, rows: ModelRows, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The answer (2, C) to the first row that is not refused, and its scores (1, 1, C) when asked again."""
         for row, p in zip(rows.texts, rows.prompt_index):
             text = self.question(row, rows.prompt_ids[p])
             first = self._complete([text], words)[0]
@@ -135,10 +170,7 @@ class TextRunner(Runner):
             raise ServiceError(f"POST {self.requests.transport.url}{self.path}: {self._last_refusal}")
         identity = hashlib.sha256(f"again {self._identity([text], words, None)}".encode()).hexdigest()[:32]
         again = self._ask([text], words, None, identity, lambda found: found[:, :1])
-        words = [self._about.tokenizer.decode([int(token)]).strip() for token in rows.label_ids]
-        missing = [word for word, flag in zip(words, first[1]) if int(flag) & FLOOR]
-        found = [word for word in words if word not in missing]
-        return {"returned": found, "missing": missing, "differs": float(np.abs(first[0] - again[0, 0]).max())}
+        return first, again
 
     def coverage(self) -> dict[str, Any]:
         """Texts that were scored, and for every label word of how many it was not among the k returned.
@@ -199,6 +231,8 @@ class TextRunner(Runner):
         try:
             found = self._ask(texts, words, seed, identity)
         except Refused as refusal:
+            if advice := parameter_advice(str(refusal)):
+                raise ServiceError(f"{refusal}. {advice}") from None
             if len(self._ways) > known or self.adapts(str(refusal)):  # another thread may have been told meanwhile
                 return self._answer(texts, words, seed)
             return self._refuse(identity, texts, words, str(refusal))

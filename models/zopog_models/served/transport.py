@@ -15,24 +15,21 @@ from typing import Any, NamedTuple
 
 from zopog_models.errors import Refused, ServiceError, SetupError, Stopped
 from zopog_models.runners.waiting import Late, Unwanted, exchange, wait
-from zopog_models.served.pace import Pace, asked_pause, pause_until_reset
+from zopog_models.served.pace import asked_pause, pause_until_reset, shared_pace
 from zopog_models.served.reach import Reach
 from zopog_models.served.request_log import RequestLog
 from zopog_models.served.spending import Usage, usage_of
+from zopog_models.served.statuses import PASSING, is_final, is_refusal, may_be_billed, means
 from zopog_models.served.wire import Wire
 
 __all__ = ["Answer", "Transport"]
 
-# Worth another attempt: too early, too often, or a server's own trouble, which may pass.
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
-_REFUSALS = frozenset({400, 422, 451})  # of this question; others may be answered
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0  # seconds
 _LONGEST_ASKED = 900.0  # a server that asks for a longer pause is an error: the run can be continued later
 _PART = 1 << 16
 _UNREACHED = "no connection"
 _GRACE = 5.0  # seconds that an answer under way, which may be paid for, still has when somebody asks to stop
 _TOKENS_A_BYTE = 0.3  # of a request, for its pace: what servers assume is 1 token in 4 characters
-_SPENT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")  # of 429: no pause helps
 _READ_FOR_WORDS = 1 << 20  # bytes of an error's body that are searched for the server's words
 
 
@@ -63,11 +60,10 @@ class Transport:
         self._reach = Reach.of(url, wire)
         self._secrets, self._http = self._reach.secrets, self._reach.pool
         try:
-            self.pace = Pace(wire.rpm, wire.tpm)
+            self.pace = shared_pace(wire.rpm, wire.tpm, self.url, wire.key_variable, wire.headers_env)
         except ValueError as error:
             raise SetupError(f"--{error}") from error
         self._answered = 0  # requests
-        self._not_before = 0.0  # on the monotonic clock: a pause that the server asked for holds for all threads
         self._abandoned, self._ended = threading.Event(), False
         self._jitter = random.Random()
 
@@ -126,7 +122,7 @@ class Transport:
         for attempt in count(1):
             answer: Answer | None = None
             due = self.pace.wait(len(body or b"") * _TOKENS_A_BYTE)
-            self._pause(max(due, self._not_before - time.monotonic()), abandoned, where)
+            self._pause(max(due, self.pace.held()), abandoned, where)
             if attempt > 1:
                 self.log.spending.check()  # an answer that was lost may be billed, and is asked for once more
             if identity is not None:
@@ -134,7 +130,7 @@ class Transport:
             try:
                 answer = self._once(method, path, body, headers)
                 self._hold(pause_until_reset(answer.headers))
-                if read is None and answer.status not in _PASSING:
+                if read is None and answer.status not in PASSING:
                     return answer
                 if read is not None and answer.status == 200:
                     self._answered += 1
@@ -156,8 +152,10 @@ class Transport:
                 raise ServiceError(f"{where}: {self._secrets.brief(str(error), 2000)}{said}") from None
             if identity is not None:
                 self.log.failed(identity, why, most if _may_be_billed(answer, why) else None)
-            if answer is not None and (answer.status not in _PASSING or _is_final(answer)):
-                raise (Refused if answer.status in _REFUSALS else ServiceError)(f"{where}: {detail}")
+            if answer is not None and (answer.status not in PASSING or is_final(answer.status, answer.body)):
+                if is_refusal(answer.status, answer.body):
+                    raise Refused(f"{where}: {detail}")
+                raise ServiceError(f"{where}: {detail}{means(answer.status)}")
             # Too many at once, and others of this run got through meanwhile: its turn comes, however often it is told.
             left = attempts if why == "HTTP 429" and self._answered > others else left - 1
             others = self._answered
@@ -176,15 +174,13 @@ class Transport:
             return backoff
         if asked > _LONGEST_ASKED:
             raise ServiceError(f"{where}: the server asks to come back in {asked:.0f} s: continue the run then")
-        self._not_before = max(self._not_before, time.monotonic() + asked)
-        return max(backoff, asked)
+        self.pace.hold(asked)
+        return max(backoff, self.pace.held())
 
     def _hold(self, seconds: float) -> None:
         """Nothing leaves before the server has something left, as it says."""
-        due = time.monotonic() + min(seconds, _LONGEST_ASKED)
-        if seconds > 2 and due > self._not_before + 2:
+        if self.pace.hold(min(seconds, _LONGEST_ASKED)):
             self.notify(f"the server has nothing left of its limit: the next request leaves in {seconds:.0f} s"[:200])
-        self._not_before = max(self._not_before, due)
 
     def _pause(self, seconds: float, abandoned: threading.Event, where: str) -> None:
         if seconds <= 0:
@@ -284,11 +280,6 @@ class _Failure(Exception):
         self.why = why
 
 
-def _is_final(answer: Answer) -> bool:
-    """Whether a failure that looks passing is none: the account has nothing left."""
-    return answer.status == 429 and any(f'"{word}"'.encode() in answer.body for word in _SPENT)
-
-
 def _may_be_billed(answer: Answer | None, why: str) -> bool:
-    """Whether a server that failed may have done its work: the answer was lost, or filtered away (Azure says so)."""
-    return why != _UNREACHED if answer is None else answer.status in _REFUSALS | {408, 502, 504}
+    """Whether a server that failed may have done its work: the answer was lost, or filtered away."""
+    return why != _UNREACHED if answer is None else may_be_billed(answer.status)

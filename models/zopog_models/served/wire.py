@@ -14,6 +14,8 @@ UNIX = "http+unix"  # http+unix://%2Frun%2Fmodel.sock/v1: a socket of this machi
 
 _QUERY = re.compile(r"[A-Za-z0-9._~%+-]+=[A-Za-z0-9._~%+-]*")
 
+_SECRET = re.compile(r"(?i)(api[-_]?|subscription[-_]?|access[-_]?)?(key|token)|secret|password|sig|signature|code")
+
 
 @dataclass(frozen=True)
 class Wire:
@@ -63,7 +65,13 @@ class Wire:
         if self.concurrency < 1:
             raise ValueError(f"concurrency is {self.concurrency}; it must be at least 1")
         if wrong := [part for part in self.query if not _QUERY.fullmatch(part)]:
-            raise ValueError(f"query is {wrong[0]!r:.100}; expected NAME=VALUE, quoted as in a URL")
+            raise ValueError(
+                f"query is {wrong[0].partition('=')[0]!r:.40}=...; expected NAME=VALUE, quoted as in a URL"
+            )
+        if secret := [name for part in self.query if _SECRET.fullmatch(name := part.partition("=")[0])]:
+            raise ValueError(
+                f"query has {secret[0]!r:.40}, and it is kept in the run folder: show a key with key-header"
+            )
         if (self.price_in is None) != (self.price_out is None):
             raise ValueError("price-in and price-out go together: say both")
 

@@ -1,5 +1,7 @@
 """Texts and label words as token ids, through a task's template."""
 
+from __future__ import annotations  # signatures show names, not what these stand for
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -230,9 +232,7 @@ class _Span(NamedTuple):
     sure: int | None
 
 
-def _filled(
-    part: Part, row: tuple[str, ...], characters: int, tokenizer: "CheckedTokenizer"
-) -> tuple[str, list[_Span]]:
+def _filled(part: Part, row: tuple[str, ...], characters: int, tokenizer: CheckedTokenizer) -> tuple[str, list[_Span]]:
     """The part's string with a row's texts, the long ones shortened, and their places."""
     string, spans = part.literals[0], []
     for slot, literal in zip(part.slots, part.literals[1:], strict=True):

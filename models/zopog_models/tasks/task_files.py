@@ -1,5 +1,7 @@
 """Tasks from TOML files, and their files of labelled texts."""
 
+from __future__ import annotations  # signatures show names, not what these stand for
+
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,14 @@
 """What is asked of the model: a template with one mask, and a word for every label.
 
 For a sentence-embedding model the template has no mask, and a label's word may be a phrase.
+
+    >>> from zopog_models import make_task
+    >>> task = make_task("{text} . it was {mask} .", {"0": "bad", "1": "good"})
+    >>> task.slots
+    ('text',)
 """
+
+from __future__ import annotations  # signatures show names, not what these stand for
 
 import re
 from collections.abc import Mapping, Sequence

@@ -4,6 +4,8 @@ PMI(a, b) = log( pairs · count(a b) / (count(a) · count(b)) ) for neighbouring
 than chance would have them.
 """
 
+from __future__ import annotations  # signatures show names, not what these stand for
+
 import math
 from collections import Counter
 from collections.abc import Iterable

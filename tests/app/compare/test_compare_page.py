@@ -170,8 +170,8 @@ def external(text: str) -> list[str]:
     return found + [
         f"{tag} {name}"
         for tag, attributes in tags
-        for name in attributes
-        if name in ("src", "href", "data") or name.startswith("on")
+        for name, value in attributes.items()
+        if (name in ("src", "href", "data") and not (value or "").startswith("#")) or name.startswith("on")
     ]
 
 
@@ -189,6 +189,7 @@ def test_the_page_is_well_formed_and_needs_nothing_else(found: dict[str, Any]) -
 
 def test_the_check_finds_what_is_external() -> None:
     assert external('<p><a href="x">x</a></p>') == ["a href"]
+    assert external('<p><a href="#s1">x</a></p>') == []
     assert "<script" in external("<p><script></script></p>")
     assert "https?://".replace("?", "") in external('<p title="https://x.org"></p>')
     with pytest.raises(AssertionError):
@@ -278,7 +279,7 @@ def test_what_the_calls_bought_is_said(
             continue
         standings[name]["against_readout"] |= {"mean": mean, "low": mean - 0.01, "high": mean + 0.01, "p_holm": chance}
         next(m for m in task["methods"] if m["name"] == name)["accuracy"]["mean"] = 0.9 + mean
-    text = re.sub("<[^>]+>", "", page(bought).split("In short")[1].split("</section>")[0])
+    text = re.sub("<[^>]+>", "", page(bought).split("In short</h2>")[1].split("</section>")[0])
     for sentence in said:
         assert sentence in text
     assert ("bought nothing" in text) == any("bought nothing" in sentence for sentence in said)
@@ -370,3 +371,47 @@ def test_curves_stay_inside_their_panel() -> None:
     places = [tuple(map(float, place.split())) for place in path.split("L")]
     assert len(places) == 5  # a staircase: two corners for every further point
     assert all(38 <= x <= 290 and 8 <= y <= 162 for x, y in places)
+
+
+def test_the_csv_has_a_line_for_every_run_as_it_was_read(found: dict[str, Any]) -> None:
+    import csv
+
+    from zopog_ref.app.compare.csv_file import csv_of
+
+    lines = list(csv.DictReader(csv_of(read(found)).splitlines()))
+    runs = [(task, method, run) for task in found["tasks"] for method in task["methods"] for run in method["cells"]]
+    assert len(lines) == len(runs) > 0
+    for line, (task, method, run) in zip(lines, runs):
+        assert (line["task"], line["method"], int(line["seed"])) == (task["name"], method["of"], run["seed"])
+        assert float(line["test_accuracy"]) == run["test"]["accuracy"]
+        assert float(line["nll"]) == run["uncertainty"]["mean"]["nll"]
+        assert line["folder"] == run.get("folder", "")
+        assert line["dev_loss"] == ("" if run.get("dev_loss") is None else str(run["dev_loss"]))
+
+
+def test_the_page_has_contents_a_date_a_command_and_runs_to_deploy(found: dict[str, Any]) -> None:
+    import argparse
+    import shlex
+    from html import unescape
+
+    from zopog_ref.app.compare.options import add_arguments
+
+    text = page(found)
+    places = re.findall(r'<a href="#(s\d+)">', text)
+    assert places == re.findall(r'<h2 id="(s\d+)">', text)
+    assert len(places) > 2
+    assert re.search(r"<footer><p>\d{4}-\d\d-\d\d\. ", text)
+    [command] = re.findall(r"with these settings: <code>(.*?)</code>", text)
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    asked = parser.parse_args(shlex.split(unescape(command))[2:])
+    assert (asked.budget, asked.shots) == (found["budget"], found["shots"])
+    assert asked.seeds == ",".join(map(str, found["seeds"]))
+    deployed = re.findall(r"<tr><td>([^<]+)</td><td>\d+</td><td><code>zopog predict (\S+)", text)
+    assert len(deployed) == sum(m["reading"].startswith("tuned") for task in found["tasks"] for m in task["methods"])
+    for name, folder in deployed:
+        [method] = [m for task in found["tasks"] for m in task["methods"] if m["name"] == name]
+        assert folder == min(method["cells"], key=lambda run: run["dev_loss"])["folder"]
+    assert ">tied<" not in text
+    assert "Too few seeds" in text
+    assert [tag for tag in re.findall(r"<th[ >][^>]*", text) if "scope=" not in tag] == []

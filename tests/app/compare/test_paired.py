@@ -166,3 +166,24 @@ def best_is_kept(correction: int | None, methods: int = 6, times: int = 200) -> 
 def test_the_set_of_the_best_holds_the_best() -> None:
     assert best_is_kept(None) > 0.93
     assert best_is_kept(1) < 0.9  # without Bonferroni's factor it is lost too often
+
+
+def test_intervals_hold_only_what_is_possible() -> None:
+    from zopog_ref.app.compare.statistics import Scores, statistics
+
+    rows, nearly = np.arange(4), {seed: np.array([1.0, 1.0, 1.0, float(seed != 1)]) for seed in (0, 1, 2)}
+    runs = {"manual": nearly, "b": {seed: 1 - good for seed, good in nearly.items()}}
+    scores = {
+        name: {
+            seed: Scores(rows, {"accuracy": good, "nll": 1e-3 + 0.01 * (1 - good), "brier": 2 * good})
+            for seed, good in each.items()
+        }
+        for name, each in runs.items()
+    }
+    found = statistics(scores, "manual")
+    for metric, low, high in (("accuracy", 0.0, 1.0), ("nll", 0.0, np.inf), ("brier", 0.0, 2.0)):
+        for standing in found.metrics[metric].methods.values():
+            assert low <= standing.low <= standing.mean <= standing.high <= high
+    assert found.metrics["accuracy"].methods["manual"].high == 1.0  # not clipped it is above
+    assert found.metrics["accuracy"].methods["b"].low == 0.0
+    assert found.metrics["accuracy"].methods["b"].against_manual.low < -0.9  # differences are as they were

@@ -26,7 +26,7 @@ def run(small_task: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_says_what_result_json_says_and_nothing_is_fetched(run: Path) -> None:
     text, result = (run / "report.html").read_text("utf-8"), json.loads((run / "result.json").read_text())
-    assert re.search(r'(src|href)="|url\(', text) is None
+    assert re.search(r'(src|href)="(?!#)|url\(', text) is None
     for row in result["answers"]:
         low, high = row["interval"]
         assert row["name"] in text
@@ -44,7 +44,7 @@ def test_the_errors_are_wrong_rows_with_their_own_texts(run: Path, small_task: P
     lines = (small_task.parent / "test.tsv").read_text("utf-8").splitlines()[1:]
     assert found.texts == [(lines[row].split("\t")[0],) for row in kept.rows]
     wrong = int((kept.mean.argmax(1) != kept.labels).sum())
-    text = (run / "report.html").read_text("utf-8").partition("Its surest errors")[2].partition("<h2>Settings")[0]
+    text = (run / "report.html").read_text("utf-8").rpartition("Its surest errors")[2].partition(">Settings</h2>")[0]
     assert text.count("<tr>") - 1 == min(20, wrong)
 
 
@@ -101,3 +101,16 @@ def test_token_probabilities_are_those_of_the_tokens(run: Path) -> None:
     p = np.array([p for _, p in found.tokens])
     assert ((p > 0) & (p <= 1)).all()
     assert [word for word, _ in found.tokens] == found.result["tuned_tokens"][0]
+
+
+def test_the_table_fits_eighty_columns(run: Path) -> None:
+    from zopog_ref.app.tune.result import table
+
+    result = json.loads((run / "result.json").read_text())
+    text = table(result, run).partition(" test rows")[0]
+    lines = text.splitlines()[:-1]
+    assert len(lines) == 1 + len(result["answers"])
+    assert max(map(len, lines)) <= 80
+    for row in result["answers"]:  # the widest that these numbers can be
+        row |= {"accuracy": 1.0, "interval": [0.999, 1.0], "nll": 36.044, "calls": 999_999, "readout": "vocabulary"}
+    assert max(len(line) for line in table(result, run).splitlines()[: len(lines)]) <= 80

@@ -292,6 +292,23 @@ def test_what_is_said_before_the_first_step_and_after_it(zopog: Run, tmp_path: P
         assert "did not return" not in error
 
 
+def test_what_a_server_puts_around_a_row_is_planned_for(zopog: Run, tmp_path: Path) -> None:
+    """Its `usage` of the probe says it: 100 tokens more a request, 100 times as many requests more are said."""
+    folder, read = write_decoder(tmp_path / "llama", "llama"), {}
+    options = completions_run(tmp_path, folder, "bdpl")
+    with serve(load_model(folder, threads=1)) as service:
+        for more in (100, 200):
+            service.around = more
+            address = ["--model", f"chat+{service.chatting}", "--top-logprobs", 1000, "--out", tmp_path / str(more)]
+            code, _, error = zopog("tune", *options, *address)
+            assert code == 0, error
+            found = re.search(r"planned: at most ([\d,]+) requests, about ([\d,]+) tokens read", error)
+            assert found is not None
+            requests, read[more] = (int(found[place].replace(",", "")) for place in (1, 2))
+    assert read[200] - read[100] == pytest.approx(100 * requests, abs=2)
+    assert read[100] > 100 * requests
+
+
 def test_who_learns_no_z_needs_no_scale_of_it(zopog: Run, service: Service, small_task: Path, tmp_path: Path) -> None:
     """A server that is not ours says no embedding_std; and it counts no tokens."""
     service.extra = {"parameters": {}}

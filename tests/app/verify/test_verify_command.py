@@ -70,7 +70,11 @@ def check_page(html: str) -> None:
     page = Collect()
     page.feed(html)
     assert {"script", "link", "img", "iframe"}.isdisjoint(page.tags)  # one file, nothing fetched
-    assert not [place for place in page.places if re.match(r"[a-z]+:|//", place)]
+    assert [place for place in page.places if not re.fullmatch(r"#s\d+", place)] == []  # nothing that lies beside it
+    assert page.tags.count("details") == page.tags.count("article")  # each with its function's own source
+    for result in DISCRETE + CONTINUOUS + DESCENT + RATES:
+        assert f"def {result.function.__name__}(" in html
+    assert 'id="failing"' in html
     assert page.tags.count("math") == page.tags.count("article") == len(DISCRETE + CONTINUOUS + DESCENT + RATES)
     assert page.tags.count("svg") >= 7
     assert "prefers-color-scheme:dark" in html

@@ -18,7 +18,7 @@ from tests.models.tiny_decoders import write_decoder
 from zopog_models import load_model
 from zopog_models.checkpoints.checkpoint import load_checkpoint
 from zopog_models.errors import CapReached, ServiceError, SetupError
-from zopog_models.served import transport
+from zopog_models.served import pace, transport
 from zopog_models.served.answer_cache import AnswerCache
 from zopog_models.served.answer_words import word_of
 from zopog_models.served.chat import open_chat
@@ -164,10 +164,10 @@ def test_a_reset_that_is_a_date() -> None:
 def test_a_reset_far_away_is_waited_for_no_longer_than_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     sent = transport.Transport("http://127.0.0.1:9", Wire(), RequestLog(), notify=said.append)
-    monkeypatch.setattr(transport.time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(pace, "SPREAD", 0.0)
     for _ in range(3):
         sent._hold(1e12)
-    assert sent._not_before == 900
+    assert sent.pace.held() == pytest.approx(900, abs=2)
     assert len(said) == 1
 
 

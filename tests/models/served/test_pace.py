@@ -1,8 +1,10 @@
 """The pace of requests against a clock that is told the time."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
-from zopog_models.served.pace import Pace, pause_until_reset, seconds_of
+from zopog_models.served.pace import Pace, asked_pause, pause_until_reset, seconds_of
 
 
 @pytest.mark.parametrize(
@@ -58,3 +60,14 @@ def test_who_has_something_left_does_not_wait() -> None:
     assert pause_until_reset({}) == 0
     assert pause_until_reset({"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": "9s"}) == 0
     assert pause_until_reset({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "9s"}) == 9
+
+
+@pytest.mark.parametrize("kind", ["requests", "tokens", "input-tokens", "output-tokens"])
+def test_anthropic_s_limits_have_a_date(kind: str) -> None:
+    reset = (datetime.now(UTC) + timedelta(seconds=90)).isoformat(timespec="seconds").replace("+00:00", "Z")
+    headers = {f"anthropic-ratelimit-{kind}-remaining": "0", f"anthropic-ratelimit-{kind}-reset": reset}
+    assert pause_until_reset(headers) == pytest.approx(90, abs=5)
+    assert asked_pause(headers) == pytest.approx(90, abs=5)
+    assert pause_until_reset(headers | {f"anthropic-ratelimit-{kind}-remaining": "1000"}) == 0
+    for odd in ("soon", "2020-01-01T00:00:00Z", "9999-99-99", ""):
+        assert pause_until_reset(headers | {f"anthropic-ratelimit-{kind}-reset": odd}) == 0

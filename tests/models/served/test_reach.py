@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
 
@@ -12,8 +13,8 @@ import pytest
 
 pytest.importorskip("urllib3", reason="served models need urllib3 (extra remote)")
 
-from zopog_models.errors import ServiceError, SetupError
-from zopog_models.served import exchange, transport
+from zopog_models.errors import Refused, ServiceError, SetupError
+from zopog_models.served import exchange, pace, transport
 from zopog_models.served.request_log import RequestLog
 from zopog_models.served.transport import Transport
 from zopog_models.served.wire import Wire
@@ -199,12 +200,74 @@ def test_an_empty_account_is_not_asked_again() -> None:
 )
 def test_a_pause_is_as_long_as_the_server_says(monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]) -> None:
     paused: list[float] = []
+    monkeypatch.setattr(pace, "SPREAD", 0.0)
     with echo() as (url, server):
         server.answers += [(429, headers, b"{}")]
         sent = to(url)
         monkeypatch.setattr(sent, "_pause", lambda seconds, *rest: paused.append(seconds))
         sent.post("/x", b"{}", {}, "id", lambda answer: answer)
     assert max(paused) == pytest.approx(0.25, abs=0.02)
+
+
+def test_many_processes_that_were_told_to_wait_do_not_come_back_at_once() -> None:
+    """Each has a pace of its own. All wait as long as they were told, and up to a quarter longer; 15 seconds at most."""
+    now = [50.0]
+    for seconds, most in ((40.0, 50.0), (600.0, 615.0)):
+        crowd = [pace.Pace(None, None, lambda: now[0]) for _ in range(200)]
+        for one in crowd:
+            assert one.hold(seconds)
+        waits = sorted(one.held() for one in crowd)
+        assert seconds <= waits[0] < waits[-1] <= most
+        gaps = [b - a for a, b in pairwise(waits)]
+        assert max(gaps) < (most - seconds) / 10  # evenly spread: 200 draws leave no tenth empty
+        now[0] += seconds
+        assert all(one.held() == 0 for one in crowd)
+
+
+def test_all_of_one_process_keep_the_pause_that_one_of_them_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTHER", KEY)
+    with echo() as (url, server):
+        server.answers += [(429, {"retry-after": "700"}, b"{}")]
+        first, second, other = to(url), to(url), to(url, key_variable="OTHER")
+        monkeypatch.setattr(first, "_pause", lambda seconds, *rest: None)
+        first.post("/x", b"{}", {}, "id", lambda answer: answer)
+    assert second.pace.held() > 690
+    assert other.pace.held() == 0  # another account
+    assert to("http://127.0.0.1:9").pace.held() == 0  # another server
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (401, b'{"error": {"message": "Incorrect API key provided: sk-1234567890abcdef"}}', "provided: .*--key-env"),
+        (402, b'{"error": {"message": "Insufficient Balance"}}', "Insufficient Balance.*nothing left"),
+        (
+            403,
+            b'{"error": {"message": "You are not allowed to request logprobs from this model"}}',
+            "does not allow it",
+        ),
+        (403, b"", "HTTP 403.*does not allow it"),
+        (404, b'{"error": "no such deployment"}', "no such deployment.*--model"),
+    ],
+)
+def test_what_no_other_attempt_changes(monkeypatch: pytest.MonkeyPatch, status: int, body: bytes, said: str) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    with echo() as (url, server):
+        server.answers += [(status, {}, body)] * 3
+        with pytest.raises(ServiceError, match=said) as caught:
+            to(url, key_variable="MY_KEY").post("/x", b"{}", {}, "id", lambda answer: answer)
+    assert len(server.seen) == 1
+    assert not isinstance(caught.value, Refused)
+    assert KEY not in str(caught.value)
+
+
+def test_a_gateway_that_has_texts_looked_at_refuses_this_one_alone() -> None:
+    with echo() as (url, server):
+        server.answers += [
+            (403, {}, b'{"error": {"message": "Your input was flagged", "metadata": {"reasons": ["x"]}}}')
+        ]
+        with pytest.raises(Refused, match="flagged"):
+            to(url).post("/x", b"{}", {}, "id", lambda answer: answer)
 
 
 def test_a_request_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,6 +282,7 @@ def test_a_request_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_whoever_has_nothing_left_waits_before_the_next_request(monkeypatch: pytest.MonkeyPatch) -> None:
     paused: list[float] = []
+    monkeypatch.setattr(pace, "SPREAD", 0.0)
     with echo() as (url, server):
         server.answers += [(200, {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "1m30s"}, b"{}")]
         sent = to(url)

@@ -28,6 +28,7 @@ from zopog_ref.app.bench.worker import Work, evaluation_flops, work
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.output import say, show, show_json
 from zopog_ref.app.run.config import versions
+from zopog_ref.app.tune.options import plain_name
 from zopog_ref.app.tune.precision import PRECISIONS, SCOPES
 
 WHAT = {"loss": "one loss evaluation", "iteration": "one iteration", "run": "one run"}
@@ -41,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n-positions", type=int, default=50)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--text-length", type=int, default=64, help="tokens of a row without the prompt")
-    parser.add_argument("--method", choices=("zo-pog", "bbt"), default="zo-pog", help="of an iteration or a run")
+    parser.add_argument(
+        "--method", type=plain_name, choices=("zo-pog", "bbt"), default="zo-pog", help="of an iteration or a run"
+    )
     parser.add_argument("--budget", type=int, default=400, help="calls of a run (default 400: ten iterations)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of our policy step; see zopog tune")

@@ -1,15 +1,22 @@
 """PromptClassifier: a tuned prompt with scikit-learn's conventions.
 
-    from zopog_ref import PromptClassifier
-    clf = PromptClassifier(template="{text} . it is a kind of {mask} .", budget=4000, random_state=42)
-    clf.fit(texts, y).predict_proba(more_texts)
+    >>> from zopog_ref import PromptClassifier
+    >>> animals = ["a small striped feline", "a large sea mammal", "a bird of prey", "a young horse"]
+    >>> foods = ["a sweet baked dessert", "a thick soup of beans", "bread made of rye", "a cheese from goats"]
+    >>> clf = PromptClassifier(method="none", template="{text} . it is a kind of {mask} .")
+    >>> clf.fit(animals + foods, ["animal"] * 4 + ["food"] * 4).calls_
+    1
+    >>> clf.predict(["a wild dog", "a pie of fruit"]).tolist()
+    ['animal', 'food']
 
 docs/scikit-learn.md has the parameters and examples.
 """
 
+from __future__ import annotations  # signatures show names, not what these stand for
+
 import warnings
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,18 +39,24 @@ from zopog_models.tasks.chat import chat_template, in_conversation
 from zopog_models.tasks.template import make_task
 from zopog_ref import search
 from zopog_ref.app.classifier import data
-from zopog_ref.app.classifier.fitted import Fitted, TextsCut, warn_of_cuts
+from zopog_ref.app.classifier.fitted import AnswersMissing, Fitted, TextsCut, warn_of_cuts
+from zopog_ref.app.classifier.served import asked_of
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.output import say
 from zopog_ref.app.report.progress import Progress
 from zopog_ref.app.run.config import WORD_SCORINGS, Machine, RunConfig
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.folder import RunFolder
-from zopog_ref.app.run.presets import TEMPLATE_ALONE
+from zopog_ref.app.run.presets import SEARCHLESS
+from zopog_ref.app.track.watchers import Watchers
 from zopog_ref.app.tune.ending import end, reads, reserved
+from zopog_ref.app.tune.models import keep_requests, probe
+from zopog_ref.app.tune.options import plain_name
+from zopog_ref.app.tune.outlay import missing_words
 from zopog_ref.app.tune.readings import ASKED
 from zopog_ref.objective import Ledger
 
-__all__ = ["NothingLearned", "PromptClassifier", "TextsCut"]
+__all__ = ["AnswersMissing", "NothingLearned", "PromptClassifier", "TextsCut"]
 
 
 class NothingLearned(UserWarning):
@@ -55,13 +68,14 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
 
     Parameters:
 
-    - model: "embedded" or a Hugging Face folder. Default: "embedded".
+    - model: "embedded", a Hugging Face folder, or the address of a served model. Default: "embedded".
     - method: a name of `zopog methods`; "none" searches nothing, the template is the prompt. Default: "zo-pog".
     - template: a text with {text}, or {text_a} and {text_b}, and {mask}. Default: "{text} . {mask} .".
     - labels: class -> label word. Default: None, each class's own name.
     - budget: API calls, each one prompt on one mini-batch. Default: 4000.
     - random_state: decides the split and every draw. Default: 42.
-    - settings: "embedded" or "paper". Default: None, the model's own.
+    - settings: "embedded", "paper" or "auto". Default: None, "embedded" of that model; of any other "auto", or "paper"
+      where the method has no rule for it.
     - shots: rows of each class to learn from, and to select on, at most; None is all. Default: 16.
     - validation_fraction: share of each class's rows that the prompt is selected on. Default: 0.5.
     - batch_size: rows of a mini-batch. Default: None, that of the settings.
@@ -78,6 +92,11 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
     - prompt_position: "before", or of a decoder "after" the text (docs/decoders.md). Default: "before".
     - label_words: how words of several tokens are scored: "whole" (not), "first-piece", "sum". Default: "whole".
     - verbose: shows progress on stderr. Default: False.
+    - served: how a served model is asked: the command line's options by name, as {"tokenizer": FOLDER, "key_env":
+      "OPENAI_API_KEY", "cache": DIR} (docs/remote.md). Default: None.
+    - unanswered: the class that predict gives a text which a served model does not answer. Default: None, an error.
+    - on_step: a function, or several, called with the zopog_ref.Record of every step. One that raises is dropped with a
+      warning, and the fit goes on. Default: None.
 
     Attributes after fit:
 
@@ -89,8 +108,11 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
     - deployed_: of which the prompt is, such as "tuned" or "manual + readout"; None: loaded from what did not say.
     - calls_, stop_reason_, curve_: calls spent, why the search ended, a record of every step.
     - seed_, run_folder_: the seed, and the folder of this fit or None.
+    - requests_: of a served model, its requests, tokens and missing label words, those of earlier fits in this process
+      included unless run_folder keeps them apart; {} of others.
 
-    Errors: ValueError for what cannot be used, before the model is asked anything.
+    Errors: ValueError for what cannot be used, before the model is asked anything; ServiceError where a served model
+    gives no usable answer.
     """
 
     def __init__(
@@ -116,6 +138,9 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         prompt_position: str = "before",
         label_words: str = "whole",
         verbose: bool = False,
+        served: Mapping[str, Any] | None = None,
+        unanswered: Any = None,
+        on_step: Callable[[search.Record], object] | Sequence[Callable[[search.Record], object]] | None = None,
     ) -> None:
         self.model = model
         self.method = method
@@ -137,6 +162,9 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         self.prompt_position = prompt_position
         self.label_words = label_words
         self.verbose = verbose
+        self.served = served
+        self.unanswered = unanswered
+        self.on_step = on_step
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -162,14 +190,23 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         if len(classes) < 2:
             raise ValueError(f"y has one class only, {classes[0]!r}; at least two classes are needed")
         words = data.label_words(classes, self.labels)
-        config = self._config(words)
-        machine, fraction = Machine(self.device, self.threads), self.validation_fraction
-        experiment, saved = data.experiment_of(texts, labels.astype(np.int64), config, fraction, machine)
-        warn_of_cuts(sum(experiment.truncated.values()), experiment.model.max_positions)
-        ledger = experiment.ledger()
-        result = self._run(experiment, saved, ledger, config)
-        self.classes_, self.n_features_in_, self.seed_ = classes, len(slots), experiment.seed
-        self.prompt_: Prompt = self._deployed(experiment, config, result, ledger)
+        if self.unanswered is not None and self.unanswered not in classes.tolist():
+            raise ValueError(f"unanswered is {self.unanswered!r}, which is no class of y: {classes.tolist()!r:.200}")
+        config, wire = self._config(words)
+        machine, fraction = Machine(self.device, self.threads, wire=wire), self.validation_fraction
+        alone = config.remote is not None and self.run_folder is not None  # its requests are written down in the folder
+        given = () if self.on_step is None else (self.on_step,) if callable(self.on_step) else tuple(self.on_step)
+        dropped: list[str] = []
+        experiment, saved = data.experiment_of(texts, labels.astype(np.int64), config, fraction, machine, alone)
+        with closing(experiment.model) if alone else nullcontext():
+            warn_of_cuts(sum(experiment.truncated.values()), experiment.model.max_positions)
+            ledger = experiment.ledger()
+            result = self._run(experiment, saved, ledger, config, Watchers(given, dropped.append))
+            self.classes_, self.n_features_in_, self.seed_ = classes, len(slots), experiment.seed
+            self.prompt_: Prompt = self._deployed(experiment, config, result, ledger)
+            self.requests_: dict[str, Any] = experiment.model.runner.report()
+        for line in missing_words(experiment):
+            warnings.warn(line, AnswersMissing, stacklevel=2)
         to_token = experiment.model.tokenizer.id_to_token
         self.prompt_tokens_: list[list[str | None]] = [[to_token(int(i)) for i in ids] for ids in self.prompt_.ids]
         self.validation_score_, self.curve_ = result.dev, result.curve
@@ -177,13 +214,15 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         self.stop_reason_: str | None = result.stop_reason
         if self.run_folder_ is not None:
             save_prompt(self.run_folder_ / "prompt", self._described())
+        for line in dropped:  # last, since a warning may be made an error
+            warnings.warn(line, stacklevel=2)
         return self
 
     def _deployed(
         self, experiment: Experiment, config: RunConfig, result: search.SearchResult, ledger: Ledger
     ) -> Prompt:
         """The tuned prompt, or what is better on the validation rows where a readout was asked for."""
-        searched = config.method != TEMPLATE_ALONE
+        searched = config.method not in SEARCHLESS
         tuned = experiment.deployable(result.prompts) if searched else None
         self.deployed_: str | None = "tuned"
         if tuned is not None and not reads(config):
@@ -197,21 +236,29 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
             warnings.warn("nothing was learned: the scores do not tell the classes", NothingLearned, stacklevel=3)
         return ending.deployed.prompt
 
-    def _config(self, words: Mapping[str, str]) -> RunConfig:
-        """What the parameters say of a run. Errors: ValueError; ImportError for a missing package."""
-        model, drawn = str(self.model), self.random_state
+    def _config(self, words: Mapping[str, str]) -> tuple[RunConfig, dict[str, Any]]:
+        """What the parameters say of a run, and how a served model is reached. Errors: ValueError; ImportError."""
+        remote, wire = asked_of(str(self.model), self.served)
+        readout = self.readout
+        if remote is not None and remote.answers == "labels":
+            if readout not in ("auto", "none"):
+                raise ValueError(f"readout {readout!r} reads scores, and served answers 'labels' gives none")
+            readout = "none"
+        model, method, drawn = str(self.model), plain_name(str(self.method)), self.random_state
         name, preset = data.chosen_preset(
-            self.method, self.settings, model, self.budget, self.batch_size, self.method_options
+            method, self.settings, model, self.budget, self.batch_size, self.method_options
         )
         if not isinstance(drawn, int | np.integer) or drawn < 0:
             drawn = check_random_state(drawn).randint(2**31 - 1)
         shots = int(self.shots) if isinstance(self.shots, np.integer) else self.shots
-        if self.readout not in ASKED:
-            raise ValueError(f"readout is {self.readout!r}; choose one of {', '.join(ASKED)}")
-        plain = self.readout == "none" and self.method != TEMPLATE_ALONE
+        if readout not in ASKED:
+            raise ValueError(f"readout is {readout!r}; choose one of {', '.join(ASKED)}")
+        plain = readout == "none" and method not in SEARCHLESS
         template = self.template
+        if self.chat and remote is not None:
+            raise ValueError("chat is for a model that is here; a served one has a conversation with chat+http://...")
         if self.system and not self.chat:
-            raise ValueError("system is what the system says in a conversation: it needs chat=True")
+            raise ValueError("system needs chat=True; of a served model it is served={'system': ...}")
         if self.chat:
             template = in_conversation(template, chat_template(locate_model(model)[0]), self.system)
         if self.label_words not in WORD_SCORINGS:
@@ -221,12 +268,12 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
             summed_pieces=self.label_words == "sum", position=self.prompt_position,
         )  # fmt: skip
         return RunConfig(
-            task, None, model, preset, name, int(drawn), shots,
-            readout=None if plain else self.readout,
-        )  # fmt: skip
+            task, None, model, preset, name, int(drawn), shots, remote=remote,
+            readout=None if plain else readout,
+        ), wire  # fmt: skip
 
     def _run(
-        self, experiment: Experiment, saved: dict[str, Any], ledger: Ledger, config: RunConfig
+        self, experiment: Experiment, saved: dict[str, Any], ledger: Ledger, config: RunConfig, watchers: Watchers
     ) -> search.SearchResult:
         """The search, kept in a folder when there is one: repeated calls go on where the last one stopped."""
         folder: RunFolder | None = None
@@ -236,7 +283,11 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
                 self.run_folder_ = Path(self.run_folder) / data.fingerprint(saved)
                 known = (self.run_folder_ / "config.json").exists()
                 folder = RunFolder.open(self.run_folder_)[0] if known else RunFolder.create(self.run_folder_, saved)
-            if config.method == TEMPLATE_ALONE:
+                keep_requests(experiment.model, self.run_folder_)
+            for line in probe(experiment.model, experiment):
+                if self.verbose:
+                    say(line)
+            if config.method in SEARCHLESS:
                 return search.SearchResult([], None, 0, None, [], "nothing to search")
             method, preset, rows = experiment.method(), experiment.preset, len(experiment.train.labels)
             kept_back = reserved(experiment, config)
@@ -245,6 +296,11 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
             if ledger.budget < price:
                 raise InputError(f"budget is {preset.budget} calls; one step costs {price}, the readout {kept_back}")
             with closing(Progress(preset.budget, price, quiet=not self.verbose)) as progress:
+
+                def on_step(record: search.Record) -> None:
+                    progress(record)
+                    watchers(record)
+
                 found = search.run(
                     method,
                     experiment.objective(ledger, folder),
@@ -252,7 +308,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
                     batch_size=preset.batch_size,
                     dev=experiment.dev_score,
                     store=folder,
-                    on_step=progress,
+                    on_step=on_step,
                 )
             ledger.budget += kept_back
             return found

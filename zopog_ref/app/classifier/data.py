@@ -14,17 +14,19 @@ from numpy.typing import NDArray
 from zopog_models.frozen.model import FrozenModel, load_model
 from zopog_models.tasks.task_files import Rows
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.config import Evidence, Machine, RunConfig
+from zopog_ref.app.run.config import WIRE, Evidence, Machine, RunConfig, Served
 from zopog_ref.app.run.experiment import Experiment, assemble, method_of
 from zopog_ref.app.run.presets import (
     PRESET_FIELDS,
+    SEARCHLESS,
     SETTINGS_NAMES,
-    TEMPLATE_ALONE,
     Preset,
     default_preset,
     preset_of,
 )
 from zopog_ref.app.run.splits import Drawn, Split, taken
+from zopog_ref.app.tune.checks import check_served
+from zopog_ref.app.tune.models import open_model
 from zopog_ref.methods import entry_of
 from zopog_ref.objective import LOSSES, Ledger
 from zopog_ref.randomness import Purpose, permutation
@@ -113,7 +115,7 @@ def few_of_each(
 
 def check_numbers(config: RunConfig, validation_fraction: float) -> None:
     """Errors: ValueError for what cannot be, in the words of the classifier's parameters."""
-    searches = config.method != TEMPLATE_ALONE
+    searches = config.method not in SEARCHLESS
     for name in (*(("n_positions", "n_candidates", "dim") if searches else ()), "batch_size", "budget"):
         value = getattr(config.preset, name)
         if not isinstance(value, int | np.integer) or value < 1:
@@ -135,9 +137,9 @@ def chosen_preset(
     options: Mapping[str, Any] | None,
 ) -> tuple[str, Preset]:
     """The named settings of a method with what was given in their place, and their name. Errors: ValueError."""
-    if method != TEMPLATE_ALONE:
+    if method not in SEARCHLESS:
         entry_of(method)
-    name = settings or default_preset(model)
+    name = settings or default_preset(model, method)
     if name not in SETTINGS_NAMES:
         raise ValueError(f"settings is {name!r}; choose one of {', '.join(SETTINGS_NAMES)}")
     changes = dict(options or {})
@@ -151,29 +153,48 @@ def chosen_preset(
     for key in PRESET_FIELDS:  # whole numbers may be NumPy's; JSON wants Python's
         if isinstance(changes.get(key), np.generic):
             changes[key] = changes[key].item()
-    return name, preset_of(method, name).changed(**changes)
+    return name, preset_of(method, name, budget).changed(**changes)
+
+
+def opened(model: str, machine: Machine, remote: Served | None = None, fresh: bool = False) -> FrozenModel:
+    """The frozen model; the last one stays open, so that cross-validation and a fitted copy share it.
+
+    fresh: one that nobody shares, for whoever closes it.
+    """
+    opener = _opened.__wrapped__ if fresh else _opened
+    return opener(model, machine.device, machine.threads, remote, tuple(sorted(machine.wire.items())))
 
 
 @lru_cache(maxsize=1)
-def opened(model: str, device: str, threads: int | None) -> FrozenModel:
-    """The frozen model; the last one stays open, so that cross-validation and a fitted copy share it."""
-    return load_model(model, device=device, threads=threads)
+def _opened(
+    model: str, device: str, threads: int | None, remote: Served | None, wire: tuple[tuple[str, Any], ...]
+) -> FrozenModel:
+    if remote is None:
+        return load_model(model, device=device, threads=threads)
+    try:
+        return open_model(model, Machine(wire=dict(wire)), remote=remote)
+    except InputError as error:
+        raise ValueError(f"served: {error}") from None
 
 
 def experiment_of(
-    texts: Texts, labels: INT64, config: RunConfig, validation_fraction: float, machine: Machine
+    texts: Texts, labels: INT64, config: RunConfig, validation_fraction: float, machine: Machine, fresh: bool
 ) -> tuple[Experiment, dict[str, Any]]:
-    """The run on these rows, and what its config.json holds. labels (rows,) are class numbers.
+    """The run on these rows, and what its config.json holds. labels (rows,) are class numbers; fresh: as of `opened`.
 
     Errors: ValueError for rows, label words or settings that cannot be used, and for a budget under one step, all but
     the label words before the model is opened.
     """
     check_numbers(config, validation_fraction)
+    try:
+        check_served(config, machine)
+    except InputError as error:
+        raise ValueError(str(error)) from None
     preset, seed = config.preset, config.seed
     order = permutation(seed, 0, Purpose.SPLIT, len(labels))
     train, dev = few_of_each(labels, list(config.task.labels), config.shots, validation_fraction, order)
     ledger = Ledger(preset.budget, batch_size=preset.batch_size)
-    searches = config.method != TEMPLATE_ALONE
+    searches = config.method not in SEARCHLESS
     price = step_price(method_of(preset, seed), ledger, len(train), preset.batch_size) if searches else 0
     if preset.budget < price:
         raise ValueError(f"budget is {preset.budget} calls and one step costs {price}: raise it, or use fewer samples")
@@ -186,7 +207,7 @@ def experiment_of(
         splits={"train": Split(ORIGIN, digest, train.tolist()), "dev": Split(ORIGIN, digest, dev.tolist())},
         texts=[" ".join(row) for row in texts],
     )
-    model = opened(config.model, machine.device, machine.threads)
+    model = opened(config.model, machine, config.remote, fresh)
     try:
         experiment = assemble(model, config.task, preset, seed, drawn, fewer=True)
     except InputError as error:
@@ -199,6 +220,8 @@ def experiment_of(
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
-    """12 hexadecimal digits of all that a run's result depends on; package versions are left out."""
+    """12 hexadecimal digits of all that a run's result depends on: not of versions, nor of how a server is reached."""
     kept = {name: value for name, value in config.items() if name != "versions"}
+    if "remote" in kept:
+        kept["remote"] = {name: value for name, value in kept["remote"].items() if name not in WIRE}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]

@@ -11,14 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from zopog_models.errors import ServiceError
 from zopog_models.prompts.bundle import Prompt, load_prompt, save_prompt
-from zopog_models.prompts.predicting import Prediction, predict
+from zopog_models.prompts.predicting import Prediction, chosen, predict
+from zopog_models.served.addresses import is_served
 from zopog_models.tasks.template import make_task
 from zopog_ref import search
 from zopog_ref.app.classifier import data
+from zopog_ref.app.classifier.served import asked_of, kept, said_again
+from zopog_ref.app.run.config import Machine
 from zopog_ref.app.scores.uncertainty import entropy, expected_entropy, mutual_information, predictive
 
-__all__ = ["Fitted", "TextsCut", "warn_of_cuts"]
+__all__ = ["AnswersMissing", "Fitted", "TextsCut", "warn_of_cuts"]
 
 ROWS_AT_ONCE = 1024
 FLOAT64 = NDArray[np.float64]
@@ -28,12 +32,18 @@ class TextsCut(UserWarning):
     """Texts that did not fit the model's positions lost their ends."""
 
 
+class AnswersMissing(UserWarning):
+    """A served model gave some texts no answer, or left label words out of many of its answers."""
+
+
 class Fitted:
     """The half of PromptClassifier that comes after fit."""
 
     model: str | Path
     device: str
     threads: int | None
+    served: Mapping[str, Any] | None
+    unanswered: Any
     classes_: NDArray[Any]
     n_features_in_: int
     feature_names_in_: NDArray[Any]
@@ -48,9 +58,24 @@ class Fitted:
     run_folder_: Path | None
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The most probable class of each text. (rows,)"""
-        p = self.predict_proba(X)
-        return self.classes_[p.argmax(axis=1)]
+        """The most probable class of each text. (rows,)
+
+        Errors: ServiceError where a served model gave a text no answer, as a filter does, unless `unanswered` says the
+        class of such texts.
+        """
+        p, each, _ = self._answer(X)
+        picked, silent = p.argmax(axis=1), self._silent(p, each)
+        if silent.size:
+            known = self.classes_.tolist()
+            if self.unanswered is None or self.unanswered not in known:
+                rows = ", ".join(map(str, silent[:5])) + ", ..." * (len(silent) > 5)
+                raise ServiceError(
+                    f"{len(silent)} of {len(p)} texts got no answer from the served model, or one that is the same for "
+                    f"all classes (rows {rows}), so they have no class: predict_proba gives them equal probabilities; "
+                    "unanswered=CLASS, one of classes_, gives them that class"
+                )
+            picked[silent] = known.index(self.unanswered)
+        return self.classes_[picked]
 
     def predict_proba(self, X: Any) -> FLOAT64:
         """Probabilities (rows, C) in the order of classes_: the weighted mean over the prompts."""
@@ -87,13 +112,21 @@ class Fitted:
         if not (data.named_as(X, slots) and not hasattr(self, "feature_names_in_")):
             validate_data(self, X, reset=False, skip_check_array=True, ensure_2d=False)  # the names of X's columns
         texts = data.texts_of(X, self.n_features_in_)
-        model = data.opened(str(self.model), self.device, self.threads)
+        remote, wire = asked_of(str(self.model), self.served)
+        model = data.opened(str(self.model), Machine(self.device, self.threads, wire=wire), remote)
         starts = range(0, len(texts), ROWS_AT_ONCE)
         parts = [predict(model, self.prompt_, texts[start : start + ROWS_AT_ONCE]) for start in starts]
         cut = sum(part.truncated for part in parts)
         warn_of_cuts(cut, model.max_positions)
         p, each = (np.concatenate([part[i] for part in parts], axis=i) for i in (0, 1))
+        if silent := len(self._silent(p, each)):
+            what = f"{silent} of {len(p)} texts got no answer from the served model: all classes are equally probable"
+            warnings.warn(what, AnswersMissing, stacklevel=3)
         return Prediction(p, each, cut)
+
+    def _silent(self, p: FLOAT64, each: FLOAT64) -> NDArray[np.int64]:
+        """Rows that a served model gave no answer."""
+        return np.flatnonzero(chosen(p, each) < 0) if is_served(str(self.model)) else np.zeros(0, np.int64)
 
     # -- keeping -------------------------------------------------------------------------------------------------
 
@@ -111,8 +144,8 @@ class Fitted:
         if classes.dtype.kind not in "Uiufb" and not all(isinstance(value, str) for value in classes):
             raise ValueError(f"classes of dtype {classes.dtype} cannot be saved; use strings or numbers")
         params = self.get_params(deep=False)  # type: ignore[attr-defined]  # scikit-learn's
-        del params["labels"]  # the prompt has them
-        params["random_state"] = self.seed_
+        del params["labels"], params["on_step"]  # the prompt has the labels; functions do not go to disk
+        params["random_state"], params["served"] = self.seed_, kept(self.served)
         for name in ("model", "run_folder"):
             params[name] = None if params[name] is None else str(params[name])
         about = {
@@ -132,11 +165,14 @@ class Fitted:
 
     @classmethod
     def load(
-        cls, path: str | Path, *, model: str | Path | None = None, device: str = "cpu", threads: int | None = None
-    ) -> Self:
+        cls, path: str | Path, *, model: str | Path | None = None, device: str = "cpu", threads: int | None = None,
+        served: Mapping[str, Any] | None = None,
+    ) -> Self:  # fmt: skip
         """The fitted classifier that save() wrote, or one from the prompt (or run) folder of `zopog tune`.
 
-        model: where the model lies here, when it is not where it was. Errors: PromptError for a damaged folder;
+        model: where the model lies here, when it is not where it was; a served one's address always, since a folder
+        alone sends texts nowhere. served: its options, in place of those that were saved; the key's variable always.
+        Errors: PromptError for a damaged folder; ValueError for an address or a variable that nobody named;
         PromptMismatch, when predicting, for another model than the prompt was tuned for.
         """
         folder = Path(path)
@@ -149,6 +185,7 @@ class Fitted:
         params |= {"template": prompt.template, "labels": dict(zip(classes.tolist(), prompt.labels.values()))}
         params["prompt_position"] = prompt.position if prompt.n_positions else params.get("prompt_position", "before")
         params |= {"device": device, "threads": threads} | ({} if model is None else {"model": model})
+        params["served"] = said_again(params.get("served"), served, str(params["model"]), model is not None)
         self = cls(**params)
         self.classes_, self.prompt_ = classes, prompt
         self.n_features_in_ = len(make_task(prompt.template, prompt.labels).slots)

@@ -14,9 +14,13 @@ from dataclasses import dataclass, field, replace
 from multiprocessing import parent_process
 from pathlib import Path
 
-from zopog_ref.app.errors import Interrupted
-from zopog_ref.app.run.config import Machine, RunConfig
+from zopog_models.errors import CapReached
+from zopog_models.served.request_log import RequestLog
+from zopog_models.served.spending import Prices
+from zopog_ref.app.errors import InputError, Interrupted
+from zopog_ref.app.run.config import Machine, RunConfig, Served
 from zopog_ref.app.tune import learning
+from zopog_ref.app.tune.models import REQUESTS
 
 STARTED, ERROR = "started", "error.txt"
 
@@ -53,6 +57,7 @@ def run_cell(cell: Cell, stop: Path, threads: int) -> str:
     try:
         cell.folder.mkdir(parents=True, exist_ok=True)
         started.touch()
+        cell = with_what_is_left(cell, stop.parent)
         fresh = None if (cell.folder / "config.json").exists() else cell.config
         own = None if cell.config.remote is not None else threads  # a served model computes elsewhere
         learning.learn(fresh, replace(cell.machine, threads=own), cell.folder, stop.exists, quiet=True)
@@ -66,6 +71,36 @@ def run_cell(cell: Cell, stop: Path, threads: int) -> str:
         return f"{type(failure).__name__}: {failure}"
     finally:
         started.unlink(missing_ok=True)
+
+
+def with_what_is_left(cell: Cell, out: Path) -> Cell:
+    """The cell with what the other runs of a comparison's folder leave of its --budget-usd: the cap is that of all.
+
+    Errors: CapReached where they leave nothing.
+    """
+    remote = cell.config.remote
+    if remote is None or remote.budget_usd is None:
+        return cell
+    spent = spent_in(out, remote, but=cell.folder)
+    left = remote.budget_usd - spent
+    if left <= 0:
+        raise CapReached(f"${spent:.4f} of ${remote.budget_usd:g} are spent by the other runs: raise --budget-usd")
+    config = replace(cell.config, remote=replace(remote, budget_usd=left))
+    return replace(cell, config=config, machine=replace(cell.machine, wire={**cell.machine.wire, "budget_usd": left}))
+
+
+def spent_in(out: Path, remote: Served, but: Path | None = None) -> float:
+    """US dollars that the runs in a comparison's folder have spent so far, by these prices; but: a run left out.
+
+    Errors: InputError for a file of requests that was edited.
+    """
+    if remote.price_in is None or remote.price_out is None:
+        return 0.0
+    prices, files = Prices(remote.price_in, remote.price_out), (out / "runs").glob(f"*/*/*/{REQUESTS}")
+    try:
+        return sum(RequestLog.spent(file, prices) for file in files if file.parent != but)
+    except ValueError as error:
+        raise InputError(f"{error}: it was edited") from None
 
 
 def start_worker(log: str) -> None:

@@ -7,6 +7,8 @@ from contextlib import closing
 from zopog_models.cluster.ray_connection import require_ray
 from zopog_models.files.atomic import write_atomically
 from zopog_models.runners.cores import usable_cores
+from zopog_ref.app.compare.cells import spent_in
+from zopog_ref.app.compare.csv_file import csv_of
 from zopog_ref.app.compare.gathering import document
 from zopog_ref.app.compare.live import LiveTable
 from zopog_ref.app.compare.options import add_arguments, make_plan
@@ -39,10 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
         errors = _run(plan, arguments.executor, arguments.workers)
         found = document(plan, errors, tokens)
         write_json(plan.out / "compare.json", found.to_json())
+        write_atomically(plan.out / "compare.csv", [csv_of(found).encode()])
         write_atomically(plan.out / "report.html", [page(found).encode()])
     finally:
         lock.close()
-    say(f"{plan.out / 'compare.json'}, {plan.out / 'report.html'}")
+    say(f"{plan.out / 'compare.json'}, {plan.out / 'compare.csv'}, {plan.out / 'report.html'}")
     if arguments.json:
         show_json(found.to_json())
     else:
@@ -55,8 +58,8 @@ def _run(plan: Plan, executor: str, workers: int | None) -> Errors:
     unfinished = sum(not cell.finished for cell in cells)
     workers = 1 if plan.remote is not None else min(workers or usable_cores(), max(1, unfinished))
     if plan.remote is not None and plan.remote.budget_usd is not None and unfinished:
-        most = unfinished * plan.remote.budget_usd
-        say(f"--budget-usd holds for each run: ${most:g} at most for the {unfinished} that are not finished")
+        spent = spent_in(plan.out, plan.remote)
+        say(f"--budget-usd holds for all runs together: ${spent:.4f} of ${plan.remote.budget_usd:g} are spent")
     say(
         f"{len(cells)} cells: {len(plan.variants)} methods, {len(plan.tasks)} tasks, {len(plan.seeds)} seeds, "
         f"{plan.budget} calls each; {len(cells) - unfinished} finished already; {workers} at once"

@@ -19,7 +19,7 @@ from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import Evidence, RunConfig, read_run, versions
 from zopog_ref.app.run.curve import read_curve, read_record
 from zopog_ref.app.run.predictions import Answers, Predictions, load_predictions
-from zopog_ref.app.run.presets import TEMPLATE_ALONE
+from zopog_ref.app.run.presets import SEARCHLESS, TEMPLATE_ALONE
 from zopog_ref.app.run.saved_run import Answered, Result
 from zopog_ref.app.run.typed_json import ABSENT
 from zopog_ref.app.scores.metrics import classification_metrics
@@ -61,7 +61,7 @@ def _chosen(variant: Variant) -> of.Chosen:
         name=variant.name,
         method=variant.method,
         settings=variant.settings,
-        about=preset.about if variant.method == TEMPLATE_ALONE else entry_of(variant.method).about,
+        about=preset.about if variant.method in SEARCHLESS else entry_of(variant.method).about,
         own=dict(vars(preset.method)),
         n=preset.n_positions,
         N=preset.n_candidates,

@@ -15,8 +15,8 @@ from zopog_ref.app.run.config import WORD_SCORINGS
 from zopog_ref.app.run.presets import (
     PRESET_FIELDS,
     PRESETS,
+    SEARCHLESS,
     SETTINGS_NAMES,
-    TEMPLATE_ALONE,
     default_preset,
     preset_of,
 )
@@ -71,7 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--label-words", choices=WORD_SCORINGS, metavar="HOW", help="whole; of several tokens first-piece, or their sum"
     )
-    parser.add_argument("--settings", choices=SETTINGS_NAMES, help="named settings (default: the model's own)")
+    parser.add_argument(
+        "--settings", choices=SETTINGS_NAMES, help="named settings (default: embedded of that model, auto of any other)"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="METHOD.NAME=VALUE", help="one setting of one method; repeatable"
     )
@@ -116,6 +118,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         readout_tokens=arguments.readout_tokens,
         remote=remote,
         wire=said_of_the_wire(arguments),
+        most=arguments.top_logprobs is None,
     )
     for cell in plan.cells():
         check_run(cell.config, cell.machine)
@@ -150,16 +153,14 @@ def _variants(arguments: argparse.Namespace) -> Iterator[Variant]:
         method, _, settings = name.partition(":")
         if method == MANUAL:
             raise InputError("the manual prompt is a row of every table; leave it out of --methods")
-        if method not in (*METHODS, TEMPLATE_ALONE):
-            raise InputError(f"unknown method {method!r} in --methods; there are {', '.join(METHODS)}, none")
-        settings = settings or arguments.settings or default_preset(arguments.model)
-        if method == TEMPLATE_ALONE:
+        if method not in (*METHODS, *SEARCHLESS):
+            raise InputError(f"unknown method {method!r} in --methods; there are {', '.join((*METHODS, *SEARCHLESS))}")
+        settings = settings or arguments.settings or default_preset(arguments.model, method)
+        if method in SEARCHLESS:
             own = {key: value for key in ("budget", "batch_size") if (value := getattr(arguments, key)) is not None}
             yield Variant(name, method, settings, preset_of(method, settings).changed(**own))
             continue
         method_class(method)  # its package is there
-        if (method, settings) not in PRESETS:
-            raise InputError(f"{method} has no settings {settings!r}")
         given = {key: getattr(arguments, key) for key in (*_SHARED, "budget")} | changes.get(name, {})
         yield Variant(name, method, settings, chosen_preset(method, settings, given))
     if unused := sorted(changes.keys() - set(names)):

@@ -1,5 +1,6 @@
 """report.html: a comparison in one file that needs nothing else, safe to send; what it says is in its templates."""
 
+import shlex
 from typing import Any
 
 from zopog_ref.app.compare.in_short import findings as sentences
@@ -30,7 +31,16 @@ def page(found: Comparison) -> str:
         findings=findings,
         overview=_overview(tasks),
         tasks=[(task, pictures(task, found.budget)) for task in tasks],
+        command=_command(found),
     )
+
+
+def _command(found: Comparison) -> str:
+    """What asks for the same comparison; a task of somebody's own has to be given as it was."""
+    names = ",".join(m.name for m in found.methods) or "none"
+    words = ["--tasks", ",".join(task.name for task in found.tasks), "--methods", names, "--model", found.model]
+    words += ["--seeds", ",".join(map(str, found.seeds)), "--budget", str(found.budget), "--shots", str(found.shots)]
+    return shlex.join(["zopog", "compare", *words, "--readout", found.readout])
 
 
 def _overview(tasks: list[TaskResult]) -> dict[str, Any]:

@@ -11,11 +11,13 @@ from zopog_models.tasks.encoding import label_targets
 from zopog_models.tasks.template import Task, replace_template
 from zopog_ref.app.compare.cells import Cell
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.output import say
 from zopog_ref.app.run.config import Machine, Precision, RunConfig, Served, read_run
 from zopog_ref.app.run.experiment import Experiment, prepare
-from zopog_ref.app.run.presets import TEMPLATE_ALONE, Preset
+from zopog_ref.app.run.presets import SEARCHLESS, Preset
 from zopog_ref.app.tune.ending import reserved
 from zopog_ref.app.tune.models import open_model
+from zopog_ref.app.tune.outlay import few_steps
 from zopog_ref.app.tune.readings import check_scores
 from zopog_ref.search import step_price
 
@@ -50,12 +52,14 @@ class Plan:
     readout: str = "none"
     readout_tokens: int | None = None
     remote: Served | None = None
-    wire: Mapping[str, Any] = field(default_factory=dict)  # as of `Machine`
+    wire: Mapping[str, Any] = field(default_factory=dict)  # this and the next as of `Machine`
+    most: bool = False
 
     @property
     def machine(self) -> Machine:
         """What carries each run out here, and where its model is served."""
-        return Machine(self.device, address=None if self.remote is None else self.model, wire=self.wire)
+        address = None if self.remote is None else self.model
+        return Machine(self.device, address=address, wire=self.wire, most=self.most)
 
     def cells(self) -> list[Cell]:
         """Every cell, seed by seed: when one is interrupted early, whole seeds are done rather than whole methods."""
@@ -78,10 +82,10 @@ class Plan:
 
     def _run(self, name: str, variant: Variant, seed: int) -> RunConfig:
         source, task = self.tasks[name]
-        several = task.templates if self.readout != "none" or variant.method == TEMPLATE_ALONE else ()
+        several = task.templates if self.readout != "none" or variant.method in SEARCHLESS else ()
         return RunConfig(
             task, source, self.model, variant.preset, variant.settings, seed, self.shots, "numpy", precision=self.fewer,
-            readout=None if self.readout == "none" and variant.method != TEMPLATE_ALONE else self.readout,
+            readout=None if self.readout == "none" and variant.method not in SEARCHLESS else self.readout,
             remote=self.remote, readout_tokens=self.readout_tokens, templates=several if len(several) > 1 else None,
         )  # fmt: skip
 
@@ -98,18 +102,24 @@ def check_data(plan: Plan) -> FrozenModel:
         else open_model(plan.model, plan.machine, remote=remote)
     )
     check_scores(plan.readout, model.scores)
+    few: dict[str, None] = {}
     for _, task in plan.tasks.values():
         experiment = prepare(model, task, plan.variants[0].preset, plan.seeds[0], plan.shots)
         for template in task.templates:
             label_targets(replace_template(task, template), model)
         for cell in plan.cells():
-            _check_budget(replace(experiment, preset=cell.config.preset), cell.config)
+            if cell.task == task.name:
+                here = replace(experiment, preset=cell.config.preset)
+                _check_budget(here, cell.config)
+                few |= dict.fromkeys(few_steps(here, cell.config))
+    for line in few:
+        say(line)
     return model
 
 
 def _check_budget(experiment: Experiment, config: RunConfig) -> None:
     """Errors: InputError for a budget that does not pay a step beside the readout."""
-    if config.method == TEMPLATE_ALONE:
+    if config.method in SEARCHLESS:
         return
     preset, rows, kept_back = experiment.preset, len(experiment.train.labels), reserved(experiment, config)
     price = step_price(experiment.method(), experiment.ledger(), rows, preset.batch_size)

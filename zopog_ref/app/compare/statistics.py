@@ -1,7 +1,8 @@
 """Which differences between methods are more than chance: every pair, the best, the manual prompt."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,8 @@ def _metric(
     scores: Mapping[str, Mapping[int, Scores]], manual: str, readout: str | None, metric: str, same: bool
 ) -> Metric:
     names, higher = list(scores), HIGHER_IS_BETTER[metric]
-    own = {name: _mean([s.of[metric] for s in scores[name].values()], same) for name in names}
+    possible = (0.0, inf if metric == "nll" else 1.0 if metric == "accuracy" else 2.0)
+    own = {name: _clipped(_mean([s.of[metric] for s in scores[name].values()], same), possible) for name in names}
     pairs = {(a, b): difference(scores[a], scores[b], metric, same) for a in names for b in names if a != b}
     below = np.ones((len(names), len(names)))  # of "row is at least as good as column"
     for (a, b), pair in pairs.items():
@@ -70,6 +72,12 @@ def _metric(
     }
     differences = [[pairs.get((a, b)) for b in names] for a in names]
     return Metric(higher_is_better=higher, best=best, methods=standings, differences=differences)
+
+
+def _clipped(estimate: Estimate, possible: tuple[float, float]) -> Estimate:
+    """Its interval without what cannot be: an accuracy above 1, a loss below 0."""
+    low, high = (min(max(end, possible[0]), possible[1]) for end in (estimate.low, estimate.high))
+    return replace(estimate, low=low, high=high)
 
 
 def _gain(estimate: Estimate, p_holm: float, gaps: list[NDArray[np.float64]], metric: str, same: bool) -> Gain:

@@ -44,10 +44,11 @@ def examine_endpoint(arguments: argparse.Namespace) -> dict[str, Any]:
         encoded = encode([(text,) for text in _TEXTS], task, model, 0)
         labels, nothing = label_targets(task, model), np.zeros((1, 0), np.int64)
         if isinstance(model.runner, TextRunner):
-            rows = np.zeros(len(_TEXTS), np.int64)
-            found = model.runner.probe(
-                ModelRows(model.description, encoded.ids, encoded.answer_position, nothing, None, rows, labels)
-            )
+            which = np.zeros(len(_TEXTS), np.int64)
+            rows = ModelRows(model.description, encoded.ids, encoded.answer_position, nothing, None, which, labels)
+            if machine.most:
+                model.runner.ask_for_most(rows)
+            found = model.runner.probe(rows) | {"top_logprobs": model.runner.top}
         else:
             asked = (encoded.ids[:1], encoded.answer_position[:1], nothing, None, np.zeros(1, np.int64), labels)
             first, second = (model.logits(*asked) for _ in range(2))
@@ -68,7 +69,8 @@ def endpoint_text(found: dict[str, Any]) -> str:
     known = {"any": "of any tokens", "top k": "of the most probable tokens", "labels": "none: labels alone"}
     lines = [
         f"model {found['model']}: {found['requests']} requests answered",
-        f"  scores               {known[found['scores']]}",
+        f"  scores               {known[found['scores']]}"
+        + (f", {found['top_logprobs']} asked for" if found["scores"] == "top k" else ""),
         f"  label words returned {', '.join(found['returned']) or 'none'}",
     ]
     if found["missing"]:

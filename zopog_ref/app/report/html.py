@@ -1,5 +1,7 @@
 """Pages from templates: one file each, its style inside, and every text from data escaped."""
 
+import re
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +35,22 @@ def environment() -> "Environment":
 
 def render(template: str, **values: Any) -> str:
     """The page of templates/`template`. A value with __html__ (a plot) is taken as it is; all others are text."""
-    return environment().get_template(template).render(values)
+    return with_contents(environment().get_template(template).render({"today": date.today().isoformat(), **values}))
+
+
+def with_contents(page: str) -> str:
+    """Every section's heading with an address of its own, and below the page's head a list of them."""
+    found: list[tuple[str, str]] = []
+
+    def addressed(heading: re.Match[str]) -> str:
+        words = re.sub(r"<[^>]*>", "", heading[1])
+        found.append((f"s{len(found) + 1}", words))
+        return f'<h2 id="{found[-1][0]}">{heading[1]}</h2>'
+
+    head, end, rest = page.partition("</header>")
+    rest = re.sub("<h2>(.*?)</h2>", addressed, rest, flags=re.DOTALL)
+    links = "".join(f'<a href="#{place}">{words}</a>' for place, words in found)
+    return f'{head}{end}<nav class="contents" aria-label="contents">{links}</nav>{rest}' if len(found) > 2 else page
 
 
 def counted(number: int, what: str) -> str:

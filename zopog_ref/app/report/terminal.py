@@ -56,7 +56,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str, leas
     Where the terminal is narrower, every row becomes a paragraph: its texts, then each number with its column's name.
     """
     console, body = terminal(sys.stdout), [[printable(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(*(len(row[i]) for row in body), *least[i : i + 1]) for i in range(len(header))]
+    widths = [max([*(len(row[i]) for row in body), *least[i : i + 1]]) for i in range(len(header))]
     lines = [
         "  ".join(cell.ljust(w) if side == "l" else cell.rjust(w) for cell, w, side in zip(row, widths, align)).rstrip()
         for row in body

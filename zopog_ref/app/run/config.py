@@ -116,6 +116,8 @@ class Machine:
     workers: int | None = None  # Ray actors
     address: str | None = None  # of a continued run: where its model is now
     wire: Mapping[str, Any] = field(default_factory=dict)  # of a served model: what was given of WIRE and UNSAVED
+    most: bool = False  # of a new run: ask a text endpoint for as many log-probabilities as it gives
+    track: tuple[str, ...] = ()  # experiment trackers
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,7 @@ class RunConfig:
     readout_tokens: Whole | None = None  # that a readout reads besides the label words; None: the default
     templates: tuple[str, ...] | None = None  # of the manual prompts; None: one, which is task.template
     deploy: str | None = None  # tuned: whatever else was better; None: what is best
+    instructions: tuple[str, ...] | None = None  # of `auto`; None: the generic ones
 
     @property
     def method(self) -> str:
@@ -205,6 +208,7 @@ class RunConfig:
             "readout": self.readout or "none",
             "readout_tokens": self.readout_tokens,
             "templates": self.templates,
+            **({} if self.instructions is None else {"instructions": self.instructions}),
             "precision": fewer.precision if fewer else "fp32",
             "precision_scope": fewer.scope if fewer else None,
             **vars(self.preset.method),
@@ -217,10 +221,11 @@ class RunConfig:
         """config.json: what was chosen, what was found, and the versions of all that a number could depend on."""
         chosen, seen = plain(self), plain(found)
         labels = ("pooling", "temperature") if found.label_ids is None else ("label_ids",)
-        later = ("backend", "remote", "precision", "readout", "readout_tokens", "templates", "deploy")
+        later = ("backend", "remote", "precision", "readout", "readout_tokens", "templates", "deploy", "instructions")
         unusual = {name: value for name, usual in _LATER.items() if (value := getattr(self.task, name)) != usual}
-        if not chosen["preset"]["method"].get("readout_folds", True):
-            del chosen["preset"]["method"]["readout_folds"]  # as before there was one
+        for name in ("readout_folds", "screen"):
+            if not chosen["preset"]["method"].get(name, True):
+                del chosen["preset"]["method"][name]  # as before there was one
         return {
             "format": FORMAT,
             "method": self.method,

@@ -1,7 +1,8 @@
 """From a run's configuration to the objects that run it: model, few-shot splits, candidates, oracle, method."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from zopog_models.tasks.label_words import forwards
 from zopog_models.tasks.template import Task
 from zopog_models.tasks.vocabulary import pmi_candidates
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.presets import TEMPLATE_ALONE, Preset, learns_tokens_alone
+from zopog_ref.app.run.presets import SEARCHLESS, Preset, learns_tokens_alone
 from zopog_ref.app.run.splits import Drawn, draw
 from zopog_ref.app.scores.metrics import classification_metrics
 from zopog_ref.backend import NUMPY
@@ -50,6 +51,8 @@ class Experiment(Drawn):
     reduced: FrozenModel | None = None  # the model in fewer bits, for what it may answer (see reduce)
     differences: bool = False  # whether it may answer prompts that differ in z
     backend: Any = NUMPY  # where the mathematics of its run happens
+    answers: Path | None = None  # the folder where `auto` keeps what it was answered
+    should_stop: Callable[[], bool] = lambda: False  # asked by `auto` before every question
     _oracles: dict[str, FrozenModelOracle] = field(default_factory=dict)
 
     def method(self) -> Method:
@@ -63,7 +66,7 @@ class Experiment(Drawn):
     @property
     def position(self) -> str:
         """Where the prompts of the search stand."""
-        return self.task.position if self.preset.method_name != TEMPLATE_ALONE else "before"
+        return self.task.position if self.preset.method_name not in SEARCHLESS else "before"
 
     @property
     def text_tokens(self) -> int:
@@ -198,7 +201,7 @@ def assemble(
 
     fewer: where the texts hold fewer different tokens than the preset asks for, these are the candidates.
     """
-    searches = preset.method_name != TEMPLATE_ALONE
+    searches = preset.method_name not in SEARCHLESS
     if searches and task.position == "after" and model.why_not_after:
         raise InputError(f"--prompt-position after: {model.name!r} cannot, for {model.why_not_after}")
     labels = label_targets(task, model)

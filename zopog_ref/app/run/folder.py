@@ -4,6 +4,7 @@ config.json                      everything needed to repeat the run
 curve.jsonl                      a line per step
 journal/STEP.jsonl               losses paid for since the checkpoint before: replayed, not paid again, on resume
 checkpoint.safetensors           state after the last finished step (and .previous, should it be damaged)
+answers/                         of `auto`, in place of these three: what each call was answered
 prompt/, predictions.safetensors, result.json    what the run ends with: prompts, test probabilities, numbers
 
 A folder may come from a stranger, or off a damaged disk: what is read is checked, and nothing outside is written.
@@ -40,6 +41,7 @@ except ImportError:  # Windows: no advisory locks; two runs on one folder are no
     fcntl = None  # type: ignore[assignment]
 
 _LARGEST_JSON = 100_000_000  # bytes: a config.json names the rows of a test file, one number each
+ANSWERS = "answers"  # of `auto`: a file for each call
 _CHECKPOINT, _PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 
 
@@ -231,7 +233,8 @@ class RunFolder:
 
 def _refuse_links(path: Path) -> None:
     """Errors: InputError for a link in the folder, through which a file elsewhere would be written or deleted."""
-    for entry in [*path.iterdir(), *(path / "journal").glob("*"), *(path / "prompt").glob("*")]:
+    inside = [entry for name in ("journal", "prompt", ANSWERS) for entry in (path / name).glob("*")]
+    for entry in [*path.iterdir(), *inside]:
         if entry.is_symlink():
             raise InputError(f"{entry} is a link: a run folder holds its own files")
 

@@ -16,7 +16,8 @@ FLOAT64 = NDArray[np.float64]
 INT64 = NDArray[np.int64]
 
 PREDICTIONS = "predictions.safetensors"
-READINGS = ("manual + centred", "manual + readout", "tuned", "tuned + readout")  # beside the manual prompt as it is
+# Beside the manual prompt as it is.
+READINGS = ("manual, best template", "manual + centred", "manual + readout", "tuned", "tuned + readout")
 _ROUNDING = 1e-7  # of a sum that is 1
 
 

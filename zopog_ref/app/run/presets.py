@@ -5,6 +5,7 @@ from typing import Any
 
 from zopog_ref import Settings
 from zopog_ref.app.errors import InputError
+from zopog_ref.app.run.auto_settings import RULES, auto_fields
 from zopog_ref.methods import settings_class
 from zopog_ref.methods.bbt import BBT
 from zopog_ref.methods.bdpl import BDPL
@@ -50,7 +51,7 @@ def learns_tokens_alone(preset: Preset) -> bool:
     """Whether there is no continuous prompt: z stays 0."""
     name, settings = preset.method_name, preset.method
     return (
-        name in ("bdpl", TEMPLATE_ALONE)
+        name in ("bdpl", *SEARCHLESS)
         or (name == "zo-pog" and not settings.zeroth_order)
         or (name == "random-search" and settings.sigma == 0)
     )
@@ -73,6 +74,11 @@ PRESETS = {
         "the published numbers, for RoBERTa-large, in the variant of the official code",
         scale=100.0,
         method=Settings.paper(),
+    ),
+    ("zo-pog", "screened"): Preset(
+        "our improved variant, found on dev with the embedded model (docs/zo-pog.md says how)",
+        n_positions=5,
+        method=Settings.screened(),
     ),
     ("bdpl", "embedded"): Preset(
         "found on dev with the embedded model (docs/bdpl.md says how)", method=BDPL.Settings()
@@ -144,31 +150,44 @@ PRESETS = {
 }
 PRESETS = {(method, name): replace(preset, method_name=method) for (method, name), preset in PRESETS.items()}
 TEMPLATE_ALONE = "none"  # as a method: the templates are the prompts, nothing is searched
+AUTO = "auto"  # as a method: which questions to ask is chosen (docs/auto.md)
+SEARCHLESS = (TEMPLATE_ALONE, AUTO)  # neither learns tokens or z
 
 
 @dataclass(frozen=True)
 class NoSettings:
-    """Of the template alone."""
+    """Of the template alone, and of auto."""
 
 
-def preset_of(method: str, settings: str) -> Preset:
-    """Named settings of a method, or of the template alone, whose prompt has no tokens. Errors: InputError."""
-    if method == TEMPLATE_ALONE:
-        about = "the template alone, nothing is searched"
-        return Preset(about, 0, 0, 0, method=NoSettings(), method_name=TEMPLATE_ALONE)
+def preset_of(method: str, settings: str, budget: int | None = None) -> Preset:
+    """Named settings of a method, or of one whose prompts have no tokens (SEARCHLESS). Errors: InputError.
+
+    budget: calls, by which the settings "auto" are made. Default: that of every preset.
+    """
+    if method in SEARCHLESS:
+        about = {AUTO: "templates, demonstrations and instructions are chosen"}
+        alone = "the template alone, nothing is searched"
+        return Preset(about.get(method, alone), 0, 0, 0, method=NoSettings(), method_name=method)
+    if settings == "auto" and method in RULES:
+        fields = auto_fields(method, Preset.budget if budget is None else budget)
+        return Preset("made for the budget, in units of the model's embeddings (docs/real-models.md)", **fields)
     if (method, settings) not in PRESETS:
-        raise InputError(f"{method} has no settings {settings!r}: PRESETS in zopog_ref/app/run/presets.py has none")
+        having = ", ".join(
+            name for name in SETTINGS_NAMES if (method, name) in PRESETS or (name == "auto" and method in RULES)
+        )
+        where = "PRESETS in zopog_ref/app/run/presets.py"
+        raise InputError(f"{method} has no settings {settings!r}: {where} has {having or 'none'}")
     return PRESETS[method, settings]
 
 
 def settings_of(method: str) -> type[Any]:
     """The class of a method's settings. Errors: UnknownMethod."""
-    return NoSettings if method == TEMPLATE_ALONE else settings_class(method)
+    return NoSettings if method in SEARCHLESS else settings_class(method)
 
 
-SETTINGS_NAMES = tuple(dict.fromkeys(settings for _, settings in PRESETS))
+SETTINGS_NAMES = (*dict.fromkeys(settings for _, settings in PRESETS), "auto")
 
 
-def default_preset(model: str) -> str:
-    """The embedded model has settings of its own; any other starts from the published ones."""
-    return "embedded" if model == "embedded" else "paper"
+def default_preset(model: str, method: str) -> str:
+    """The embedded model has settings of its own; any other has "auto", or the published ones without a rule for it."""
+    return "embedded" if model == "embedded" else "auto" if method in RULES else "paper"

@@ -7,7 +7,7 @@ from zopog_ref import search
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import Machine, RunConfig, Served
 from zopog_ref.app.run.experiment import method_of
-from zopog_ref.app.run.presets import TEMPLATE_ALONE, learns_tokens_alone
+from zopog_ref.app.run.presets import SEARCHLESS, learns_tokens_alone
 from zopog_ref.app.tune.options import option
 from zopog_ref.objective import LOSSES, Ledger
 
@@ -48,7 +48,7 @@ def check_precision(config: RunConfig, machine: Machine) -> None:
 def check_numbers(config: RunConfig) -> None:
     """Errors: InputError, MissingPackage."""
     preset, seed, shots = config.preset, config.seed, 1 if config.shots is None else config.shots
-    searches = config.method != TEMPLATE_ALONE
+    searches = config.method not in SEARCHLESS
     for name in (*(("n_positions", "n_candidates", "dim") if searches else ()), "batch_size", "budget"):
         if getattr(preset, name) < 1:
             raise InputError(f"{option(name)} is {getattr(preset, name)}; it must be at least 1")
@@ -90,7 +90,7 @@ def check_served(config: RunConfig, machine: Machine) -> None:
         _check_after(config, config.remote)
     if reads_text_alone(config.model):
         _require_tokens_alone(config)
-        searches = config.method != TEMPLATE_ALONE
+        searches = config.method not in SEARCHLESS
         if searches and config.remote.answers == "labels" and config.preset.loss != "error":
             raise InputError(
                 f"--answers labels: what is answered says right or wrong and no more: the loss is error, not "

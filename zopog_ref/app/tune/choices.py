@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from zopog_models.errors import RepeatedKey
+from zopog_models.errors import RepeatedKey, UnusableFile
 from zopog_models.files.gguf_file import is_gguf
 from zopog_models.files.repeated_keys import once
+from zopog_models.files.untrusted import read_untrusted
 from zopog_models.frozen.model import locate_model
 from zopog_models.served.addresses import default_top, is_served
 from zopog_models.tasks.chat import chat_template, in_conversation
@@ -17,17 +18,19 @@ from zopog_models.tasks.task_files import embedded_tasks, load_task
 from zopog_models.tasks.template import Task, make_task, replace_template
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import UNSAVED, WIRE, Machine, Precision, RunConfig, Served
-from zopog_ref.app.run.presets import PRESET_FIELDS, TEMPLATE_ALONE, Preset, default_preset, preset_of
+from zopog_ref.app.run.presets import AUTO, PRESET_FIELDS, SEARCHLESS, TEMPLATE_ALONE, Preset, default_preset, preset_of
+from zopog_ref.app.track.watchers import check_installed
 from zopog_ref.app.tune.options import method_options, option, plain_name
 
 _SERVED = tuple(field.name for field in dataclasses.fields(Served))
+_LARGEST_INSTRUCTIONS = 1_000_000  # bytes
 _DEFAULTS = {"model": "embedded", "seed": 42, "shots": 16}
 # Options that a run keeps from its start.
 _FIXED = (
     "task", "data", "seed", "shots",
     "train", "dev", "test", "template", "chat", "label_words", "prompt_position", "labels", "text_column",
     "label_column", "method",
-    "settings", "out", "pooling", "temperature",
+    "settings", "out", "instructions", "pooling", "temperature",
     "backend", "precision", "precision_scope", "readout", "readout_tokens", "deploy_tuned",
     *(name for name in _SERVED if name not in WIRE),
 )  # fmt: skip
@@ -45,14 +48,15 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
     if changes := of_words_and_position(arguments):
         task, source = dataclasses.replace(task, **changes), None
     check_readout(arguments)
-    if arguments.deploy_tuned and arguments.method == TEMPLATE_ALONE:
-        raise InputError("--deploy-tuned: --method none tunes nothing")
+    if arguments.deploy_tuned and arguments.method in SEARCHLESS:
+        raise InputError(f"--deploy-tuned: --method {arguments.method} tunes nothing")
     several, remote = arguments.template or task.templates, chosen_served(arguments)
     if remote is not None and remote.answers == "labels":
         if arguments.readout not in (None, "none"):
             raise InputError(f"--readout {arguments.readout} reads scores, and --answers labels gives none")
         arguments.readout = "none"
-    settings, method = arguments.settings or default_preset(arguments.model), arguments.method or "zo-pog"
+    method = arguments.method or "zo-pog"
+    settings = arguments.settings or default_preset(arguments.model, method)
     return RunConfig(
         task=task,
         source=source,
@@ -67,10 +71,11 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
         remote=remote,
         precision=chosen_precision(arguments),
         # A search without a readout is the run that it was in version 0.1.0, which knew none.
-        readout=None if arguments.readout == "none" and method != TEMPLATE_ALONE else arguments.readout or "auto",
+        readout=None if arguments.readout == "none" and method not in SEARCHLESS else arguments.readout or "auto",
         readout_tokens=arguments.readout_tokens,
         templates=tuple(several) if len(several) > 1 else None,
         deploy="tuned" if arguments.deploy_tuned else None,
+        instructions=_instructions(arguments.instructions, method),
     )
 
 
@@ -80,6 +85,22 @@ def of_words_and_position(arguments: argparse.Namespace) -> dict[str, Any]:
     changes: dict[str, Any] = {} if words in (None, "whole") else {"first_pieces": words == "first-piece"}
     changes |= {"summed_pieces": True} if words == "sum" else {}
     return changes | ({"position": position} if position not in (None, "before") else {})
+
+
+def _instructions(path: Path | None, method: str) -> tuple[str, ...] | None:
+    """The lines of --instructions. Errors: InputError for a file that has none, or is for another method."""
+    if path is None:
+        return None
+    if method != AUTO:
+        raise InputError(f"--instructions is for --method {AUTO}, and the method is {method}")
+    try:
+        text = read_untrusted(path, _LARGEST_INSTRUCTIONS).decode()
+    except (OSError, UnicodeDecodeError, UnusableFile) as error:
+        raise InputError(f"--instructions {path}: {error}") from None
+    found = tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+    if not found:
+        raise InputError(f"--instructions {path} holds no instruction: give one a line")
+    return found
 
 
 def _in_conversation(task: Task, arguments: argparse.Namespace) -> Task:
@@ -105,7 +126,9 @@ def check_readout(arguments: argparse.Namespace) -> None:
 def chosen_machine(arguments: argparse.Namespace) -> Machine:
     """How this machine carries the run out; of a continued run, where its model is now."""
     wire = said_of_the_wire(arguments)
-    return Machine(arguments.device, arguments.threads, arguments.workers, arguments.model, wire)
+    most, track = arguments.top_logprobs is None, tuple(dict.fromkeys(arguments.track or ()))
+    check_installed(track)
+    return Machine(arguments.device, arguments.threads, arguments.workers, arguments.model, wire, most, track)
 
 
 def said_of_the_wire(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -124,15 +147,16 @@ def check_resumed(arguments: argparse.Namespace) -> None:
 
 def chosen_preset(method: str, settings: str, given: Mapping[str, Any]) -> Preset:
     """Named settings of a method with what was given (option -> value or None) replaced. Errors: InputError."""
-    preset = preset_of(method, settings)
+    preset = preset_of(method, settings, given.get("budget"))
     changes = {name: given[name] for name in (*PRESET_FIELDS, *method_options()) if given.get(name) is not None}
     own = [field.name for field in dataclasses.fields(preset.method)]
     for name in changes:
         if name not in (*PRESET_FIELDS, *own):
             mine = ", ".join(map(option, own)) or "none"
             raise InputError(f"{option(name)} is no setting of {method}, whose own are {mine}")
-        if method == TEMPLATE_ALONE and name not in ("budget", "batch_size"):
-            raise InputError(f"{option(name)} is no setting of --method none, which searches nothing")
+        does = {TEMPLATE_ALONE: "searches nothing", AUTO: "chooses among texts"}
+        if method in SEARCHLESS and name not in ("budget", "batch_size"):
+            raise InputError(f"{option(name)} is no setting of --method {method}, which {does[method]}")
     try:
         return preset.changed(**changes)
     except ValueError as error:

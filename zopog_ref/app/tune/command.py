@@ -14,7 +14,7 @@ from zopog_ref.app.tune.choices import check_resumed, chosen_machine, chosen_run
 from zopog_ref.app.tune.finished import read_finished
 from zopog_ref.app.tune.options import add_arguments
 from zopog_ref.app.tune.page import write_page
-from zopog_ref.app.tune.result import examples_said, learned_said, table
+from zopog_ref.app.tune.result import examples_said, learned_said, model_said, table
 from zopog_ref.methods import MissingPackage
 
 __all__ = ["add_arguments", "run"]
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         show_json(result, indent=2)
         return 0
     sys.stdout.write(table(result, path) + "\n")  # which is bold on a terminal
-    show("\n".join([*learned_said(found), *examples_said(found)]))
+    show("\n".join([model_said(found), *learned_said(found), *examples_said(found)]))
     place = shlex.quote(str(path))
     show(
         (f"report: {report}\n" if report else "")

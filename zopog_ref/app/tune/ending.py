@@ -1,8 +1,9 @@
 """What a run ends with: its prompt beside the baselines that cost next to nothing, and the one to deploy.
 
-    manual             the first template, its label words' scores as they are
-    manual + centred   all templates, less the mean over the training rows: no label is looked at
-    manual + readout   all templates, with the readout asked for, or the one that leave-one-out chooses
+    manual                  the first template, its label words' scores as they are
+    manual, best template   of several templates the one that is right most often on the training and dev rows
+    manual + centred        all templates, less the mean over the training rows: no label is looked at
+    manual + readout        all templates, with the readout asked for, or the one that leave-one-out chooses
     tuned, tuned + readout
 
 Leave-one-out on the training rows chooses the readout of a prompt. It cannot choose between prompts, since a tuned
@@ -10,6 +11,7 @@ prompt has seen those rows: the dev rows do, by their mean -log p. The search ch
 prompt has to be better there by one standard error of the difference. The test rows choose nothing.
 """
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,17 +20,21 @@ from numpy.typing import NDArray
 
 from zopog_models.prompts.bundle import Prompt
 from zopog_models.runners.runner import Scores
+from zopog_models.tasks.task_files import Rows
 from zopog_ref import readout
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import RunConfig
 from zopog_ref.app.run.experiment import Experiment
-from zopog_ref.app.run.presets import TEMPLATE_ALONE
+from zopog_ref.app.run.presets import AUTO, SEARCHLESS
+from zopog_ref.app.tune.auto import find
 from zopog_ref.app.tune.readings import (
+    BEST_TEMPLATE,
     TOKENS,
     Reading,
     Scored,
     ask,
     beats_chance,
+    best_template,
     check_scores,
     fitted,
     groups_of,
@@ -44,6 +50,7 @@ from zopog_ref.objective import Ledger
 
 FLOAT64 = NDArray[np.float64]
 INT64 = NDArray[np.int64]
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,7 @@ class Ending:
     best: Reading
     learned: bool
     baseline_calls: int
+    arms: dict[str, Any] | None = None  # of `auto`: what was asked and decided
 
     def named(self, name: str) -> Reading | None:
         """The reading of this name."""
@@ -67,7 +75,8 @@ class Ending:
     def to_json(self, experiment: Experiment, config: RunConfig) -> dict[str, Any]:
         """What result.json says of it."""
         said = [measured(found, experiment.dev, experiment.test) for found in self.readings]
-        keys = {"manual": "manual", "manual + centred": "manual_centred", "manual + readout": "manual_readout",
+        keys = {"manual": "manual", BEST_TEMPLATE: "manual_best_template",
+                "manual + centred": "manual_centred", "manual + readout": "manual_readout",
                 "tuned": "tuned", "tuned + readout": "tuned_readout"}  # fmt: skip
         numbers: dict[str, Any] = {}
         for row in said:
@@ -102,17 +111,18 @@ class Ending:
             "readout": about | {"choices": choices},
             "baseline_calls": self.baseline_calls,
             "answers": said,
+            **({} if self.arms is None else {"auto": self.arms}),
         }
 
 
 def reads(config: RunConfig) -> bool:
     """Whether the run ends with readouts: not a run of version 0.1.0, nor one that asked for none."""
-    return config.method == TEMPLATE_ALONE or config.readout not in (None, "none")
+    return config.method in SEARCHLESS or config.readout not in (None, "none")
 
 
 def reserved(experiment: Experiment, config: RunConfig) -> int:
     """Calls of the budget kept for the scores of the training rows: the manual prompts', and the tuned prompts'."""
-    if config.method == TEMPLATE_ALONE or not reads(config):
+    if config.method in SEARCHLESS or not reads(config):
         return 0
     method = experiment.method()
     tuned = 0 if method.predictive == "votes" else len(method.prompts(method.init()))
@@ -131,6 +141,8 @@ def end(
     check_scores(asked, experiment.model.scores)
     if groups_of(experiment.train).max() == 0:
         raise InputError("all training rows are one text, and a readout learns from differences: give other texts")
+    if config.method == AUTO:
+        return _of_arms(experiment, config, ledger)
     tokens = 0 if asked in ("none", "centred", "labels") else config.readout_tokens or TOKENS
     manual = template_prompt(experiment, config.templates or (experiment.task.template,))
     cost = price(experiment, len(manual.ids))
@@ -140,16 +152,21 @@ def end(
     )
     searched_for = ledger.calls
     scored = ask(experiment, manual, own, tokens)
-    found = _manual(experiment, scored, asked)
+    manual_ones = found = _manual(experiment, scored, experiment.train, asked)
     best = chosen = found[-1]
     if tuned is not None:
         if (tokens and experiment.model.scores == Scores.ANY) or experiment.reduced is not None:
             paid = None  # other tokens' scores, or those of the model in all its bits, were not paid for
-        found += _tuned(experiment, tuned, ledger, tokens, asked, searched_for, paid)
-        searched = min(found[3:], key=lambda one: one.losses(dev.labels).mean())
-        best = better(min(found[:3], key=lambda one: one.losses(dev.labels).mean()), searched, dev.labels)
+        tuned_ones = _tuned(experiment, tuned, ledger, tokens, asked, searched_for, paid)
+        searched = min(tuned_ones, key=lambda one: one.losses(dev.labels).mean())
+        best = better(min(manual_ones, key=lambda one: one.losses(dev.labels).mean()), searched, dev.labels)
+        found = manual_ones + tuned_ones
         chosen = searched if config.deploy == "tuned" else best
-    told = found[2].choice
+    for one in found:
+        _LOG.info("%s: %d calls, mean -log p on dev %.4f", one.name, one.calls, one.losses(dev.labels).mean())
+        if one.choice is not None:
+            _LOG.debug("%s: left-out losses %s, skipped %s", one.name, one.choice.losses, one.choice.skipped)
+    told = manual_ones[-1].choice
     learned = (told is not None and told.learned) or beats_chance(chosen, dev.labels, len(experiment.task.labels))
     return Ending(found, chosen, best, learned, 0 if tuned is None else cost)
 
@@ -160,14 +177,34 @@ def better(cheap: Reading, dear: Reading, labels: INT64) -> Reading:
     return dear if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)) else cheap
 
 
-def _manual(experiment: Experiment, scored: Scored, asked: str) -> list[Reading]:
-    scored, train = heard(scored, experiment.train)
-    dev, first = experiment.dev, scored.first()
-    words = [ids[: first.n_classes] for ids in first.columns]
-    plain = readout.none(first.words(first.train), train.labels, columns=words)
-    choice = fitted(scored, train, asked)
+def _of_arms(experiment: Experiment, config: RunConfig, ledger: Ledger) -> Ending:
+    """Of `auto`: the task's own templates, and what was chosen, which is deployed."""
+    asked, found = config.readout or "none", find(experiment, config, ledger)
+    scored, train = heard(found.scored, found.train)
+    choice, calls = fitted(scored, train, asked), ledger.calls
+    tuned = plain_reading("tuned", scored, calls)
+    # Where nothing was chosen by the training rows, these tell how wide prediction sets have to be.
+    calibrating = None if found.chosen else train
+    chosen = reading("tuned + readout", scored, choice.fit, experiment.dev, calls, choice, calibrating)
+    readings = [*_manual(experiment, found.own, found.own_train, asked), tuned, chosen]
+    learned = choice.learned or beats_chance(chosen, experiment.dev.labels, len(experiment.task.labels))
+    return Ending(readings, chosen, chosen, learned, 0, found.report)
+
+
+def _manual(experiment: Experiment, scored: Scored, rows: Rows, asked: str) -> list[Reading]:
+    scored, train = heard(scored, rows)
+    dev, choice = experiment.dev, fitted(scored, train, asked)
+    alone = {"manual": (0, 0)}  # which of the templates, and what finding that out costs
+    if len(scored.prompt.ids) > 1:
+        alone[BEST_TEMPLATE] = best_template(scored, train, dev), scored.calls
+    found = []
+    for name, (m, calls) in alone.items():
+        one = scored.one(m)
+        words = [ids[: one.n_classes] for ids in one.columns]
+        plain = readout.none(one.words(one.train), train.labels, columns=words)
+        found.append(reading(name, one, plain, dev, calls, train=train))
     return [
-        reading("manual", first, plain, dev, 0, train=train),
+        *found,
         reading("manual + centred", scored, without_labels(scored, train), dev, scored.calls, train=train),
         reading("manual + readout", scored, choice.fit, dev, scored.calls, choice, train),
     ]

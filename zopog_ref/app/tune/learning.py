@@ -5,7 +5,7 @@ import threading
 import types
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from zopog_models.files.durable import FULL, DiskFull
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.prompts.bundle import save_prompt
 from zopog_models.runners.runner import Scores
+from zopog_models.served.text_runner import TextRunner
 from zopog_models.tasks.notices import data_notices
 from zopog_ref import search
 from zopog_ref.app.errors import InputError, Interrupted
@@ -21,14 +22,15 @@ from zopog_ref.app.output import say
 from zopog_ref.app.report.progress import Progress
 from zopog_ref.app.run.config import Evidence, Machine, RunConfig, versions
 from zopog_ref.app.run.experiment import Experiment, method_of, prepare
-from zopog_ref.app.run.folder import RunFolder, free_name, write_json
-from zopog_ref.app.run.presets import TEMPLATE_ALONE
+from zopog_ref.app.run.folder import ANSWERS, RunFolder, free_name, write_json
+from zopog_ref.app.run.presets import PRESET_FIELDS, SEARCHLESS
 from zopog_ref.app.run.saved_run import read_result
+from zopog_ref.app.track.watchers import Watchers, tracked
 from zopog_ref.app.tune.backends import on_backend, open_backend, stream_of
 from zopog_ref.app.tune.checks import check_numbers, check_precision, check_run, check_workers
 from zopog_ref.app.tune.ending import end, reads, reserved
 from zopog_ref.app.tune.models import check_place, continued, go_on, keep_requests, open_model, probe
-from zopog_ref.app.tune.outlay import missing_words, planned, words_and_position
+from zopog_ref.app.tune.outlay import few_steps, missing_words, planned, words_and_position
 from zopog_ref.app.tune.precision import use_precision
 from zopog_ref.app.tune.readings import TOKENS
 from zopog_ref.app.tune.result import result_of
@@ -55,7 +57,12 @@ def learn(
         except Stopped as error:
             raise Interrupted(f"{error}, before anything was asked of the model: the same command goes on") from None
         try:
-            return folder.path, _run(folder, experiment, config, should_stop, quiet)
+            about = {"method": config.method, "task": config.task.name, "model": config.model, "seed": config.seed}
+            about |= {name: getattr(config.preset, name) for name in PRESET_FIELDS} | asdict(config.preset.method)
+            with tracked(machine.track, folder.path, about, say) as watchers:
+                result = _run(folder, experiment, config, should_stop, quiet, watchers)
+                watchers.close(result)
+            return folder.path, result
         except Stopped as error:
             raise Interrupted(
                 f"{error}. All that was answered is kept: go on with {go_on(folder.path, config)}"
@@ -80,8 +87,10 @@ def _start(
     if config.precision is not None:
         config = replace(config, precision=use_precision(experiment, config.precision))
     asked, config = config.preset.n_candidates, replace(config, preset=experiment.preset)
-    for line in probe(model, experiment):
+    for line in probe(model, experiment, machine.most):
         say(line)
+    if config.remote is not None and isinstance(model.runner, TextRunner):
+        config = replace(config, remote=replace(config.remote, top_logprobs=model.runner.top))
     path = out or free_name(Path("runs") / f"{config.task.name}-{config.method}-{config.seed}")
     folder = RunFolder.create(path, config.to_json(Evidence.of(experiment)))
     held.callback(folder.close)
@@ -94,7 +103,7 @@ def _start(
         say(line)
     if reads(config):
         say(f"readout {config.readout or 'none'}, of {_scores_said(model, config)}")
-    for line in planned(experiment, config):
+    for line in few_steps(experiment, config) + planned(experiment, config):
         say(line)
     for split, count in experiment.truncated.items():
         if count:
@@ -166,7 +175,7 @@ def _opened(
 ) -> tuple[FrozenModel, Experiment]:
     """The run's model, and the run on it."""
     # Opened first: what is missing is said before the model is loaded, and the model computes on its stream.
-    searches = config.method != TEMPLATE_ALONE
+    searches = config.method not in SEARCHLESS
     backend = open_backend(config.backend or "numpy", method_of(config.preset, config.seed)) if searches else NUMPY
     model = open_model(
         config.model, machine, pooling=config.pooling, temperature=config.temperature, remote=config.remote,
@@ -181,19 +190,23 @@ def _opened(
 
 
 def _run(
-    folder: RunFolder, experiment: Experiment, config: RunConfig, should_stop: Callable[[], bool], quiet: bool
-) -> dict[str, Any]:
+    folder: RunFolder, experiment: Experiment, config: RunConfig, should_stop: Callable[[], bool], quiet: bool,
+    watchers: Watchers,
+) -> dict[str, Any]:  # fmt: skip
     finished = folder.path / "result.json"
     if finished.exists():
         say(f"{folder.path} is finished already")
         return read_result(folder.path)
     ledger = experiment.ledger()
-    if config.method == TEMPLATE_ALONE:
+    if config.method in SEARCHLESS:
         tuned, result = None, search.SearchResult([], None, 0, None, [], "nothing to search")
     else:
-        result = _searched(folder, experiment, config, ledger, should_stop, quiet)
+        result = _searched(folder, experiment, config, ledger, should_stop, quiet, watchers)
         tuned = experiment.deployable(result.prompts)
+    experiment.answers, experiment.should_stop = folder.path / ANSWERS, should_stop
     ending = end(experiment, config, tuned, ledger, result.scores) if reads(config) else None
+    if ending is not None and ending.arms is not None:
+        result = replace(result, stop_reason=ending.arms["stop_reason"])
     prompt = tuned if ending is None else ending.deployed.prompt
     assert prompt is not None
     save_prompt(folder.path / "prompt", prompt)
@@ -204,7 +217,7 @@ def _run(
 
 def _searched(
     folder: RunFolder, experiment: Experiment, config: RunConfig, ledger: Ledger, should_stop: Callable[[], bool],
-    quiet: bool,
+    quiet: bool, watchers: Watchers,
 ) -> search.SearchResult:  # fmt: skip
     """The search, with what its readout will cost kept back. Errors: Interrupted after saving; InputError."""
     method, preset, rows = experiment.method(), experiment.preset, len(experiment.train.labels)
@@ -222,6 +235,7 @@ def _searched(
 
         def on_step(record: search.Record) -> None:
             progress(record)
+            watchers(record)
             for line in missing_words(experiment) if record.step == 1 else ():
                 say(line)
 

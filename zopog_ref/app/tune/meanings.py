@@ -22,6 +22,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "deploy": ("deploy", "the likeliest tokens, or those of the last noisy distribution"),
     "policy": ("", "off: the tokens' distribution stays uniform (an ablation)"),
     "zeroth_order": ("", "off: z stays 0 (an ablation)"),
+    "screen": ("", "on: the first step keeps the best of its prompts, the rest is for z (--settings screened)"),
     "readout_folds": ("F", "0: as published; F > 0: the loss is read through a readout, refitted at each step"),
     "samples": ("I", "prompts a step"),
     "abc-smc.samples": ("K", "proposals a step"),

@@ -111,21 +111,28 @@ def keep_requests(model: FrozenModel, folder: Path) -> None:
         raise InputError(f"{error}: it was edited") from error
 
 
-def probe(model: FrozenModel, experiment: Experiment) -> list[str]:
+def probe(model: FrozenModel, experiment: Experiment, most: bool = False) -> list[str]:
     """What a text endpoint really returns for a row, a line each; nothing of other models. Two requests.
+
+    most: ask for as many log-probabilities as it gives from here on, so that few label words are missing.
 
     Errors: ServiceError where it returns nothing that can be learned from.
     """
     if not isinstance(model.runner, TextRunner):
         return []
+    lines, default = [], model.runner.top
     try:
+        if most:
+            model.runner.ask_for_most(experiment.first_rows(_PROBED))
         found = model.runner.probe(experiment.first_rows(_PROBED))
     except Stopped:
         raise
     except ServiceError as error:
         raise ServiceError(f"{error}. Nothing was started: the endpoint was asked about {_PROBED} rows") from error
     asked = f"the endpoint was asked about one row twice: its label words {', '.join(found['returned']) or 'none'}"
-    lines = [f"{asked} are among what it returns" + (f", {', '.join(found['missing'])} not" * bool(found["missing"]))]
+    if model.runner.top != default:
+        lines.append(f"the endpoint gives {model.runner.top} log-probabilities: so many are asked for (--top-logprobs)")
+    lines += [f"{asked} are among what it returns" + (f", {', '.join(found['missing'])} not" * bool(found["missing"]))]
     if not found["returned"]:
         lines.append(
             "no label word is among what it returns: choose words that it answers with, or ask for more with "

@@ -12,7 +12,8 @@ from zopog_models.served.conversation import ANSWERS, PROMPT_PLACES
 from zopog_models.served.kserve import ENCODINGS
 from zopog_models.tasks.template import POSITIONS
 from zopog_ref.app.run.config import WORD_SCORINGS
-from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SETTINGS_NAMES, TEMPLATE_ALONE
+from zopog_ref.app.run.presets import PRESET_FIELDS, PRESETS, SEARCHLESS, SETTINGS_NAMES
+from zopog_ref.app.track.watchers import TRACKERS
 from zopog_ref.app.tune.backends import BACKENDS
 from zopog_ref.app.tune.meanings import meaning_of, symbol_of
 from zopog_ref.app.tune.precision import PRECISIONS, SCOPES
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--deploy-tuned", action="store_const", const=True, help="the tuned prompt even if another is better on dev"
     )
     here = parser.add_argument_group("model here")
-    here.add_argument("--model", help="embedded (default), a Hugging Face folder, FILE.gguf, ORG/NAME, an address")
+    here.add_argument("--model", help="(embedded), folder, FILE.gguf, ORG/NAME, address")
     here.add_argument("--pooling", choices=POOLINGS, help="read it as a sentence-embedding model")
     here.add_argument("--temperature", type=float, metavar="T", help=f"of such a model ({TEMPERATURE:g})")
     add_served_arguments(parser)
@@ -88,10 +89,12 @@ def hide(action: argparse.Action) -> None:
 def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("method (zopog methods NAME: its own settings, which are options too)")
     group.add_argument(
-        "--method", type=plain_name, choices=(*METHODS, TEMPLATE_ALONE), metavar="NAME",
-        help="zopog methods lists them; none: no search (zo-pog)",
+        "--method", type=plain_name, choices=(*METHODS, *SEARCHLESS), metavar="NAME",
+        help="zopog methods lists them; auto: chosen questions; none: no search (zo-pog)",
     )  # fmt: skip
-    group.add_argument("--settings", choices=SETTINGS_NAMES, help="which defaults (the model's own)")
+    group.add_argument(
+        "--settings", choices=SETTINGS_NAMES, metavar="NAME", help="embedded, paper, auto (auto of other models)"
+    )
     group.add_argument("--seed", type=int, metavar="S", help="the same seed gives the same result (42)")
     defaults = PRESETS["zo-pog", "embedded"]
     for name in PRESET_FIELDS:
@@ -123,6 +126,9 @@ def _add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     add_precision_arguments(group)
     group.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/TASK-METHOD-SEED)")
     group.add_argument("--resume", type=Path, metavar="RUN", help="go on from the last checkpoint of a run folder")
+    group.add_argument(
+        "--track", action="append", type=str.lower, choices=TRACKERS, metavar="NAME", help=f"{', '.join(TRACKERS)}"
+    )
     group.add_argument("--json", action="store_true", help="the result as JSON on stdout, nothing else there")
 
 
@@ -138,7 +144,7 @@ def _add_task_arguments(parser: argparse.ArgumentParser) -> None:
     task.add_argument("--label-column", metavar="NAME", help="(label)")
     task.add_argument(
         "--template", action="append", metavar="TEXT",
-        help='with {text} and {mask}: "{text} . {mask} ."; repeatable',
+        help='such as "{text} . {mask} ."; may be repeated',
     )  # fmt: skip
     task.add_argument(
         "--chat", action="store_true", default=None, help="the template is what the user says (docs/chat.md)"
@@ -150,7 +156,10 @@ def _add_task_arguments(parser: argparse.ArgumentParser) -> None:
         help="whole; of several tokens first-piece, or their sum",
     )
     add_position_argument(task)
-    task.add_argument("--labels", metavar="VALUE=WORD,...", help='labels and their words: "0=bad,1=good"')
+    task.add_argument(
+        "--instructions", type=Path, metavar="FILE", help="of --method auto: one a line, {labels} for the label words"
+    )
+    task.add_argument("--labels", metavar="L=WORD,...", help='labels and their words: "0=bad,1=good"')
 
 
 def add_position_argument(parser: argparse._ActionsContainer) -> None:
@@ -213,7 +222,7 @@ def add_precision_arguments(parser: argparse._ActionsContainer) -> None:
         "--precision",
         choices=PRECISIONS,
         metavar="P",
-        help=f"{', '.join(PRECISIONS)}: where it agrees with fp32 (fp32)",
+        help=f"{', '.join(PRECISIONS)}, where it is as good",
     )
     parser.add_argument("--precision-scope", choices=SCOPES, help="all: of zeroth-order steps too (default: policy)")
     parser.add_argument("--precision-anyway", action="store_true", help="use it even if it does not agree with fp32")
@@ -229,13 +238,16 @@ def add_served_arguments(parser: argparse.ArgumentParser) -> None:
         "--tokenizer",
         type=Path,
         metavar="FOLDER",
-        help="with config.json and tokenizer.json",
+        help="with config.json, tokenizer.json; or FILE.gguf",
     )
     group.add_argument("--rows-per-request", type=int, metavar="ROWS", help="default: 64; of text endpoints 1")
     group.add_argument("--encoding", choices=ENCODINGS, help="of tensors; auto: binary where the server offers it")
     group.add_argument("--embedding-std", type=float, help="of the word embeddings, where the server does not say")
     group.add_argument(
-        "--top-logprobs", type=int, metavar="N", help=f"1 to {LARGEST_TOP} (5 of completions, 20 of chat)"
+        "--top-logprobs",
+        type=int,
+        metavar="N",
+        help=f"1 to {LARGEST_TOP} (500, 100, 20 or 5: what is given)",
     )
     group.add_argument("--send", choices=SENT, help="to completions; ids: the tokens themselves (default: text)")
     group.add_argument("--prompt-in", choices=PROMPT_PLACES, help="of a conversation (default: user)")

@@ -29,6 +29,7 @@ FLOAT64 = NDArray[np.float64]
 INT64 = NDArray[np.int64]
 ASKED = ("none", "centred", "labels", "vocabulary", "auto")
 TOKENS = 200  # besides the label words
+BEST_TEMPLATE = "manual, best template"
 ALPHA = 0.1  # share of rows whose class a prediction set may miss
 _AT_ONCE = 64  # rows whose whole vocabulary is in memory at once in float64
 
@@ -54,14 +55,15 @@ class Scored:
         """The label words' scores alone."""
         return [s[:, : self.n_classes] for s in scores]
 
-    def first(self) -> "Scored":
-        """The first of the prompts alone."""
-        prompt = self.prompt
-        one = replace(
-            prompt, ids=prompt.ids[:1], offsets=prompt.offsets[:1], weights=np.ones(1), templates=()
+    def one(self, m: int) -> "Scored":
+        """The prompt m alone."""
+        prompt, only = self.prompt, slice(m, m + 1)
+        alone = replace(
+            prompt, ids=prompt.ids[only], offsets=prompt.offsets[only], weights=np.ones(1), templates=(),
+            template=prompt.every_template[m],
         )  # fmt: skip
-        test = None if self.test is None else self.test[:1]
-        return Scored(one, self.columns[:1], self.train[:1], self.dev[:1], test, self.truncated, 0)
+        test = None if self.test is None else self.test[only]
+        return Scored(alone, self.columns[only], self.train[only], self.dev[only], test, self.truncated, 0)
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,11 @@ def template_prompt(experiment: Experiment, templates: Sequence[str]) -> Prompt:
     )  # fmt: skip
 
 
+def prompt_of(experiment: Experiment, templates: Sequence[str]) -> Prompt:
+    """`template_prompt`, whichever the templates are. Errors: TaskError."""
+    return replace(template_prompt(experiment, templates), template=templates[0])
+
+
 def price(experiment: Experiment, prompts: int) -> int:
     """Calls of the training rows' scores with so many prompts."""
     return experiment.ledger().price(prompts, len(experiment.train.labels))
@@ -124,39 +131,45 @@ def ask(experiment: Experiment, prompt: Prompt, ledger: Ledger, tokens: int, pai
             template=template,
         )  # fmt: skip
         if paid is None:
-            found, picked = _training_scores(experiment, one, tokens)
+            found, picked = some_training_scores(experiment, one, train, tokens)
         else:
-            found, picked = paid[m], _word_columns(experiment, one)
+            found, picked = paid[m], columns_of(experiment, one)
         columns.append(picked)
         scores.append(found)
-    union = np.unique(np.concatenate(columns))
-    dev, _ = _scores(experiment, prompt, experiment.dev, union, columns)
+    dev, _ = scores_of(experiment, prompt, experiment.dev, columns)
     test, truncated = (None, 0)
     if experiment.test is not None:
-        test, truncated = _scores(experiment, prompt, experiment.test, union, columns)
+        test, truncated = scores_of(experiment, prompt, experiment.test, columns)
     return Scored(prompt, tuple(columns), scores, dev, test, truncated, calls)
 
 
-def _training_scores(experiment: Experiment, prompt: Prompt, tokens: int) -> tuple[FLOAT64, INT64]:
-    """(n, T) of one prompt, and its columns (T,): the label words, then the likely tokens or the embedding."""
-    model, labels, words = experiment.model, np.asarray(prompt.label_ids), _word_columns(experiment, prompt)
+def some_training_scores(
+    experiment: Experiment, prompt: Prompt, texts: Sequence[tuple[str, ...]], tokens: int, picked: INT64 | None = None
+) -> tuple[FLOAT64, INT64]:
+    """(n, T) of one prompt, and its columns (T,): the label words, then the likely tokens or the embedding.
+
+    picked: the columns, where they were chosen already.
+    """
+    model, labels, words = experiment.model, np.asarray(prompt.label_ids), columns_of(experiment, prompt)
     every = words
-    if tokens and model.pooling:
+    if picked is not None:
+        every = picked
+    elif tokens and model.pooling:
         every = np.arange(len(labels) + model.hidden_size)
     elif tokens and model.scores == Scores.ANY:
         every = np.concatenate([np.arange(model.vocab_size), words[words >= WORDS]])
-    wanted, texts, parts = targets(every, labels), experiment.train.texts, []
+    wanted, parts = targets(every, labels), []
     for start in range(0, len(texts), _AT_ONCE):
         part, _ = prompt_scores(model, prompt, texts[start : start + _AT_ONCE], wanted)
         parts.append(part[0].astype(np.float32))  # as the model gave them
     scores = np.concatenate(parts)
-    if model.pooling or len(every) == len(words):
+    if model.pooling or picked is not None or len(every) == len(words):
         return scores.astype(np.float64), every
     picked = likely_tokens(scores, tokens, np.searchsorted(every, words))
     return scores[:, picked].astype(np.float64), every[picked]
 
 
-def _word_columns(experiment: Experiment, prompt: Prompt) -> INT64:
+def columns_of(experiment: Experiment, prompt: Prompt) -> INT64:
     """What the label words' columns are called (C,): their token ids; of phrases 0 .. C-1."""
     if experiment.model.pooling:
         return word_columns(np.asarray(prompt.label_ids))
@@ -169,9 +182,11 @@ def _word_columns(experiment: Experiment, prompt: Prompt) -> INT64:
     return word_columns(words)
 
 
-def _scores(
-    experiment: Experiment, prompt: Prompt, rows: Rows, union: INT64, columns: Sequence[INT64]
+def scores_of(
+    experiment: Experiment, prompt: Prompt, rows: Rows, columns: Sequence[INT64]
 ) -> tuple[list[FLOAT64], int]:
+    """Each prompt's scores on its columns, and how many of the rows were cut."""
+    union = np.unique(np.concatenate(columns))
     wanted = targets(union, np.asarray(prompt.label_ids))
     scores, truncated = prompt_scores(experiment.model, prompt, rows.texts, wanted)
     return [s[:, np.searchsorted(union, ids)] for s, ids in zip(scores, columns)], truncated
@@ -180,12 +195,12 @@ def _scores(
 def heard(scored: Scored, train: Rows) -> tuple[Scored, Rows]:
     """With those training rows alone that every prompt was answered on: what is fitted to.
 
-    Where there are fewer than two, with all of them: their scores tell nothing, and that is what will be found.
+    Where there are fewer than two texts, with all of them: their scores tell nothing, and that is what will be found.
     """
     kept = np.flatnonzero(~np.any([unanswered(s) for s in scored.train], axis=0))
-    if len(kept) < 2:
-        return scored, train
     rows = Rows([train.texts[row] for row in kept], train.labels[kept])
+    if len(kept) < 2 or groups_of(rows).max() == 0:
+        return scored, train
     return replace(scored, train=[s[kept] for s in scored.train]), rows
 
 
@@ -198,6 +213,20 @@ def fitted(scored: Scored, rows: Rows, asked: str) -> Choice:
         )
     except ValueError as error:
         raise InputError(f"--readout {asked}: {error}") from error
+
+
+def best_template(scored: Scored, train: Rows, dev: Rows) -> int:
+    """Which of the manual prompts somebody would take who tries them all: the one that answers most of the labelled
+    rows right, as it is; of equals the one that gives the labels more probability."""
+    tried = []
+    for m in range(len(scored.prompt.ids)):
+        one, right, loss = scored.one(m), 0, 0.0
+        for scores, rows in ((one.train, train), (one.dev, dev)):
+            p = _own_answer(one, scores, 0).probabilities
+            right += int((p.argmax(axis=1) == rows.labels).sum())
+            loss -= float(np.log(np.maximum(p[np.arange(len(p)), rows.labels], np.finfo(np.float64).tiny)).sum())
+        tried.append((-right, loss, m))
+    return min(tried)[2]
 
 
 def without_labels(scored: Scored, rows: Rows) -> Fit:
@@ -255,6 +284,8 @@ def measured(found: Reading, dev: Rows, test: Rows | None) -> dict[str, Any]:
     said: dict[str, Any] = {"name": found.name, "calls": found.calls, "dev_nll": float(found.losses(dev.labels).mean())}
     if found.choice is not None or found.prompt.readout is not None:
         said["readout"] = found.prompt.readout.kind if found.prompt.readout is not None else "none"
+    if found.name == BEST_TEMPLATE:
+        said["template"] = found.prompt.template
     if test is None or found.test is None:
         return said
     p = found.test.probabilities

@@ -21,6 +21,7 @@ from zopog_ref.app.scores.metrics import classification_metrics
 from zopog_ref.app.scores.uncertainty import ensemble_metrics
 from zopog_ref.app.tune.ending import Ending
 from zopog_ref.app.tune.finished import Finished
+from zopog_ref.app.tune.readings import BEST_TEMPLATE
 from zopog_ref.objective import Ledger
 from zopog_ref.search import SearchResult
 
@@ -146,7 +147,7 @@ def table(result: dict[str, Any], folder: Path) -> str:
 
 def _readings_table(result: dict[str, Any], folder: Path) -> str:
     """Every way to read the prompts, with what it cost and what it gives; then which one is deployed, and why."""
-    head = ("prompt", "test accuracy", "95%", "NLL", "ECE", "API calls")
+    head = ("prompt", "accuracy", "95%", "NLL", "ECE", "calls")  # 80 columns hold it
     rows = []
     for row in result["answers"]:
         name = {"manual": "manual (template alone)", "tuned": f"tuned ({result['method']})"}.get(
@@ -157,14 +158,16 @@ def _readings_table(result: dict[str, Any], folder: Path) -> str:
             low, high = row["interval"]
             shown = (f"{row['accuracy']:.1%}", f"{low:.1%}-{high:.1%}", f"{row['nll']:.3f}", f"{row['ece']:.3f}")
             rows.append((name, *shown, str(row["calls"])))
-    lines = [aligned(head, rows, "lrrrrr", (34, 13, 13, 7, 7, 9))] if rows else []
+    lines = [aligned(head, rows, "lrrrrr", (29, 8, 11, 5, 5, 5))] if rows else []
     if result["test_metrics"] is None:
         lines.append(f"dev accuracy {result['dev_accuracy']:.1%}; no rows are left for a test")
     else:
         metrics = result["test_metrics"]
         cut = f" ({metrics['truncated']} cut to the model's positions)" if metrics["truncated"] else ""
         most = f"always answering the most frequent class: {metrics['majority']:.1%}"
-        lines.append(f"{metrics['rows']} test rows{cut}; {most}")
+        lines.append(f"accuracy on {metrics['rows']} test rows{cut}; {most}")
+    tried = [row["template"] for row in result["answers"] if row["name"] == BEST_TEMPLATE]
+    lines += [f"the best template, by the labelled rows: {template}" for template in tried]
     lines.append(_deployed_said(result))
     if not result["learned"]:
         lines.append("nothing was learned: these scores do not tell the labels better than chance does")
@@ -182,12 +185,27 @@ def _readings_table(result: dict[str, Any], folder: Path) -> str:
 def _deployed_said(result: dict[str, Any]) -> str:
     if result["method"] == "none":
         return f"deployed: {result['deployed']} ({result['readout']['kind']})"
+    if "auto" in result:
+        said = [
+            f"{arm['kind']}, " * (arm["kind"] != "template") + repr(arm["template"])
+            for arm in result["auto"]["arms"]
+            if arm["kept"]
+        ]
+        shown = [one if len(one) <= 100 else one[:99] + "…" for one in said]
+        unspent = f"{result['auto']['unspent']} calls of {result['budget']} are unspent ({result['stop_reason']})"
+        return "\n".join([f"deployed: {len(said)} prompts, read together; {unspent}", *(f"  {one}" for one in shown)])
     if not result["deployed"].startswith("tuned"):
         instead = "not the tuned prompt, which is not clearly better on the dev rows (--deploy-tuned insists)"
         return f"deployed: {result['deployed']}, {instead}"
     if result["best"] != result["deployed"]:
         return f"deployed: {result['deployed']}, as --deploy-tuned asks; on the dev rows {result['best']} is as good"
     return f"deployed: {result['deployed']}, clearly the best on the dev rows"
+
+
+def model_said(run: Finished) -> str:
+    """What was asked, and never changed."""
+    about = ": a small BERT that has read a dictionary, a demonstration" if run.config.model == "embedded" else ""
+    return f"the frozen model: {run.config.model}{about} (sha256 {run.found.model_sha256[:12]})"
 
 
 def learned_said(run: Finished) -> list[str]:

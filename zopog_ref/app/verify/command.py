@@ -22,6 +22,7 @@ from zopog_ref.convergence.lines import Line, Result, evaluate
 from zopog_ref.convergence.lines_continuous import CONTINUOUS
 from zopog_ref.convergence.lines_descent import DESCENT
 from zopog_ref.convergence.lines_discrete import DISCRETE
+from zopog_ref.convergence.lines_joint import JOINT
 from zopog_ref.convergence.lines_rates import RATES, complexity_runs, mode_results, noise_modes
 
 
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     started = time.perf_counter()
     bench = Bench(seed=arguments.seed, effort=QUICK if arguments.quick else FULL)
-    lines: tuple[Line, ...] = (*DISCRETE, *CONTINUOUS, *DESCENT, *RATES)
+    lines: tuple[Line, ...] = (*DISCRETE, *CONTINUOUS, *JOINT, *DESCENT, *RATES)
     skipped: list[str]
     if arguments.no_model:
         skipped = ["the rows on the embedded model: --no-model"]
@@ -136,7 +137,7 @@ def write(arguments: argparse.Namespace, bench: Bench, results: list[Result], fo
         from zopog_ref.app.verify.page import page
 
         write_atomically(arguments.out / "verify.json", [(json.dumps(found, indent=1) + "\n").encode()])
-        html = page(results, found, figures(bench), arguments.out)
+        html = page(results, found, figures(bench))
         write_atomically(arguments.out / "verify.html", [html.encode()])
         say(f"wrote {arguments.out / 'verify.json'} and {arguments.out / 'verify.html'}")
     if arguments.json:

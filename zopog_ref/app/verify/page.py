@@ -1,16 +1,15 @@
 """verify.html: the lines with their formulas, numbers, plots and links, in one file that needs nothing else."""
 
-import os
+import inspect
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from zopog_ref.app.report.html import minus, render
 from zopog_ref.app.report.svg import Svg
 from zopog_ref.app.verify.figures import Figure
 from zopog_ref.app.verify.formulas import FORMULAS, mathml
-from zopog_ref.app.verify.listing import ROOT, span, verdict
+from zopog_ref.app.verify.listing import span, verdict
 from zopog_ref.convergence.comparison import Equality
 from zopog_ref.convergence.lines import Result
 
@@ -30,12 +29,11 @@ _GREEK = (
 )  # fmt: skip
 
 
-def page(results: Sequence[Result], found: dict[str, Any], figures: Sequence[Figure], out: Path) -> str:
-    """The whole page. out is where it will lie: links to functions and tests are relative to it where they can be."""
-    base = os.path.relpath(ROOT, out.resolve()) if (ROOT / "tests").is_dir() else ""
+def page(results: Sequence[Result], found: dict[str, Any], figures: Sequence[Figure]) -> str:
+    """The whole page: safe to send, since each line holds its function's source and links lead nowhere else."""
     rows = {r["key"]: r for r in found["rows"]}
     groups = [
-        (title, lead, [_line(r, rows[r.line.key], base) for r in results if _letter(r) in letters])
+        (title, lead, [_line(r, rows[r.line.key]) for r in results if _letter(r) in letters])
         for title, lead, letters in GROUPS
     ]
     model = [(greek(name), value) for name, value in found["model"].items()]
@@ -55,7 +53,7 @@ def _letter(result: Result) -> str:
     return "M" if result.line.key.startswith("model") else result.line.label[0]
 
 
-def _line(result: Result, row: dict[str, Any], base: str) -> dict[str, Any]:
+def _line(result: Result, row: dict[str, Any]) -> dict[str, Any]:
     """What the page shows of one line. used: the share of a bound that is used, in percent."""
     line, c = result.line, result.shown
     measure, used = f"ratio {span(result)}", None
@@ -69,7 +67,7 @@ def _line(result: Result, row: dict[str, Any], base: str) -> dict[str, Any]:
     return {
         "kind": "good" if result.holds else ("bad" if line.required else "not"), "key": line.key, "label": line.label,
         "statement": greek(line.statement), "formula": Svg(mathml(FORMULAS[line.key])), "status": line.status,
-        "links": [(os.path.join(base, place) if base else place, place) for place in (row["function"], row["test"])],
+        "function": row["function"], "test": row["test"], "source": inspect.getsource(line.function).rstrip(),
         "left": short(c.left), "sign": "=" if row["relation"] == "=" else "≤", "right": short(c.right),
         "measure": measure, "used": used, "case": greek(c.case), "verdict": verdict(result),
     }  # fmt: skip
