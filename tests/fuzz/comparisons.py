@@ -87,7 +87,7 @@ def _run(scratch: Path, name: str, readings: bool) -> dict[str, bytes]:
         names = ("manual", *READINGS)
         result |= {
             "tuned_tokens": result["prompt_tokens"],
-            "deployed": names[2],
+            "deployed": "manual + readout",
             "answers": [{"name": n} | read for n in names],
         }
     curve = [Record(step, 8 * step, 32 * step, 100 * step, 0.5, 0.7, {"loss": 0.6}) for step in (1, 2)]

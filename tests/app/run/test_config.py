@@ -77,7 +77,7 @@ def test_a_run_is_the_same_where_the_same_is_found(now: Evidence, named: str) ->
 
 def test_below_a_command_nobody_knows_of_options() -> None:
     """Only what parses knows argparse: the commands, and the files that turn options into a run or a plan."""
-    app, parses = Path(zopog_ref.app.__file__).parent, {"command.py", "options.py", "choices.py"}
+    app, parses = Path(zopog_ref.app.__file__).parent, {"command.py", "options.py", "choices.py", "served.py"}
     rooms = ("run", "tune", "compare", "classifier", "bench", "report", "scores")
     found = {path for room in rooms for path in (app / room).rglob("*.py") if "argparse" in path.read_text("utf-8")}
     assert {path.name for path in found} == parses, found

@@ -27,7 +27,8 @@ EXAMPLES = """examples:
   zopog tune --resume runs/supersense-zo-pog-42"""
 # Options that --help leaves to --help-all.
 _FINER = (
-    "precision_scope", "precision_anyway", "temperature", "rows_per_request", "encoding", "embedding_std", "send",
+    "precision_scope", "precision_anyway", "pooling", "scale", "loss", "label_column",
+    "temperature", "rows_per_request", "encoding", "embedding_std", "send",
     "prompt_in", "system", "answer_tokens", "timeout", "retries", "concurrency", "refused_share", "rpm", "tpm",
     "query", "key_header", "headers_env", "allow_http",
 )  # fmt: skip
