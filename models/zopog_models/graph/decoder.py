@@ -96,9 +96,8 @@ def build(
     positions = _positions(g, visible, prefix)  # (R, S)
     masks = _masks(layers, visible, positions, prefix)  # (R, S, m + S) each
     total = g.op("Shape", visible, start=1, end=2)  # (1,)
-    if prefix:  # m + S may be more than there are positions: of a prefix some are padding
-        last = g.op("Unsqueeze", g.op("ReduceMax", positions, keepdims=0), g.integers(0))  # (1,)
-        total = g.op("Max", total, g.op("Add", last, g.integers(1)))  # and all rows may end with padding
+    if prefix:  # of which some may be padding
+        total = g.op("Min", g.op("Add", prefix.size, total), g.integers(a.max_positions))
     x = layers.start(x, positions, total)
 
     # Of an input and a shape ONNX Runtime makes the sum on the host, and a GPU would wait.

@@ -1,7 +1,6 @@
 """What a prompt must be to be written or read: whatever contradicts itself is named."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -9,6 +8,7 @@ from zopog_models.errors import PromptError, TaskError
 from zopog_models.families.sentence import POOLINGS
 from zopog_models.files.quoting import quoted
 from zopog_models.graph import INJECTIONS
+from zopog_models.prompts.prompt import Prompt
 from zopog_models.tasks.label_words import NOTHING
 from zopog_models.tasks.template import POSITIONS, make_task, require_mask
 
@@ -18,8 +18,8 @@ PREDICTIVES = ("mean", "votes")
 _STRINGS = ("template", "injection", "model", "model_sha256", "tokenizer_sha256", "predict", "pooling", "source")
 
 
-def check_prompt(prompt: Any, where: str) -> None:
-    """Raises PromptError, which names where, for a prompt (a `bundle.Prompt`) that contradicts itself."""
+def check_prompt(prompt: Prompt, where: str) -> None:
+    """Raises PromptError, which names where, for a prompt that contradicts itself."""
     for name in _STRINGS:
         if not isinstance(getattr(prompt, name), str):
             raise PromptError(f"{where}: {name} must be a string, got {getattr(prompt, name)!r:.100}")
@@ -73,7 +73,7 @@ def _are_words(label_ids: np.ndarray) -> bool:
     return bool(in_front and label_ids.min(initial=0) >= NOTHING)
 
 
-def _check_readout(prompt: Any, where: str) -> None:
+def _check_readout(prompt: Prompt, where: str) -> None:
     readout, count = prompt.readout, len(np.asarray(prompt.ids))
     if prompt.templates and (readout is None or len(prompt.templates) != count or not _alike(prompt)):
         raise PromptError(
@@ -87,7 +87,7 @@ def _check_readout(prompt: Any, where: str) -> None:
         )
 
 
-def _alike(prompt: Any) -> bool:
+def _alike(prompt: Prompt) -> bool:
     """Whether the templates are templates with the same texts, of which the first is the prompt's own."""
     try:
         for template in prompt.templates:
