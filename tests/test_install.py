@@ -10,6 +10,7 @@ import pytest
 
 import zopog_ref
 from tests.test_docs import PAGES, commands_in
+from zopog_ref.app.run.presets import SEARCHLESS
 from zopog_ref.methods import METHODS
 
 ROOT = Path(__file__).parent.parent
@@ -61,8 +62,8 @@ def needed(words: list[str]) -> set[str]:
     model = value(words, "--model")
     found = set() if words[0] in ("verify", "doctor", "methods", "models", "tasks") else packages("deploy")
     methods = ",".join([value(words, "--method"), value(words, "--methods")]).strip(",").split(",")
-    for method in METHODS if "all" in methods else methods:
-        found |= {METHODS[method].package or "numpy"} if method not in ("", "none") else set()
+    for method in METHODS if "all" in methods else [name.partition(":")[0] for name in methods]:
+        found |= {METHODS[method].package or "numpy"} if method not in ("", *SEARCHLESS) else set()
     if words[0] in ("tune", "compare"):
         found |= {"rich"}
     if words[0] == "compare":

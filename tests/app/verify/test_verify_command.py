@@ -19,6 +19,7 @@ from zopog_ref.convergence.cases import TINY
 from zopog_ref.convergence.lines_continuous import CONTINUOUS
 from zopog_ref.convergence.lines_descent import DESCENT
 from zopog_ref.convergence.lines_discrete import DISCRETE
+from zopog_ref.convergence.lines_joint import JOINT
 from zopog_ref.convergence.lines_rates import RATES
 
 HERE = "tests.convergence.estimators:"
@@ -46,7 +47,8 @@ def test_json_and_page(tiny, tmp_path: Path, capsys) -> None:
     failing = {row["key"] for row in found["rows"] if not row["holds"]}
     false = {"V7-reported", "slope-I-reported", "Z5-first", "T1-first"}
     assert false <= failing <= false | {"A4-limit"}
-    assert {row["key"] for row in found["rows"]} == {line.key for line in DISCRETE + CONTINUOUS + DESCENT + RATES}
+    lines = DISCRETE + CONTINUOUS + JOINT + DESCENT + RATES
+    assert {row["key"] for row in found["rows"]} == {line.key for line in lines}
     for row in found["rows"]:
         for place in (row["function"], row["test"]):
             path, number = place.split("#L")

@@ -126,7 +126,7 @@ def check_readout(arguments: argparse.Namespace) -> None:
 def chosen_machine(arguments: argparse.Namespace) -> Machine:
     """How this machine carries the run out; of a continued run, where its model is now."""
     wire = said_of_the_wire(arguments)
-    most, track = arguments.top_logprobs is None, tuple(dict.fromkeys(arguments.track or ()))
+    most, track = arguments.top_logprobs is None, tuple(dict.fromkeys(getattr(arguments, "track", None) or ()))
     check_installed(track)
     return Machine(arguments.device, arguments.threads, arguments.workers, arguments.model, wire, most, track)
 
