@@ -77,6 +77,22 @@ def test_every_cell_is_a_run_of_the_same_budget(compared: Path, zopog: Run, smal
     assert len({row["nll"] for row in said.values()}) == 5  # so that none can stand in for another
 
 
+def test_auto_has_rows_and_no_checkpoint(zopog: Run, small_task: Path, tmp_path: Path) -> None:
+    """It has no steps; on a curve, a larger budget is a run of its own that begins anew."""
+    given = ["compare", "--tasks", small_task, "--methods", "auto", "--seeds", "1", "--shots", 3, "--batch-size", 4]
+    given += ["--executor", "serial"]
+    code, said, error = zopog(*given, "--budget", 5, "--out", tmp_path / "one")
+    assert code == 0, error
+    assert "auto + readout" in said
+    code, _, error = zopog(*given, "--curve", "--budgets", "5,30", "--out", tmp_path / "curve")
+    assert code == 0, error
+    spent = [
+        json.loads(found.read_text())["calls"] for found in sorted(tmp_path.glob("curve/*/runs/*/auto/1/result.json"))
+    ]
+    assert len(spent) == 2
+    assert max(spent) > 5 >= min(spent)
+
+
 def test_without_a_readout_it_is_the_comparison_of_version_0_2_0(zopog: Run, small_task: Path, tmp_path: Path) -> None:
     given = ("--executor", "serial", "--seeds", "1", "--readout", "none")
     assert zopog(*options(small_task, tmp_path / "out", *given))[0] == 0

@@ -238,6 +238,8 @@ def _token_probabilities(
 
     Errors: InputError for what is none, or not of the run's prompts and candidates.
     """
+    if config.method in SEARCHLESS:  # it has no steps
+        return None
     path = folder / "checkpoint.safetensors"
     check_regular(path)
     state = read_tensors(path)

@@ -76,7 +76,7 @@ class CurvePlan:
     def _point(self, plan: Plan, task: str, variant: Variant, seed: int, count: int) -> Point:
         cell = plan.cell(task, variant, seed, count)
         before = self._before(plan.budget)
-        if _again(variant, self.templates(task, variant, before)):
+        if variant.method in METHODS and self.templates(task, variant, before):  # it begins with the shorter's steps
             shorter = self.at(before).cell(task, variant, seed).folder
             cell = replace(cell, machine=replace(cell.machine, shorter=shorter))
         return Point(plan.budget, count, cell)
