@@ -143,6 +143,7 @@ def test_the_help_of_tune_fits_a_screen_and_leaves_settings_to_methods(
     text = zopog("tune", "--help")[1]
     assert len(text.splitlines()) < 80
     assert "--eta-alpha" not in text
+    assert "--label-column NAME" in text  # beside --text-column: own data seldom calls it label
     for section in ("task and data", "method", "budget", "readout", "model here", "model served", "machine"):
         assert f"\n{section}" in text
 
