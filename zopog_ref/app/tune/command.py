@@ -8,6 +8,7 @@ from pathlib import Path
 from zopog_models.files.atomic import write_atomically
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.output import say, show, show_json
+from zopog_ref.app.run.config import RunConfig
 from zopog_ref.app.tune import learning
 from zopog_ref.app.tune.card import card
 from zopog_ref.app.tune.choices import check_resumed, chosen_machine, chosen_run
@@ -41,11 +42,13 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     sys.stdout.write(table(result, path) + "\n")  # which is bold on a terminal
     show("\n".join([model_said(found), *learned_said(found), *examples_said(found)]))
-    place = shlex.quote(str(path))
-    show(
-        (f"report: {report}\n" if report else "")
-        + f'next:   zopog predict {place} --text "..."\n'
-        + f"        zopog show {place}\n"
-        + f"        zopog bake {place} --out tuned.onnx"
-    )
+    show((f"report: {report}\n" if report else "") + next_said(path, found.config))
     return 0
+
+
+def next_said(path: Path, config: RunConfig) -> str:
+    """The commands that come next. A served model is named again, for texts go there, and cannot be baked."""
+    place = shlex.quote(str(path))
+    address = "" if config.remote is None else f" --model {shlex.quote(config.model)}"
+    lines = [f'next:   zopog predict {place}{address} --text "..."', f"        zopog show {place}"]
+    return "\n".join(lines if address else [*lines, f"        zopog bake {place} --out tuned.onnx"])
