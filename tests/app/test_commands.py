@@ -60,7 +60,7 @@ def test_predict_reads_what_tune_reads_and_passes_ids_through(zopog: Run, tuned:
         assert code == 0, error
         assert [json.loads(line) for line in out.splitlines()] == wanted, name
     code, _, error = zopog("predict", tuned, tmp_path / "a.tsv")
-    assert (code, "missing column text" in error) == (2, True)
+    assert (code, "missing column text;" in error) == (2, True)
 
 
 def test_a_long_text_is_cut_and_counted(zopog: Run, tuned: Path) -> None:
@@ -116,6 +116,14 @@ def test_lists(zopog: Run, command: str, name: str) -> None:
     assert name in [row["name"] for row in rows]
 
 
+@pytest.mark.parametrize(("name", "page"), [("auto", "docs/auto.md"), ("none", "docs/readout.md")])
+def test_methods_without_a_search_are_listed_with_their_page(zopog: Run, name: str, page: str) -> None:
+    assert any(line.startswith(f"{name} ") and page in line for line in zopog("methods")[1].splitlines())
+    code, out, _ = zopog("methods", name)
+    assert (code, out.startswith(f"{name}: "), page in out) == (0, True, True)
+    assert json.loads(zopog("methods", name, "--json")[1]) == []
+
+
 @pytest.mark.parametrize("arguments", [["nonsense"], ["tune", "--no-such-option"]])
 def test_unknown_words_are_refused(zopog: Run, arguments: list[str]) -> None:
     code, out, error = zopog(*arguments)
@@ -135,6 +143,7 @@ def test_the_help_of_tune_fits_a_screen_and_leaves_settings_to_methods(
     text = zopog("tune", "--help")[1]
     assert len(text.splitlines()) < 80
     assert "--eta-alpha" not in text
+    assert "--label-column NAME" in text  # beside --text-column: own data seldom calls it label
     for section in ("task and data", "method", "budget", "readout", "model here", "model served", "machine"):
         assert f"\n{section}" in text
 

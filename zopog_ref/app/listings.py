@@ -19,6 +19,12 @@ from zopog_ref.app.tune.options import option, plain_name
 from zopog_ref.methods import METHODS
 from zopog_ref.objective import LOSSES
 
+# What --method takes besides the registered methods: nothing is set of them in a table, a page says how they work.
+WITHOUT_SEARCH = {
+    "auto": "templates, instructions and demonstrations chosen with a budget of calls (docs/auto.md)",
+    "none": "no search: the template with a readout (docs/readout.md)",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="of a method: its settings, with meaning, default and choices")
@@ -37,8 +43,10 @@ def tasks() -> list[dict[str, str]]:
 
 
 def methods() -> list[dict[str, str]]:
-    """The methods that `zopog tune --method` knows."""
-    return [{"name": name, "about": entry.about} for name, entry in METHODS.items()]
+    """The methods that `zopog tune --method` knows, those without a search last."""
+    return [{"name": name, "about": entry.about} for name, entry in METHODS.items()] + [
+        {"name": name, "about": about} for name, about in WITHOUT_SEARCH.items()
+    ]
 
 
 def models() -> list[dict[str, str]]:
@@ -76,6 +84,12 @@ def settings(method: str) -> list[dict[str, Any]]:
 
 def _one(arguments: argparse.Namespace) -> int:
     name = plain_name(arguments.name)
+    if arguments.command == "methods" and name in WITHOUT_SEARCH:
+        if arguments.json:
+            show_json([])
+        else:
+            show(f"{name}: {WITHOUT_SEARCH[name]}\nIt has no settings beside those in zopog tune --help.")
+        return 0
     if arguments.command != "methods" or name not in METHODS:
         known = [row["name"] for row in LISTS[arguments.command]()]
         if arguments.command != "methods":

@@ -136,7 +136,7 @@ def _rows(
 
 
 def _check_header(path: Path, header: list[str], columns: Sequence[str]) -> None:
-    if missing := [column for column in columns if column not in header]:
+    if missing := [column for column in dict.fromkeys(columns) if column not in header]:
         hint = f"; {_QUOTED_HINT}" if any(f'"{column}"' in header for column in missing) else ""
         raise TaskError(
             f"{path}: missing column {', '.join(missing)}; the header has: {quoted_names(header)}; name the columns "

@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--methods",
         default="all",
         metavar="A,B,...",
-        help="METHOD or METHOD:SETTINGS; all (default) with their own; none: the template alone, with a readout",
+        help="METHOD or METHOD:SETTINGS; all (default); auto: chosen questions; none: template and readout",
     )
     parser.add_argument("--seeds", default="42,14,81", metavar="A,B,...", help="default 42,14,81; five tell more")
     parser.add_argument("--budget", type=int, help="API calls of every run (default 4000)")

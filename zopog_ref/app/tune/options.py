@@ -27,7 +27,7 @@ EXAMPLES = """examples:
   zopog tune --resume runs/supersense-zo-pog-42"""
 # Options that --help leaves to --help-all.
 _FINER = (
-    "precision_scope", "precision_anyway", "pooling", "scale", "loss", "label_column",
+    "precision_scope", "precision_anyway", "pooling", "scale", "loss",
     "temperature", "rows_per_request", "encoding", "embedding_std", "send",
     "prompt_in", "system", "answer_tokens", "timeout", "retries", "concurrency", "refused_share", "rpm", "tpm",
     "query", "key_header", "headers_env", "allow_http",
@@ -171,7 +171,7 @@ def add_data_arguments(group: argparse._ActionsContainer) -> None:
     group.add_argument("--dev", type=Path, metavar="FILE", help="(other rows of the train file)")
     group.add_argument("--test", type=Path, metavar="FILE", help="(unused rows of the train file)")
     group.add_argument("--text-column", action="append", metavar="NAME", help="twice for two texts (text)")
-    group.add_argument("--label-column", metavar="NAME", help="(label)")
+    group.add_argument("--label-column", metavar="NAME", help="with the label of a row (label)")
     group.add_argument("--labels", metavar="L=WORD,...", help='labels and their words: "0=bad,1=good"')
 
 
