@@ -48,7 +48,8 @@ def check_choices(settings: Any) -> None:
 
     Errors: ValueError naming the field, its value and the choices.
     """
-    kinds = _kinds(type(settings))
+    own: Any = type(settings)
+    kinds = _kinds(own)
     for name in (field.name for field in dataclasses.fields(settings)):
         value, choices = getattr(settings, name), get_args(kinds[name])
         if get_origin(kinds[name]) is Literal and value not in choices:
@@ -56,6 +57,6 @@ def check_choices(settings: Any) -> None:
 
 
 @cache
-def _kinds(settings: type[Any]) -> dict[str, Any]:
+def _kinds(settings: Any) -> dict[str, Any]:
     """The types of its fields, whose names Python evaluates once."""
     return get_type_hints(settings)
