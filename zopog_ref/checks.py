@@ -9,6 +9,7 @@ check_choices(settings)
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from math import inf
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -47,8 +48,15 @@ def check_choices(settings: Any) -> None:
 
     Errors: ValueError naming the field, its value and the choices.
     """
-    kinds = get_type_hints(type(settings))
+    own: Any = type(settings)
+    kinds = _kinds(own)
     for name in (field.name for field in dataclasses.fields(settings)):
         value, choices = getattr(settings, name), get_args(kinds[name])
         if get_origin(kinds[name]) is Literal and value not in choices:
             raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(str, choices))}")
+
+
+@cache
+def _kinds(settings: Any) -> dict[str, Any]:
+    """The types of its fields, whose names Python evaluates once."""
+    return get_type_hints(settings)

@@ -29,6 +29,7 @@ from zopog_ref.app.run.experiment import method_of
 from zopog_ref.app.run.predictions import READINGS
 from zopog_ref.app.run.presets import PRESETS
 from zopog_ref.app.run.saved_run import read_result
+from zopog_ref.app.run.typed_json import from_fields
 from zopog_ref.app.tune.checks import check_numbers
 from zopog_ref.app.tune.models import continued
 from zopog_ref.app.tune.result import table as result_table
@@ -45,6 +46,8 @@ _REMOTE = {"tokenizer": "folder", "rows_per_request": 4, "encoding": "auto", "em
 
 def comparisons(scratch: Path) -> list[Target]:
     versions()  # read once, outside the folders that are watched
+    for preset in _PRESETS.values():  # so are the types of our own settings, whose names Python evaluates
+        from_fields(type(preset.method), vars(preset.method))
     runs = {name: _run(scratch, name, readings=name == "zo-pog") for name in METHODS}  # with readouts, and without
     files = {f"runs/mine/{name}/1/{file}": content for name, run in runs.items() for file, content in run.items()}
     first, other = (f"runs/mine/{name}/1/" for name in METHODS)

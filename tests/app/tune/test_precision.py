@@ -22,8 +22,10 @@ def bad_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     def reduced(self: FrozenModel, name: str) -> FrozenModel:
         model, rng = real(self, name), np.random.default_rng(0)
 
-        def logits(*arguments: Any) -> np.ndarray:
-            return rng.normal(size=(len(arguments[0]), len(arguments[-1]))).astype(np.float32)
+        def logits(
+            text_ids: Any, at: Any, ids: Any, offsets: Any, index: Any, label_ids: Any, *more: Any
+        ) -> np.ndarray:
+            return rng.normal(size=(len(text_ids), len(label_ids))).astype(np.float32)
 
         model.logits = logits  # type: ignore[method-assign]
         return model
