@@ -12,7 +12,7 @@ _LEFT_ALONE = re.compile(r"<(/?)(?:code|pre|math|svg|script|style)\b")
 # in braces, as are `^k`, `^-2` and so on; a single letter that a word follows, as in n_positions, is none.
 _INNER = r"\{((?:[^{}]|\{[^{}]*\})*)\}"
 _BASE = r"(?<=[A-Za-zα-ωΑ-Ωℓ∇ΣΠ∂ĝĥ\u0302\u0304⁻²³⁺)\]‖>*])"
-_INDEX = re.compile(rf"{_BASE}_(?:{_INNER}|(min|max|ij|ik|ξ|[A-Za-z0-9α-ω](?![a-z]{{2}})))")
+_INDEX = re.compile(rf"{_BASE}_(?:{_INNER}|(min|max|ij|ik|kb|ξ|[A-Za-z0-9α-ω](?![a-z]{{2}})))")
 _POWER = re.compile(rf"(?<=[\w)\]‖>])\^(?:{_INNER}|([−-]?\d+|[+*⁺]|[A-Za-z](?![a-z]{{2}})))")
 _LABELLED = re.compile(r"(<(?:li|p)>\s*(?:<p>)?<strong>)((?:\[[A-Z]\d[a-z]?\](?:, )?)+)([^<]*</strong>)")
 

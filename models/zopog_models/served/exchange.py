@@ -58,6 +58,7 @@ def open_pool(
                 if second is not None:
                     second.close()
 
+        Endable.__name__ = connection.__name__  # which stands in the message of a connection that fails
         return Endable
 
     options: dict[str, Any] = {"num_pools": 2, "maxsize": concurrency, "block": True}
