@@ -64,7 +64,10 @@ def _headers(parts: SplitResult, wire: Wire) -> tuple[dict[str, str], list[str]]
     hidden: list[str] = []
     for header, variable in named:
         if not _NAME.fullmatch(header) or not variable:
-            raise SetupError(f"--header-env {header!r:.40}: expected HEADER=VARIABLE")
+            raise SetupError(
+                "--header-env: expected HEADER=VARIABLE, of --key-header the name of a header (what was given is not "
+                "shown: it may hold the key itself)"
+            )
         secret = _secret(parts, variable, wire.allow_http)
         headers[header] = f"Bearer {secret}" if header.lower() == "authorization" and " " not in secret else secret
         hidden += {secret, secret.rpartition(" ")[2]}

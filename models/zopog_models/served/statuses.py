@@ -28,7 +28,12 @@ def is_refusal(status: int, body: bytes) -> bool:
 
 def is_final(status: int, body: bytes) -> bool:
     """Whether a failure that looks passing is none: the account has nothing left."""
-    return status == 429 and any(f'"{word}"'.encode() in body for word in _SPENT)
+    return status == 429 and any(_quoted(word).search(body) for word in _SPENT)
+
+
+def _quoted(word: str) -> re.Pattern[bytes]:
+    """A word in quotes, also where a gateway repeats another server's error as text, in JSON's or Python's quotes."""
+    return re.compile(rb"""["']%b\\*["']""" % word.encode())
 
 
 def may_be_billed(status: int) -> bool:

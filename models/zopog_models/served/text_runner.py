@@ -34,7 +34,7 @@ __all__ = ["TextRunner"]
 # llama.cpp keeps silent about a token that is a part of a character only. At temperature 0 that is always the most
 # probable one; at temperature 1, which leaves the distribution as it is, another one is drawn.
 _DRAWS = 8
-_MOST = (500, 100)  # log-probabilities that are asked for where nobody says how many
+_MOST = (500, 100, 20)  # log-probabilities that are asked for where nobody says how many
 _FILTERED = "the answer was filtered or refused (content_filter, refusal)"
 _SILENT = "the answer has no log-probabilities of the next token: the endpoint does not offer them, or not this way"
 
@@ -127,7 +127,9 @@ class TextRunner(Runner):
         words = [self.column(int(token)) for token in rows.label_ids]
         text = self.question(rows.texts[0], rows.prompt_ids[rows.prompt_index[0]])
         for most in _MOST if self.scores == Scores.TOP_K else ():
-            before, self.top = self.top, max(self.top, most)
+            if most <= self.top:
+                return
+            before, self.top = self.top, most
             try:
                 with self.requests.one_call():
                     found = self._ask([text], words, None, self._identity([text], words, None))

@@ -5,6 +5,7 @@ its own. It is told to retry nothing and to follow nowhere: both are decided her
 """
 
 import json
+import os
 import random
 import threading
 import time
@@ -58,7 +59,7 @@ class Transport:
         self.should_stop = should_stop
         self.notify = notify
         self._reach = Reach.of(url, wire)
-        self._secrets, self._http = self._reach.secrets, self._reach.pool
+        self._secrets, self._http, self._process = self._reach.secrets, self._reach.pool, os.getpid()
         try:
             self.pace = shared_pace(wire.rpm, wire.tpm, self.url, wire.key_variable, wire.headers_env)
         except ValueError as error:
@@ -227,6 +228,8 @@ class Transport:
     def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         import urllib3
 
+        if self._process != os.getpid():  # a fork: two processes on one connection read each other's answers
+            self._http, self._process = Reach.of(self.url, self.wire).pool, os.getpid()
         sent = dict(headers) | self._reach.headers
         try:
             response = self._http.request(

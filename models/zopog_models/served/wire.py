@@ -64,9 +64,9 @@ class Wire:
             raise ValueError(f"refused-share is {self.refused_share}; it must lie between 0 and 1")
         if self.concurrency < 1:
             raise ValueError(f"concurrency is {self.concurrency}; it must be at least 1")
-        if wrong := [part for part in self.query if not _QUERY.fullmatch(part)]:
+        if not all(map(_QUERY.fullmatch, self.query)):
             raise ValueError(
-                f"query is {wrong[0].partition('=')[0]!r:.40}=...; expected NAME=VALUE, quoted as in a URL"
+                "query: expected NAME=VALUE, quoted as in a URL (what was given is not shown: it may hold a key)"
             )
         if secret := [name for part in self.query if _SECRET.fullmatch(name := part.partition("=")[0])]:
             raise ValueError(
@@ -82,8 +82,8 @@ def split_address(url: str) -> SplitResult:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https", UNIX) and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
-        raise SetupError(f"{url!r} is no address; expected http://host:port/...") from None
-    if parts.username is not None or parts.password is not None or parts.query:
+        parts, usable = SplitResult("", "", url, "", ""), False
+    if "@" in parts.netloc + parts.path or "?" in url:  # whatever else is wrong with it: the message shows no password
         raise SetupError(
             "the address holds a user, a password or a query, and it is kept in the run folder: leave them out, and "
             "put a key into an environment variable"

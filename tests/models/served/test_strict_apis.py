@@ -118,3 +118,11 @@ def test_five_in_a_hundred_fail_and_five_are_slow_and_the_answers_are_the_same(
     answered = [event["answered"] for event in events if "answered" in event]
     assert len(answered) == len(set(answered)) == sound.runner.requests.log.sent
     assert client.runner.requests.log.retries == sum("failed" in event for event in events) > 0
+
+
+def test_completions_that_give_20_are_asked_for_20(service: Service, decoder_folder: Path) -> None:
+    service.refuse = lambda request: "logprobs above 20" if request["logprobs"] > 20 else None
+    client = open_served(f"completions+{service.completions}", decoder_folder, ServedOptions(wire=WIRE))
+    ids, place, prompts, _, index, labels = question(client)
+    client.runner.ask_for_most(ModelRows(client.description, ids, place, prompts, None, index, labels))
+    assert (client.runner.top, service.asked) == (20, 3)

@@ -32,7 +32,9 @@ def add_endpoint_arguments(parser: argparse.ArgumentParser) -> None:
 def examine_endpoint(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the endpoint returns, and which methods learn there. Errors: InputError, ServiceError, UnusableInput."""
     if not is_served(arguments.model):
-        raise InputError(f"--model {arguments.model} is no address of a served model; zopog doctor asks only those")
+        raise InputError(
+            "--model is no address of a served model, such as chat+https://HOST/v1#MODEL; zopog doctor asks only those"
+        )
     words = [word.strip() for word in arguments.words.split(",")]
     if not all(words) or len(set(words)) != len(words):
         raise InputError(f"--words {arguments.words!r}: expected words with commas, each once")
