@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu.oracle import TO_HOST, count_events
+from benchmarks.gpu.oracle import TO_HOST, count_events, longest
 from benchmarks.gpu.runner import SKIPPED, Results, Stage, read_results, run_stages
 from benchmarks.gpu.stages import STAGES, TOTAL, WORK
 from benchmarks.gpu.staging import MANIFEST, StagingError, install, join, pack, split
@@ -182,6 +182,15 @@ def test_copies_and_waits_are_counted_in_a_trace() -> None:
     events += [{"name": "Memcpy DtoH, of another category"}]
     counted = count_events(events)
     assert (counted[TO_HOST], counted["kernels"], counted["waits"]) == (1, 3, {"cudaStreamSynchronize": 1})
+
+
+def test_where_the_time_of_a_trace_goes() -> None:
+    """Kernels by name, the longest first; a copy is none; the span has the gaps in it."""
+    spent = [("a", 0, 1000), ("b", 1500, 4000), ("a", 6000, 500)]
+    events = [{"cat": "kernel", "name": name, "ts": ts, "dur": dur} for name, ts, dur in spent]
+    found = longest([*events, {"cat": "gpu_memcpy", "name": "copy", "ts": 9000, "dur": 9000}])
+    assert found == {"span_ms": 6.5, "kernels_ms": 5.5, "by_name": {"b": 4.0, "a": 1.5}}
+    assert longest(events, 1)["by_name"] == {"b": 4.0}
 
 
 def docs(tmp_path: Path) -> Path:

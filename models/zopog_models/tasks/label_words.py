@@ -50,15 +50,21 @@ def has_space(task: Task, model: Described) -> bool:
 
 
 def words_said(task: Task, model: Described) -> str:
-    """A line: which tokens are scored for the label words, and whether with the space before them."""
+    """A line: which tokens are scored for the label words, and whether with the space before them.
+
+    "" where it would say nothing: labels that are embeddings, or a masked model's words that are one token each.
+    """
     if model.pooling:
         return ""
-    shown = []
+    shown, plain = [], model.mask_id is not None
     for word in task.labels.values():
         _, pieces = word_pieces(word.strip(), task, model)
         scored = pieces if task.summed_pieces else pieces[:1]
         rest = f" (of {len(pieces)})" if len(scored) < len(pieces) else ""
+        plain = plain and pieces == [word.strip()]
         shown.append(f"{word.strip()} = {' + '.join(map(repr, scored))}{rest}")
+    if plain:
+        return ""
     form = "with the space before them" if has_space(task, model) else "as they go on without a space"
     return f"label words {form}: {', '.join(shown)}"
 

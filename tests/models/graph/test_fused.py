@@ -7,7 +7,7 @@ import pytest
 
 from tests.models.prompts.test_export import FAMILIES, inputs_for, write
 from tests.models.tiny_decoders import FAMILY_NAMES
-from zopog_models import load_model
+from zopog_models import load_checkpoint, load_model
 from zopog_models.graph import build, builder
 from zopog_models.runners import local
 
@@ -74,3 +74,21 @@ def test_a_sum_of_an_input_and_a_shape_is_seen() -> None:
     ids, place = g.input("ids", np.int64, ("R", "n")), g.input("place", np.int64, ("R",))
     g.output(g.op("Add", place, g.op("Shape", ids, start=1, end=2)), "moved", np.int64, ("R",))
     assert len(host_nodes(g.model_bytes("sum", {}))) == 1
+
+
+@pytest.mark.parametrize(("family", "precision"), [("roberta", "fp16"), ("roberta", "fp32"), ("mpnet", "fp16")])
+def test_what_a_session_on_cuda_computes_with(tmp_path: Path, family: str, precision: str) -> None:
+    """Lengths in place of a mask in fp16 alone, and where no mask says more; one operator for sums and norms."""
+    onnx = pytest.importorskip("onnx")
+    checkpoint = load_checkpoint(write(tmp_path / "model", family))
+    graph = builder.GraphBuilder(precision=precision, fused=True)
+    nodes = onnx.load_from_string(build(checkpoint, first=1, graph=graph)[0]).graph.node
+    by_length = (family, precision) == ("roberta", "fp16")
+    attention = [list(node.input) for node in nodes if node.op_type == "Attention"]
+    layers = checkpoint.architecture.layers
+    assert len(attention) == layers
+    for given in attention:
+        assert (given[3] == "", len(given) == 7) == (by_length, by_length)
+    assert sum(node.op_type == "SkipLayerNormalization" for node in nodes) == 2 * layers
+    plain = onnx.load_from_string(build(checkpoint, first=1)[0]).graph.node
+    assert not any(node.domain for node in plain)

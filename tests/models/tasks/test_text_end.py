@@ -1,9 +1,12 @@
 """Where a row's last text ends, and which tokens a label word is scored by."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tests.models.tiny_decoders import write_decoder
+from tests.models.tiny_models import write_model
 from zopog_models import FrozenModel, TaskError, encode, label_ids, load_model, make_task
 from zopog_models.tasks.label_words import words_said
 
@@ -95,3 +98,9 @@ def test_encoders_fill_in_one_token() -> None:
     task = make_task("{text} it was {mask} .", LABELS, summed_pieces=True)
     with pytest.raises(TaskError, match="is a masked language model"):
         label_ids(task, load_model())
+
+
+def test_a_masked_model_s_plain_words_are_not_worth_a_line(tmp_path: Path) -> None:
+    bert = load_model(write_model(tmp_path, "bert"))
+    task = make_task("{text} it was {mask}", LABELS)
+    assert words_said(task, bert) == ""

@@ -21,7 +21,7 @@ _MANY = 0.2  # of texts without a label word, from which on it is said
 def words_and_position(experiment: Experiment) -> list[str]:
     """The label words' tokens, and what a prompt after the text keeps in memory: a line each."""
     task, model = experiment.task, experiment.model
-    lines = [] if model.pooling else [words_said(task, model)]
+    lines = [said] if (said := words_said(task, model)) else []
     times = experiment.ledger().forwards
     if times > 1:
         lines.append(
