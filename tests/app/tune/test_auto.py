@@ -3,6 +3,7 @@
 import json
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,32 @@ def test_kinds_are_compared_on_dev_rows_and_arms_of_one_kind_by_press(
     kept = [i for i, arm in enumerate(result["auto"]["arms"]) if arm["kept"]]
     last = next((d for d in reversed(result["auto"]["decisions"]) if d["accepted"]), None)
     assert kept == (sorted(last["then"]) if last else [0, 1, 2, 3, 4])
+    arms = result["auto"]["arms"]
+    whole = [i for i, arm in enumerate(arms) if arm["kind"] == "template" and arm["rows"] == arms[0]["rows"]]
+    best = sorted(whole, key=lambda i: arms[i]["press"])[:5]  # of those that raced to the end and the first five
+    raced = [i for d in result["auto"]["decisions"] for i in d["then"] if i in whole and i > 4]
+    assert len(whole) > 5
+    assert set(raced) <= set(best)
+    assert {i for i in result["auto"]["decisions"][-1]["then"] if i in whole} == set(best)
+
+
+@pytest.mark.parametrize(("kind", "by"), [("template", "press"), ("demonstrations", "dev nll")])
+def test_what_lowers_the_loss_is_taken(kind: str, by: str) -> None:
+    """By more than one standard error of the paired difference; what raises it is not."""
+    before, after = np.array([1.0, 2.0, 4.0]), np.array([0.5, 1.0, 3.5])
+    losses = {(0,): before, (1,): after}
+    board = object.__new__(auto.Board)
+    board.arms, board.said = [SimpleNamespace(kind="template"), SimpleNamespace(kind=kind)], []
+    board.race = SimpleNamespace(common=lambda arms: np.arange(3), press=lambda arms, rows: losses[tuple(arms)][rows])
+    board.dev_losses = lambda arms: losses[tuple(arms)]
+    board.ledger = SimpleNamespace(calls=7)
+    assert board.better([0], [1])
+    assert not board.better([1], [0])
+    gain = before - after
+    for said, sign in zip(board.said, (1, -1)):
+        assert (said["by"], said["accepted"], said["calls"]) == (by, sign > 0, 7)
+        np.testing.assert_allclose(said["gain"], sign * gain.mean())
+        np.testing.assert_allclose(said["standard_error"], gain.std(ddof=1) / np.sqrt(3))
 
 
 def test_test_rows_choose_nothing(
@@ -180,6 +207,8 @@ def test_the_users_templates_come_first_and_instructions_are_theirs(
     assert [arm["template"] for arm in found[:4]] == given
     assert found[4]["kind"] == "demonstrations"
     said = [arm["template"] for arm in found if arm["kind"] == "instruction"]
+    best = min(found[:4], key=lambda arm: arm["press"])["template"]  # what demonstrations and instructions stand before
+    assert all(arm["template"].endswith(best) for arm in found if arm["kind"] != "template")
     assert len(said) == 2
     assert any(one.startswith("Say animal, person, food, plant, place or object ") for one in said)
     assert [row["calls"] for row in result["answers"]][2] == 8  # the user's four, two calls each
