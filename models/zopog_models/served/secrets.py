@@ -8,6 +8,7 @@ cut.
 
 import html
 import re
+from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
 __all__ = ["Secrets"]
@@ -27,9 +28,11 @@ class Secrets:
 
     def hide(self, text: str) -> str:
         """The text with *** for every secret, and for every beginning of one of six characters or more."""
-        for characters in self._known:
-            text = _blotted(text, characters)
-        return text
+        parts, copied = [], 0
+        for start, end in _joined(span for characters in self._known for span in _spans(text, characters)):
+            parts += [text[copied:start], _STARS]
+            copied = end
+        return "".join([*parts, text[copied:]])
 
     def brief(self, text: str, most: int) -> str:
         """The text without the secrets, and only then cut to `most` characters."""
@@ -56,15 +59,24 @@ def _forms(character: str) -> str:
     return "|".join(sorted(written, key=len, reverse=True))
 
 
-def _blotted(text: str, characters: list[re.Pattern[str]]) -> str:
-    parts, copied, start = [], 0, 0
+def _spans(text: str, characters: list[re.Pattern[str]]) -> Iterator[tuple[int, int]]:
+    """From where to where the secret stands, or a beginning of it that is long enough."""
+    start = 0
     while found := characters[0].search(text, start):
         end, matched = found.end(), 1
         while matched < len(characters) and (further := characters[matched].match(text, end)):
             end, matched = further.end(), matched + 1
         if matched >= min(_LEAST, len(characters)):
-            parts += [text[copied : found.start()], _STARS]
-            copied = start = end
+            yield found.start(), end
+        start = found.start() + 1
+
+
+def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans in order, those that overlap as one: two keys of one maker begin alike, and one may not cut the other."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if joined and start < joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
         else:
-            start = found.start() + 1
-    return "".join([*parts, text[copied:]])
+            joined.append((start, end))
+    return joined

@@ -61,6 +61,18 @@ def test_what_is_no_secret_stays() -> None:
     assert Secrets("abc", "").hide("abcabd ab") == "***abd ab"
 
 
+@pytest.mark.parametrize("keys", [("sk-ant-api03-aaaa", "sk-ant-api03-bbbb"), ("sk-proj-1", "sk-proj-1-longer")])
+def test_keys_that_begin_alike_do_not_cut_each_other(keys: tuple[str, str]) -> None:
+    """The beginning that one shares with the other was blotted first, and the other's rest was shown."""
+    for known in (keys, keys[::-1]):
+        for form in (str, lambda key: "".join(f"\\u{ord(c):04x}" for c in key)):
+            assert Secrets(*known).hide(f"<{form(keys[0])}> <{form(keys[1])}>") == "<***> <***>"
+
+
+def test_a_key_that_repeats_its_beginning() -> None:
+    assert Secrets("abcabcabcX").hide("<abcabcabcabcX>") == "<***>"
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=6, max_size=80), st.text(max_size=30))
 def test_any_key_in_any_form(key: str, around: str) -> None:
