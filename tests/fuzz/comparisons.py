@@ -164,7 +164,7 @@ def _go_on(folder: Path) -> None:
     check_numbers(config)
     method_of(config.preset, config.seed)
     if config.remote is not None:
-        continued(config.remote, Machine(address=config.model), config.model)
+        continued(config.remote, Machine(address="kserve+https://host.example/v2/models/x"), config.model)
     json.dumps(config.to_json(found), allow_nan=False)  # what was read can be written
     prompt_and_model(folder, None)
     assert result_table(read_result(folder), folder)

@@ -7,12 +7,22 @@ from pathlib import Path
 
 from zopog_models.checkpoints.description import TEMPERATURE
 from zopog_models.errors import SetupError
+from zopog_models.files.quoting import quoted
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.served import chat, completions, exact, kserve
 from zopog_models.served.conversation import Talk
-from zopog_models.served.wire import Wire
+from zopog_models.served.wire import Wire, split_address
 
-__all__ = ["OPENERS", "TEXT_ALONE", "ServedOptions", "default_top", "is_served", "open_served", "reads_text_alone"]
+__all__ = [
+    "OPENERS",
+    "TEXT_ALONE",
+    "ServedOptions",
+    "default_top",
+    "host_of",
+    "is_served",
+    "open_served",
+    "reads_text_alone",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +103,11 @@ TEXT_ALONE = {"completions+": completions.TOP} | dict.fromkeys((f"{kind}+" for k
 def is_served(source: str) -> bool:
     """Whether a model's source is an address."""
     return source.startswith(tuple(OPENERS))
+
+
+def host_of(source: str) -> str:
+    """Of an address, the machine as messages show it. Raises SetupError, for one that holds a password too."""
+    return quoted(split_address(source.partition("+")[2].partition("#")[0]).netloc)
 
 
 def reads_text_alone(source: str) -> bool:

@@ -14,7 +14,9 @@ pytest.importorskip("urllib3", reason="what is fuzzed beside it needs urllib3 (e
 
 from tests.fuzz import comparisons
 from tests.fuzz.target import Target
+from zopog_models.errors import SetupError
 from zopog_models.files.tensor_file import write_tensors
+from zopog_ref.app.classifier.served import said_again
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import Machine, Served
 from zopog_ref.app.run.curve import read_record
@@ -112,6 +114,22 @@ def test_a_run_folder_s_key_is_sent_only_when_the_user_says_so() -> None:
     with pytest.raises(InputError, match=r"served by 'host.example:8080' \('kserve'\)") as caught:
         continued(Served(**comparisons._REMOTE), Machine(), address)
     assert f"--model {address}" in str(caught.value)
+
+
+def test_a_password_in_an_address_is_in_no_message() -> None:
+    """Where the host was named, so was what stands before it: a key given as user:password@host was shown."""
+    address, plain = "kserve+https://me:geheim17@host.example/v2/models/x", "kserve+https://host.example/v2/models/x"
+    headers = Served(**comparisons._REMOTE | {"headers_env": ("X=MY_SECRET",)})
+    asked: list[Callable[[], object]] = [
+        lambda: continued(headers, Machine(address=address), plain),
+        lambda: continued(headers, Machine(), address),
+        lambda: said_again(None, None, address, named=False),
+        lambda: said_again({"key_env": "MY_SECRET"}, None, address, named=True),
+    ]
+    for ask in asked:
+        with pytest.raises(SetupError, match="holds a user, a password") as caught:
+            ask()
+        assert "geheim" not in str(caught.value)
 
 
 FIRST = "runs/mine/zo-pog/1"

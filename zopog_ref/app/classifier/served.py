@@ -6,10 +6,9 @@ served = {"tokenizer": "FOLDER", "key_env": "OPENAI_API_KEY", "top_logprobs": 20
 import argparse
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from zopog_models.files.quoting import quoted
-from zopog_models.served.addresses import is_served
+from zopog_models.served.addresses import host_of, is_served
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import UNSAVED, Served
 from zopog_ref.app.tune.choices import chosen_served, said_of_the_wire
@@ -55,7 +54,7 @@ def said_again(
     """
     if not is_served(source):
         return None if given is None else dict(given)
-    host = quoted(urlsplit(source.partition("+")[2].partition("#")[0]).netloc)
+    host = host_of(source)
     if not named:
         raise ValueError(
             f"this folder says that its model is served by {host}: the texts would be sent there. If they may, say so "

@@ -4,14 +4,13 @@ import shlex
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from zopog_models.checkpoints.gguf import gguf_place
 from zopog_models.errors import ServiceError, Stopped, UnusableFile
 from zopog_models.files.quoting import quoted
 from zopog_models.files.suggestions import did_you_mean
 from zopog_models.frozen.model import TEMPERATURE, FrozenModel, load_model
-from zopog_models.served.addresses import ServedOptions, open_served
+from zopog_models.served.addresses import ServedOptions, host_of, open_served
 from zopog_models.served.conversation import Talk
 from zopog_models.served.text_runner import TextRunner
 from zopog_models.served.wire import Wire
@@ -85,13 +84,12 @@ def continued(saved: Served, machine: Machine, address: str) -> Served:
     a variable of the environment to be sent there, and the user does not.
     """
     if machine.address is None:
-        kind, _, url = address.partition("+")
-        host = quoted(urlsplit(url).netloc)
+        kind, host = address.partition("+")[0], host_of(address)
         raise InputError(
             f"this folder says that its model is served by {host} ({quoted(kind)}): the texts would be sent there. If "
             f"they may, say so with --model {shlex.quote(address)[:500]}"
         )
-    host = quoted(urlsplit(machine.address.partition("+")[2]).netloc)
+    host = host_of(machine.address)
     if saved.key_variable is not None and "key_variable" not in machine.wire:
         name = quoted(saved.key_variable)
         raise InputError(f"this run sends the key in the variable {name} to {host}: if it may, say so with --key-env")
