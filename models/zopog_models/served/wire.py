@@ -56,6 +56,8 @@ class Wire:
     refused_share: float = 0.05
 
     def __post_init__(self) -> None:
+        for name in ("headers_env", "query"):  # lists where a command line gathered them
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if not 0 < self.timeout < float("inf"):
             raise ValueError(f"timeout is {self.timeout}; it must be a positive number of seconds")
         if self.retries < 0:

@@ -137,6 +137,23 @@ def test_killed_and_resumed_no_answer_is_paid_twice(
     assert whole["requests"] <= killed["requests"] <= whole["requests"] + 2
 
 
+def test_further_headers_are_sent_by_every_command(
+    zopog: Run, service: Service, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`predict --header-env` ended with a traceback."""
+    monkeypatch.setenv("ONE", "first-secret")
+    monkeypatch.setenv("TWO", "second-secret")
+    named = ["--header-env", "X-One=ONE", "--header-env", "X-Two=TWO"]
+    tuned(zopog, small_task, tmp_path / "run", "--model", f"kserve+{service.kserve}", *WIRE, *named)
+    before = len(service.headers)
+    code, _, error = zopog(
+        "predict", tmp_path / "run", "--model", f"kserve+{service.kserve}", *named, "--text", "a dog"
+    )
+    assert code == 0, error
+    assert len(service.headers) > before
+    assert {(sent["X-One"], sent["X-Two"]) for sent in service.headers} == {("first-secret", "second-secret")}
+
+
 def test_nan_from_the_server_ends_the_run_with_its_name(
     zopog: Run, service: Service, small_task: Path, tmp_path: Path
 ) -> None:
