@@ -114,6 +114,8 @@ class Parser(argparse.ArgumentParser):
         if choice is not None:
             message += did_you_mean(choice[1], [word.strip("' ") for word in choice[2].split(",")])
         elif "unrecognized arguments" in message and options:
+            # What was given with an unknown option is not shown: --api-key KEY is none of ours.
+            message = f"unrecognized arguments: {' '.join(options)}"
             message += did_you_mean(options[0], self._option_string_actions)
         super().error(printable(message))
 

@@ -71,6 +71,11 @@ def described(
     split_address(base)
     if not name:
         raise SetupError(f"{url!r} names no model; expected http://host:port/v1#NAME")
+    if "?" in name:
+        raise SetupError(
+            "the model's name, behind #, holds a query, which would be kept in the run folder: leave it out, and put a "
+            "key into an environment variable (--key-env, --header-env); --query holds what is no secret"
+        )
     if not 1 <= top <= LARGEST_TOP:
         raise SetupError(f"top_logprobs is {top}; it must lie between 1 and {LARGEST_TOP}")
     requests = Requests(base, wire, notify, should_stop)

@@ -26,6 +26,7 @@ from zopog_ref.app.compare.curve.table import as_csv, table
 from zopog_ref.app.compare.options import add_arguments, make_curve
 from zopog_ref.app.report.svg import Axes, Band, Frame
 from zopog_ref.app.run.predictions import Answers, Predictions, save_predictions
+from zopog_ref.app.run.presets import preset_of
 from zopog_ref.app.tune import learning
 
 ROWS, CLASSES = 40, 6
@@ -116,6 +117,20 @@ def on(found: Curve, name: str, budget: int) -> At:
 
 
 # -- which runs there are ------------------------------------------------------------------------------------------
+
+
+def test_settings_auto_are_made_for_each_budget(small_task: Path, tmp_path: Path) -> None:
+    """And what was said of single settings stays. The embedded model's own are the same on all."""
+    plan = planned(small_task, tmp_path, "--budgets", "50,200,800", "--settings", "auto", "--scale", "7")
+    for budget in plan.budgets:
+        for variant in plan.at(budget).variants:
+            if variant.method == "none":
+                continue
+            auto = preset_of(variant.method, "auto", budget)
+            assert (variant.preset.budget, variant.preset.scale) == (budget, 7)
+            assert variant.preset.method == auto.method
+    own = planned(small_task, tmp_path, "--budgets", "50,200")
+    assert [v.preset.method for v in own.at(50).variants] == [v.preset.method for v in own.at(200).variants]
 
 
 def test_a_run_for_every_budget_that_pays_it(made: CurvePlan) -> None:

@@ -11,8 +11,6 @@ from tests.app.conftest import Run
 from tests.models.service import serve
 from tests.models.tiny_decoders import write_decoder
 from zopog_models import load_model
-from zopog_ref.app.compare.cells import spent_in
-from zopog_ref.app.run.config import Served
 
 ROWS = ["a small furry animal", "a large city near the sea", "a person who works", "the food was terrible"]
 SMALL = ["--methods", "none,bdpl", "--set", "bdpl.samples=4", "--settings", "embedded", "--n-positions", 2,
@@ -102,12 +100,3 @@ def test_the_cap_is_that_of_all_runs_together(zopog: Run, tmp_path: Path) -> Non
         assert f"${spent:.4f} of $100 are spent" in error
         again = {path.parent.parent.name: json.loads(path.read_text()) for path in out.rglob("result.json")}
         assert {name: result["spending"]["usd"] for name, result in again.items()} == usd
-
-
-def test_the_cap_of_a_curve_is_that_of_its_budgets_together(tmp_path: Path) -> None:
-    event = json.dumps({"failed": "x", "why": "y", "usage": [1_000_000, 0]})
-    for part in ("runs/a/b/1", "calls-10/runs/a/b/1", "calls-20/runs/a/b/1"):
-        (tmp_path / part).mkdir(parents=True)
-        (tmp_path / part / "requests.jsonl").write_text(event + "\n")
-    assert spent_in(tmp_path, Served("there", price_in=2.0, price_out=0.0)) == 6.0
-    assert spent_in(tmp_path, Served("there", price_in=2.0, price_out=0.0), but=tmp_path / "calls-10/runs/a/b/1") == 4.0

@@ -334,3 +334,30 @@ def test_an_answer_to_another_question_is_refused(zopog: Run, small_task: Path, 
     first.unlink()
     first.symlink_to(second)
     assert "is a link" in zopog("tune", "--resume", tmp_path / "run", "--threads", "1")[2]
+
+
+@pytest.mark.parametrize("budget", [3, 5, 20, 40, 300])
+def test_words_of_several_tokens_cost_several_calls_a_mini_batch(zopog: Run, tmp_path: Path, budget: int) -> None:
+    """Three here, since two words begin differently: what is planned is what the ledger charges."""
+    folder = write_decoder(tmp_path / "llama", "llama")
+    rows = [f"{SENTENCES[i % 8]} {SENTENCES[(3 * i + 1) % 8]}\t{i % 2}" for i in range(60)]
+    (tmp_path / "mine.tsv").write_text("text\tlabel\n" + "\n".join(rows) + "\n")
+    given = ["tune", "--model", folder, "--train", tmp_path / "mine.tsv", "--shots", 6, "--batch-size", 6, "--json"]
+    given += ["--labels", "0=great food,1=terrible people", "--template", "{text} it was {mask}", "--method", "auto"]
+    code, said, error = zopog(*given, "--label-words", "sum", "--budget", budget, "--out", tmp_path / "run")
+    assert code == 0, error
+    result = json.loads(said)
+    assert result["calls"] + result["auto"]["unspent"] == budget
+    assert result["calls"] % 3 == 0
+    calls = {row["name"]: row["calls"] for row in result["answers"]}
+    assert calls["manual + readout"] == (6 if budget >= 6 else 3)  # two mini-batches of twelve rows
+
+
+def test_a_budget_below_one_mini_batch_is_refused(zopog: Run, tmp_path: Path) -> None:
+    folder = write_decoder(tmp_path / "llama", "llama")
+    rows = [f"{SENTENCES[i % 8]} {i}\t{i % 2}" for i in range(60)]
+    (tmp_path / "mine.tsv").write_text("text\tlabel\n" + "\n".join(rows) + "\n")
+    given = ["tune", "--model", folder, "--train", tmp_path / "mine.tsv", "--shots", 6, "--method", "auto"]
+    given += ["--labels", "0=great food,1=terrible people", "--template", "{text} it was {mask}"]
+    code, _, error = zopog(*given, "--label-words", "sum", "--budget", 2, "--out", tmp_path / "run")
+    assert (code, "one prompt on one mini-batch costs 3 here" in error) == (2, True)

@@ -3,12 +3,14 @@
 import base64
 import html
 import json
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.models.tiny_decoders import write_decoder
 from zopog_models.served.secrets import Secrets
 
 KEY = "sk-a/b+c\"d\\e&f'g=hijklmnopq"
@@ -85,3 +87,38 @@ def test_a_header_as_a_server_echoes_it() -> None:
     """`Bearer KEY` is found by the key; base64 of it is another text, which the wire never carries."""
     assert Secrets(KEY).hide(f"got Authorization: Bearer {KEY}") == "got Authorization: Bearer ***"
     assert base64.b64encode(KEY.encode()).decode() in Secrets(KEY).hide(base64.b64encode(KEY.encode()).decode())
+
+
+@pytest.mark.parametrize("command", ["tune", "doctor", "compare"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--api-key", "KEY"],
+        ["--api-key=KEY"],
+        ["--key", "KEY"],
+        ["--model", "chat+https://h/v1#m?api-key=KEY", "--tokenizer", "FOLDER"],
+        ["--model", "chat+https://user:KEY@h/v1#m", "--tokenizer", "FOLDER"],
+        ["--model", "chat+https://h/v1?key=KEY#m", "--tokenizer", "FOLDER"],
+        ["--model", "chat+https://h/v1#m", "--tokenizer", "FOLDER", "--key-env", "KEY"],
+        ["--model", "chat+https://h/v1#m", "--tokenizer", "FOLDER", "--header-env", "Authorization: Bearer KEY"],
+        ["--model", "chat+https://h/v1#m", "--tokenizer", "FOLDER", "--query", "KEY"],
+    ],
+)
+def test_a_key_given_in_a_wrong_place_is_in_no_message(
+    command: str, given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And in no file: the run folder keeps the model's name."""
+    pytest.importorskip("urllib3", reason="served models need urllib3 (extra remote)")
+    from zopog_ref.app.command_line import main
+
+    key, folder = "sk-0123456789abcdefABCDEF", write_decoder(tmp_path / "llama", "llama")
+    words = [word.replace("KEY", key).replace("FOLDER", str(folder)) for word in given]
+    out = [] if command == "doctor" else ["--out", str(tmp_path / "run")]
+    try:
+        code = main([command, *out, *words])
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 2
+    said = capsys.readouterr()
+    assert key not in said.out + said.err
+    assert not [path for path in (tmp_path / "run").rglob("*") if path.is_file() and key.encode() in path.read_bytes()]

@@ -96,8 +96,7 @@ def spent_in(out: Path, remote: Served, but: Path | None = None) -> float:
     """
     if remote.price_in is None or remote.price_out is None:
         return 0.0
-    prices = Prices(remote.price_in, remote.price_out)
-    files = out.glob(f"**/runs/*/*/*/{REQUESTS}")  # of a curve there is a comparison for each budget in `out`
+    prices, files = Prices(remote.price_in, remote.price_out), (out / "runs").glob(f"*/*/*/{REQUESTS}")
     try:
         return sum(RequestLog.spent(file, prices) for file in files if file.parent != but)
     except ValueError as error:

@@ -211,7 +211,7 @@ def _variants(arguments: argparse.Namespace) -> Iterator[Variant]:
             | {"budget": 4000 if arguments.budget is None else arguments.budget}
             | changes.get(name, {})
         )
-        yield Variant(name, method, settings, chosen_preset(method, settings, given))
+        yield Variant(name, method, settings, chosen_preset(method, settings, given), given)
     if unused := sorted(changes.keys() - set(names)):
         raise InputError(f"--set names {', '.join(unused)}, which is not among --methods {','.join(names)}")
 

@@ -15,6 +15,7 @@ from zopog_ref.app.output import say
 from zopog_ref.app.run.config import Machine, Precision, RunConfig, Served, read_run
 from zopog_ref.app.run.experiment import Experiment, prepare
 from zopog_ref.app.run.presets import SEARCHLESS, Preset
+from zopog_ref.app.tune.choices import chosen_preset
 from zopog_ref.app.tune.ending import reserved
 from zopog_ref.app.tune.models import open_model
 from zopog_ref.app.tune.outlay import few_steps
@@ -35,6 +36,13 @@ class Variant:
     method: str
     settings: str
     preset: Preset
+    given: Mapping[str, Any] = field(default_factory=dict)  # what was said of single settings
+
+    def at(self, budget: int) -> "Variant":
+        """The same on this budget, for which the settings "auto" are made."""
+        if self.settings == "auto" and self.method in METHODS:
+            return replace(self, preset=chosen_preset(self.method, "auto", {**self.given, "budget": budget}))
+        return replace(self, preset=self.preset.changed(budget=budget))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A run on a larger budget begins with the steps of the same run on a smaller one, which are not paid again.
 
-No method is told its budget, so step t is the same whatever the budget is. Only the last step differs: it is always
+No method is told its budget, so step t is the same whatever the budget is (not where `--settings auto` makes the
+settings for it: then they differ, and nothing is shared). Only the last step differs: it is always
 scored on dev, also where no score is due yet. So the longer run begins with the checkpoint before the shorter one's
 last step, and takes that step again with the losses of its journal. All its files are those of a run from the start, to
 the byte, but for `seconds`.

@@ -19,6 +19,7 @@ from zopog_models.errors import Stopped
 from zopog_models.tasks.encoding import encode
 from zopog_models.tasks.task_files import Rows
 from zopog_models.tasks.template import replace_template
+from zopog_ref.app.errors import InputError
 from zopog_ref.app.output import say
 from zopog_ref.app.run.config import RunConfig
 from zopog_ref.app.run.experiment import Experiment
@@ -77,6 +78,11 @@ class Board:
         self.race = Race(train.labels, len(config.task.labels), groups_of(train), size, self._ask, experiment.seed)
         self.said: list[dict[str, Any]] = []
 
+    @property
+    def left(self) -> int:
+        """Mini-batches of one prompt that can still be paid; label words of several tokens make each several calls."""
+        return self.ledger.left // self.ledger.price(1, 1)
+
     def add(self, arms: Sequence[Arm]) -> list[int]:
         """Their numbers."""
         self.arms += arms
@@ -108,7 +114,7 @@ class Board:
         """A race of these arms, for what is left: those that answered all of their rows, the best first."""
         numbers = self.add(arms)
         own = {number: self.arms[number].own for number in numbers}
-        return self.race.run(numbers, own, keep, self.ledger.left)
+        return self.race.run(numbers, own, keep, self.left)
 
     def scored(self, arms: Sequence[int], *, test: bool = False) -> tuple[Scored, Rows]:
         """These arms read together, on the training rows that all of them answered. test: with the test rows."""
@@ -121,7 +127,7 @@ class Board:
                 one = prompt_of(data, [self.arms[arm].template])
                 [self.dev[arm]], _ = scores_of(data, one, data.dev, [self.columns[arm]])
         of_test, cut = (None, 0) if data.test is None or not test else scores_of(data, prompt, data.test, columns)
-        calls = sum(-(-len(self.race.rows[arm]) // self.race.batch_size) for arm in arms)
+        calls = sum(self.ledger.price(1, len(self.race.rows[arm])) for arm in arms)
         given = [self.race.scores(arm, rows) for arm in arms]
         return Scored(prompt, columns, given, [self.dev[arm] for arm in arms], of_test, cut, calls), train
 
@@ -154,12 +160,15 @@ class Board:
 def find(experiment: Experiment, config: RunConfig, ledger: Ledger) -> Found:
     """The rounds above. Errors: TaskError for instructions that are none; what the model raises."""
     board, task, model, train = Board(experiment, config, ledger), config.task, experiment.model, experiment.train
+    if not board.left:
+        price, left = ledger.price(1, 1), ledger.left
+        raise InputError(f"--budget is {left} calls; one prompt on one mini-batch costs {price} here: raise it")
     given = config.templates or (task.template,)
     every = templates(task, model, given, train)
     first = every[: len(given) if len(given) >= FULL else max(TOGETHER, len(given))]
     own, kept = _first_round(board, first, len(given))
     base, dropped = kept, 0
-    if own == list(range(len(given))) and board.race.blocks() <= ledger.left:
+    if own == list(range(len(given))) and board.race.blocks() <= board.left:
         best = board.arms[board.race.ranked([arm for arm in kept if arm in own])[0]].template
         more = {
             "demonstrations": demonstrated(task, model, best, train, config.seed),
@@ -179,7 +188,7 @@ def find(experiment: Experiment, config: RunConfig, ledger: Ledger) -> Found:
     kept = sorted(kept)
     scored, rows = board.scored(kept, test=True)
     of_own, own_rows = board.scored(own, test=True)
-    cut = len(board.race.rows) < len(every) or ledger.left < board.race.blocks()
+    cut = len(board.race.rows) < len(every) or board.left < board.race.blocks()
     report = _report(board, kept, ledger) | {"stop_reason": "budget" if cut else "nothing is left to ask"}
     say(f"auto: {len(kept)} of {len(board.race.rows)} prompts are kept; {ledger.calls} calls spent, {ledger.left} not")
     return Found(of_own, own_rows, scored, rows, dropped > 0, report)
@@ -187,13 +196,13 @@ def find(experiment: Experiment, config: RunConfig, ledger: Ledger) -> Found:
 
 def _first_round(board: Board, first: Sequence[Arm], given: int) -> tuple[list[int], list[int]]:
     """The task's own templates and all of the round that answered their rows; of too small a budget, what it pays."""
-    numbers, blocks, ledger = board.add(first), board.race.blocks(), board.ledger
-    whole = numbers[: ledger.left // blocks]
+    numbers, blocks = board.add(first), board.race.blocks()
+    whole = numbers[: board.left // blocks]
     for arm in whole:
         for _ in range(blocks):
             board.race.go_on(arm)
     if not whole:  # less than all rows of one template: as many of them as are paid for
-        for _ in range(ledger.left):
+        for _ in range(board.left):
             board.race.go_on(0)
         whole = [0]
     return whole[:given], whole

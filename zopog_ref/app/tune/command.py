@@ -1,18 +1,17 @@
 """zopog tune: learn a prompt, keep everything, compare with the manual prompt on the test split."""
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
 from zopog_models.files.atomic import write_atomically
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.output import say, show, show_json
-from zopog_ref.app.run.config import RunConfig
 from zopog_ref.app.tune import learning
 from zopog_ref.app.tune.card import card
 from zopog_ref.app.tune.choices import check_resumed, chosen_machine, chosen_run
 from zopog_ref.app.tune.finished import read_finished
+from zopog_ref.app.tune.next_steps import next_said
 from zopog_ref.app.tune.options import add_arguments
 from zopog_ref.app.tune.page import write_page
 from zopog_ref.app.tune.result import examples_said, learned_said, model_said, table
@@ -44,11 +43,3 @@ def run(arguments: argparse.Namespace) -> int:
     show("\n".join([model_said(found), *learned_said(found), *examples_said(found)]))
     show((f"report: {report}\n" if report else "") + next_said(path, found.config))
     return 0
-
-
-def next_said(path: Path, config: RunConfig) -> str:
-    """The commands that come next. A served model is named again, for texts go there, and cannot be baked."""
-    place = shlex.quote(str(path))
-    address = "" if config.remote is None else f" --model {shlex.quote(config.model)}"
-    lines = [f'next:   zopog predict {place}{address} --text "..."', f"        zopog show {place}"]
-    return "\n".join(lines if address else [*lines, f"        zopog bake {place} --out tuned.onnx"])

@@ -16,6 +16,7 @@ from zopog_ref.app.scores.metrics import classification_metrics
 from zopog_ref.app.scores.uncertainty import reliability
 from zopog_ref.app.tune.finished import Finished
 from zopog_ref.app.tune.meanings import meaning_of, symbol_of
+from zopog_ref.app.tune.next_steps import deploying
 from zopog_ref.app.tune.options import option
 
 MOST_ERRORS = 20
@@ -38,6 +39,7 @@ def page(run: Finished) -> str:
         confusions=_confusions(run),
         errors=_errors(run),
         settings=_settings(run),
+        deploying=deploying(run.folder, run.config),
         versions=versions(),
     )
 

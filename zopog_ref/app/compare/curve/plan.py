@@ -7,6 +7,7 @@ task's templates as the budget pays, and is run again only where these are more.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 from zopog_ref.app.compare.cells import Cell
 from zopog_ref.app.compare.plan import Plan, Variant, check_started, costs, first_runs
@@ -63,7 +64,7 @@ class CurvePlan:
 
     def at(self, budget: int) -> Plan:
         """The comparison on one budget."""
-        variants = [replace(v, preset=v.preset.changed(budget=budget)) for v in self.each.variants]
+        variants = [variant.at(budget) for variant in self.each.variants]
         return replace(self.each, budget=budget, variants=variants, out=self.each.out / f"calls-{budget}")
 
     def check_started(self) -> None:
@@ -96,10 +97,14 @@ def checked(each: Plan, budgets: Sequence[int]) -> CurvePlan:
     for task, experiment in experiments.items():
         if experiment.test is None:
             raise InputError(f"the task {task} has no test rows: a curve needs them, so give --test, or more rows")
-    alone = [
-        each.cell(task, variant, each.seeds[0], SEARCH_TEMPLATES) for task in each.tasks for variant in each.variants
-    ]
-    least = {(cell.task, cell.method): sum(costs(experiments[cell.task], cell.config)) for cell in alone}
+    least = {}
+    for task, variant in product(each.tasks, each.variants):
+        cost = {}  # settings that are made for a budget cost less on a small one
+        for budget in budgets:
+            alone = each.cell(task, variant.at(budget), each.seeds[0], SEARCH_TEMPLATES)
+            cost[budget] = sum(costs(experiments[task], alone.config))
+        paid = [calls for budget, calls in cost.items() if calls <= budget]
+        least[task, variant.name] = min(paid or cost.values())
     if budgets[-1] < min(least.values()):
         raise InputError(
             f"--budgets ends with {budgets[-1]} calls, and the cheapest of these runs costs {min(least.values())}"
