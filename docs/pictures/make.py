@@ -42,7 +42,7 @@ class Text(NamedTuple):
 
 
 def record() -> None:
-    """Runs the command in a pseudo-terminal without colours; keeps what it wrote, each piece with its time in seconds."""
+    """Runs the command in a pseudo-terminal without colours; keeps what it wrote and when, in seconds."""
     import pty
 
     os.environ.update(COLUMNS=str(COLUMNS), TERM="xterm", NO_COLOR="1")

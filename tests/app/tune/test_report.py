@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ pytest.importorskip("jinja2", reason="the page needs jinja2 (extra report)")
 
 from tests.app.conftest import SMALL, Run
 from zopog_ref.app.run.predictions import load_predictions
+from zopog_ref.app.tune.card import card
 from zopog_ref.app.tune.finished import read_finished
+from zopog_ref.app.tune.page import page
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +71,26 @@ def test_warnings_count_the_steps_without_a_gradient(run: Path) -> None:
     for record in found.curve:
         record.diagnostics["alpha_gradient_norm"] = 0.0
     assert f"{len(found.curve)} of {len(found.curve)} steps" in " ".join(found.warnings())
+
+
+def test_what_is_sent_names_no_folder_of_the_machine(run: Path, small_task: Path) -> None:
+    found = read_finished(run)
+    assert found.folder.is_absolute()
+    moved = replace(found, config=replace(found.config, model="/home/me/models/tiny"))
+    for text in (page(moved), card(moved)):
+        assert str(small_task.parent) not in text
+        assert str(run.parent) not in text
+        assert "/home/me" not in text
+        assert "tiny" in text
+        assert "test.tsv" in text
+    assert "zopog predict run --text" in page(moved)
+    assert "for the folder that holds this run" in page(moved)
+
+
+def test_settings_are_shown_as_they_are_given(run: Path) -> None:
+    text = page(read_finished(run)).rpartition('class="settings"')[2].partition("</table>")[0]
+    assert "<td>on</td>" in text
+    assert not re.search("<td>(True|False|)</td>", text)
 
 
 def test_the_card_has_the_hashes_and_the_intervals(run: Path) -> None:
