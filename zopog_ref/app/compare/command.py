@@ -3,7 +3,6 @@
 With --curve the same on several budgets: curve.json, curve.csv and its report."""
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TypeVar
@@ -26,7 +25,7 @@ from zopog_ref.app.compare.plan import Plan, check_data, check_started
 from zopog_ref.app.compare.schedule import Errors, run_cells
 from zopog_ref.app.compare.table import table
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.output import say, show_json
+from zopog_ref.app.output import say, show, show_json
 from zopog_ref.app.report.html import counted
 from zopog_ref.app.run.folder import RunFolder, write_json
 from zopog_ref.app.run.typed_json import Json
@@ -102,7 +101,7 @@ def _answer(arguments: argparse.Namespace, plan: Plan, name: str, found: T, as_t
     if arguments.json:
         show_json(found.to_json())
     else:
-        sys.stdout.write(as_text(found))
+        show(as_text(found).rstrip("\n"), styled=True)
 
 
 def _run(plan: Plan, cells: Sequence[Cell], what: str, arguments: argparse.Namespace) -> Errors:
