@@ -38,5 +38,8 @@ def test_the_report_s_commands_are_these(zopog: Run, small_task: Path, tmp_path:
     assert code == 0, error
     page = unescape((out / "report.html").read_text("utf-8"))
     config = read_finished(out).config
-    assert "\n".join(deploying(out, config)) in page
+    assert "\n".join(deploying(Path("my run"), config)) in page  # of the folder that holds it
+    assert "zopog report 'my run'" in page
+    assert "\nsettings" not in error  # where nothing is searched there are none
+    assert "the template alone" in error
     assert next_said(out, config) in said

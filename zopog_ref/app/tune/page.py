@@ -1,6 +1,7 @@
 """report.html of a run: one file that needs nothing else; what it says is in templates/run.html."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def page(run: Finished) -> str:
         errors=_errors(run),
         settings=_settings(run),
         deploying=deploying(Path(elsewhere(run.folder)), run.config),
+        folder=shlex.quote(elsewhere(run.folder)),
         versions=versions(),
     )
 
