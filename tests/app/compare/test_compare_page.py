@@ -300,6 +300,25 @@ def test_what_the_calls_bought_is_said(
     assert ("bought nothing" in text) == any("bought nothing" in sentence for sentence in said)
 
 
+def test_in_short_counts_what_is_tied_centred_and_deployed(found: dict[str, Any]) -> None:
+    some = copy.deepcopy(found)
+    [task] = some["tasks"]
+    standings, own = task["statistics"]["metrics"]["accuracy"], ("zo-pog", "bdpl")
+    standings["best"] = "bdpl"
+    for name, row in standings["methods"].items():
+        row["among_best"] = name in (*own, "manual")
+        row["mean"] = {"manual + centred": 0.5, "zo-pog": 0.6, "bdpl": 0.7}.get(name, 0.1)
+    runs = [run for method in task["methods"] if method["of"] != "manual" for run in method["cells"]]
+    for run in runs:
+        run["deployed"] = False
+    runs[0]["deployed"] = True
+    text = re.sub("<[^>]+>", "", page(some).split("In short</h2>")[1].split("</section>")[0])
+    [tied] = re.findall("not significantly worse: ([^.]+)\\.", text)
+    assert set(tied.split(", ")) == {"zo-pog", "manual"}
+    assert "gives 50.0%: 2 of 2 end higher." in text
+    assert "By the dev rows 1 of 4 runs deploy what was searched for." in text
+
+
 def test_every_search_is_shown_with_and_without_its_readout(found: dict[str, Any]) -> None:
     text = page(found)
     for name in ("manual + centred", "manual + readout", "zo-pog", "zo-pog + readout", "bdpl", "bdpl + readout"):

@@ -15,7 +15,10 @@ HERE = RunConfig(load_task("supersense"), "supersense", "embedded", PRESETS["zo-
 
 
 def test_a_model_here_can_be_baked() -> None:
-    assert "zopog bake 'my run' --out tuned.onnx" in next_said(Path("my run"), HERE)
+    assert next_said(Path("my run"), HERE).split("\n")[1:] == [
+        "        zopog show 'my run'",
+        "        zopog bake 'my run' --out tuned.onnx",
+    ]
 
 
 def test_a_served_model_is_named_again_and_cannot_be_baked() -> None:
