@@ -98,6 +98,14 @@ def test_progress_fits_and_leaves_its_last_state_alone(width: int, terminal: Cal
     assert sys.stderr is stream
 
 
+def test_a_search_is_done_though_calls_are_kept_back_for_its_readout(terminal: Callable[..., Terminal]) -> None:
+    stream = terminal(80)
+    progress = Progress(budget=95, price=10, kept_back=15)
+    steps(progress)
+    progress.close()
+    assert stream.screen()[1] == "calls    80 of 95,    15 left  loss 0.087  best dev 65.0%  done"
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_live_table_shows_every_seed_at_any_width(
     width: int, terminal: Callable[..., Terminal], tmp_path: Path
@@ -130,6 +138,23 @@ def test_a_table_is_a_table_where_it_fits_and_paragraphs_where_not(
     assert "a method with [a] name of several words" in text
     assert all(cell in text for row in ROWS for cell in row)
     assert (len(lines) == 3) == (width > 130)
+
+
+def test_a_table_that_is_a_little_too_wide_breaks_its_cells(terminal: Callable[..., Terminal]) -> None:
+    rows = [
+        ("*", "zo-pog + readout", "400", "71.8% (70.3 to 72.6)", "-2.8 (-4.4 to -1.2)"),
+        ("", "manual", "0", "9.0%", "-"),
+    ]
+    terminal(60)
+    found = table(("", "method", "calls", "accuracy (95%)", "over manual + readout"), rows, "llrrr")
+    assert plain(found).splitlines() == [
+        "   method     calls        accuracy     over manual",
+        "                              (95%)       + readout",
+        "*  zo-pog       400           71.8%            -2.8",
+        "   + readout         (70.3 to 72.6)  (-4.4 to -1.2)",
+        "   manual         0            9.0%               -",
+    ]
+    assert re.findall(r"\x1b\[1m", found) == 2 * ["\x1b[1m"]  # the heading
 
 
 def test_plain_lines_in_a_file_and_on_a_dumb_terminal(

@@ -295,7 +295,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
             price = search.step_price(method, ledger, rows, preset.batch_size)
             if ledger.budget < price:
                 raise InputError(f"budget is {preset.budget} calls; one step costs {price}, the readout {kept_back}")
-            with closing(Progress(preset.budget, price, quiet=not self.verbose)) as progress:
+            with closing(Progress(preset.budget, price, not self.verbose, kept_back)) as progress:
 
                 def on_step(record: search.Record) -> None:
                     progress(record)

@@ -15,10 +15,13 @@ _REDRAW = 0.1  # seconds
 
 
 class Progress:
-    """Calls used and left, loss, best dev accuracy, time left, until close(). price: calls a step."""
+    """Calls used and left, loss, best dev accuracy, time left, until close().
 
-    def __init__(self, budget: int, price: int, quiet: bool = False) -> None:
-        self.budget, self.steps, self.quiet = budget, max(1, budget // price), quiet
+    price: calls a step; kept_back: calls of the budget that the search does not get.
+    """
+
+    def __init__(self, budget: int, price: int, quiet: bool = False, kept_back: int = 0) -> None:
+        self.budget, self.steps, self.quiet = budget, max(1, (budget - kept_back) // price), quiet
         console = None if quiet else terminal(sys.stderr)
         self.live = console and rewritten(console)
         self.best: float | None = None

@@ -3,6 +3,7 @@
 In a file, a pipe, a notebook or a dumb terminal there are plain lines, for which rich need not be installed.
 """
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TextIO
@@ -53,22 +54,23 @@ def flowed(items: Iterable[str], width: int) -> "Text":
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str, least: Sequence[int] = ()) -> str:
     """A table for stdout. align: l or r a column; least: widths that columns have at least.
 
-    Where the terminal is narrower, every row becomes a paragraph: its texts, then each number with its column's name.
+    Where the terminal is narrower, cells are broken before "(" or "+". Where that is not enough, every row becomes a
+    paragraph: its texts, then each number with its column's name.
     """
     console, body = terminal(sys.stdout), [[printable(cell) for cell in row] for row in (header, *rows)]
-    widths = [max([*(len(row[i]) for row in body), *least[i : i + 1]]) for i in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(w) if side == "l" else cell.rjust(w) for cell, w, side in zip(row, widths, align)).rstrip()
-        for row in body
-    ]
+    lines, head = _aligned(body, align, least), 1
     if console is None:
         return "\n".join(lines)
+    if max(map(len, lines)) > console.width:
+        parts = [[[*re.split(" (?=[(+])", cell, maxsplit=1), ""] for cell in row] for row in body]
+        halves = [half for row in parts for half in ([cell[0] for cell in row], [cell[1] for cell in row]) if any(half)]
+        lines, head = _aligned(halves, align, ()), 1 + any(cell[1] for cell in parts[0])
     from rich.text import Text
 
     with console.capture() as captured:
         if max(map(len, lines)) <= console.width:
-            for line in lines:
-                console.print(Text(line, "bold" if line is lines[0] else ""))
+            for i, line in enumerate(lines):
+                console.print(Text(line, "bold" if i < head else ""))
         else:
             for row in body[1:]:
                 texts = [cell for cell, side in zip(row, align) if side == "l" and cell]
@@ -77,3 +79,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str, leas
                 ]
                 console.print(Text("  ".join(texts), "bold"), flowed(numbers, console.width), sep="\n")
     return captured.get().rstrip("\n")
+
+
+def _aligned(body: Sequence[Sequence[str]], align: str, least: Sequence[int]) -> list[str]:
+    widths = [max([*(len(row[i]) for row in body), *least[i : i + 1]]) for i in range(len(align))]
+    return [
+        "  ".join(cell.ljust(w) if side == "l" else cell.rjust(w) for cell, w, side in zip(row, widths, align)).rstrip()
+        for row in body
+    ]

@@ -235,7 +235,7 @@ def _searched(
         )
     method, objective = on_backend(experiment.backend, experiment, ledger, folder)
     folder.warn = say
-    with closing(Progress(preset.budget, price, quiet)) as progress:
+    with closing(Progress(preset.budget, price, quiet, kept_back)) as progress:
 
         def on_step(record: search.Record) -> None:
             progress(record)
