@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _prompt(folder: Path, as_json: bool) -> int:
     if not (folder / "prompt.safetensors").exists():
-        raise InputError(f"{folder} is neither a run folder nor a prompt folder")
+        raise InputError(f"{str(folder)!r} is neither a run folder nor a prompt folder")
     prompt = load_prompt(folder)
     offset = float(np.sqrt(np.square(prompt.offsets.astype(np.float64)).mean())) if prompt.offsets.size else 0.0
     about = {

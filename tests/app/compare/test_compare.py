@@ -418,6 +418,7 @@ def test_the_process_pool_restores_the_environment(monkeypatch: pytest.MonkeyPat
         (["--threads", "0"], "--threads is 0"),
         (["--set", "zo-pog.popsize"], "METHOD.NAME=VALUE"),
         (["--set", "zo-pog.nothing=1"], "no method has a setting"),
+        (["--set", "zo-pog.eta_zz=1"], "no method has a setting 'eta_zz'; did you mean 'eta_z'?"),
         (["--set", "zo-pog.tau=hot"], "--set"),
         (["--set", "bdpl.tau=1"], "not among --methods"),
         (["--set", "random-search.tau=1"], "no setting of random-search"),

@@ -231,8 +231,9 @@ def _changes(given: list[str]) -> dict[str, dict[str, Any]]:
         method, name = plain_name(method), name.strip().replace("-", "_")
         if not (dot and equals and method and value):
             raise InputError(f"--set {text!r} is not METHOD.NAME=VALUE, such as bbt.popsize=40")
-        if name not in (*method_options(), *_SHARED):
-            raise InputError(f"--set {text!r}: no method has a setting {name!r}")
+        known = (*method_options(), *_SHARED)
+        if name not in known:
+            raise InputError(f"--set {text!r}: no method has a setting {name!r}{did_you_mean(name, known)}")
         if name in changes.setdefault(method, {}):
             raise InputError(f"--set {text!r}: {method}.{name} is set twice; leave one of the two out")
         try:
