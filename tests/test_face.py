@@ -10,7 +10,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -116,6 +118,7 @@ def test_a_result_says_where_it_stands() -> None:
     shown = html.unescape(result._repr_html_())
     assert "best_step=1" in shown
     assert shown.count("\n") == 6  # one fact a line
+    assert "&lt;b&gt;" in replace(result, stop_reason="<b>")._repr_html_()
 
 
 def test_a_method_says_what_it_was_made_of() -> None:
@@ -125,8 +128,6 @@ def test_a_method_says_what_it_was_made_of() -> None:
 
 def test_models_and_prompts_say_what_they_are_and_markup_stays_text(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="the embedded model runs")
-    from dataclasses import replace
-
     model = zopog_models.load_model("embedded", threads=1)
     nothing = np.zeros((1, 2, model.embedding_size), np.float32)
     prompt = zopog_models.Prompt(
@@ -141,7 +142,11 @@ def test_models_and_prompts_say_what_they_are_and_markup_stays_text(tmp_path: Pa
         assert table.count("<tr>") == len(thing.facts())
         assert model.sha256[:12] in table
     assert "<b>is" not in prompt._repr_html_()
-    assert "offset='none'" in repr(prompt)
+    assert "prompts=1, tokens=2, offset='none', readout='none'" in repr(prompt)
+    read = replace(prompt, readout=SimpleNamespace(kind="centred"))
+    assert read.facts()["readout"] == "centred"
+    sizes = (model.facts()["vocabulary"], model.facts()["positions"])
+    assert sizes == (model.vocab_size, model.max_positions) == (8192, 192)
     assert "offset='yes'" in repr(replace(prompt, offsets=nothing + 1))
 
 
@@ -181,6 +186,8 @@ def test_v_on_the_command_line_shows_the_log(
     assert ("zopog_ref.search: ZOPoG(" in said) is start
     assert ("zopog_models.frozen.model: opened FrozenModel" in said) is start
     assert ("Record(step=1," in said) is step
+    assert re.search("^calls .* done$", said, re.MULTILINE)  # though calls are kept back for the readout
+    assert "measuring on 12 dev and 3,000 test rows" in said
     assert logging.getLogger("zopog_ref").level == logging.NOTSET
     assert zopog("tasks", "-q", "-v")[0] == 2
 

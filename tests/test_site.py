@@ -29,7 +29,7 @@ def test_links_to_source_files_and_the_notebook_lead_to_their_pages(hooks: Modul
 def test_a_listing_is_the_whole_file_and_is_not_searched(hooks: ModuleType) -> None:
     page = hooks.listing("examples/own_function.py")
     assert (SITE.parents[1] / "examples" / "own_function.py").read_text("utf-8") in page
-    assert "search: {exclude: true}" in page
+    assert page.startswith("---\nhide: [toc]\nsearch: {exclude: true}\n---\n# examples/own_function.py\n")
     assert "{.python linenums" in page
 
 
@@ -47,6 +47,8 @@ def test_every_page_and_picture_of_the_repository_is_carried(hooks: ModuleType) 
     wanted = {
         *root.glob("docs/**/*.md"),
         *root.glob("docs/pictures/*.[sp][vn]g"),
+        *root.glob("models/**/*.md"),
+        *root.glob("examples/*.md"),
         root / "README.md",
         root / "SECURITY.md",
     }

@@ -19,8 +19,8 @@ _Row = tuple[tuple[str, ...], int]
 def data_notices(splits: Mapping[str, Rows], task: Task) -> list[str]:
     """Lines about the rows of "train", "dev", "test" (any of them), in the order of the splits; [] where all is well.
 
-    Splits that hold the same rows; rows of one that are in another too; empty texts; a text with several labels;
-    columns whose every field stands between quote marks.
+    Splits that hold the same rows; rows of one that are in another too; empty texts; labels that no test row has; a
+    text with several labels; columns whose every field stands between quote marks.
     """
     rows = {name: _stripped(found) for name, found in splits.items()}
     notices = _shared(rows)
@@ -60,6 +60,10 @@ def _of_one(name: str, rows: list[_Row], task: Task) -> list[str]:
     notices = []
     if empty := sum(not all(texts) for texts, _ in rows):
         notices.append(f"{empty} of {len(rows)} rows of {name} have an empty text")
+    there = {label for _, label in rows}
+    absent = [quoted(value) for i, value in enumerate(task.labels) if i not in there]
+    if rows and name == "test" and absent:
+        notices.append(f"no row of test has the label {' or '.join(absent)}")
     labels: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for texts, label in rows:
         labels[texts].append(label)

@@ -406,6 +406,22 @@ def mixed(a: str, b: str, share: int) -> str:
     return "#" + "".join(f"{round(part):02x}" for part in parts)
 
 
+def test_the_terminal_s_table_has_the_gain_over_the_readout_from_its_low_to_its_high_end(found: dict[str, Any]) -> None:
+    standings, text = found["tasks"][0]["statistics"]["metrics"]["accuracy"]["methods"], table(found)
+    for name in ("zo-pog + readout", "bdpl"):
+        gain = standings[name]["against_readout"]
+        shown = f"{100 * gain['mean']:+.1f} ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
+        assert re.search(rf"{re.escape(name)} .* {re.escape(shown)}", text)
+
+
+def test_the_time_of_all_runs_is_their_sum(found: dict[str, Any]) -> None:
+    slow = copy.deepcopy(found)
+    cells = [run for m in slow["tasks"][0]["methods"] if m["reading"] == "tuned + readout" for run in m["cells"]]
+    for seconds, run in zip((60.0, 61.0, 62.0, 63.0), cells, strict=True):
+        run["seconds"] = seconds
+    assert "4 min" in page(slow)
+
+
 def test_few_seeds_are_said_in_the_terminal_too(found: dict[str, Any]) -> None:
     assert "too few seeds (2) for intervals to trust" in table(found)
     assert "too few" not in table(found | {"seeds": [1, 2, 3, 4, 5]})
@@ -486,7 +502,7 @@ def test_the_page_has_contents_a_date_a_command_and_runs_to_deploy(found: dict[s
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     asked = parser.parse_args(shlex.split(unescape(command))[2:])
-    assert (asked.budget, asked.shots) == (found["budget"], found["shots"])
+    assert (asked.budget, asked.shots, asked.readout) == (found["budget"], found["shots"], found["readout"])
     assert asked.seeds == ",".join(map(str, found["seeds"]))
     deployed = re.findall(r"<tr><td>([^<]+)</td><td>\d+</td><td><code>zopog predict (\S+)", text)
     assert len(deployed) == sum(m["reading"].startswith("tuned") for task in found["tasks"] for m in task["methods"])

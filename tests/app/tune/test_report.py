@@ -14,10 +14,12 @@ pytest.importorskip("jinja2", reason="the page needs jinja2 (extra report)")
 from tests.app.conftest import SMALL, Run
 from zopog_models.prompts.bundle import load_prompt
 from zopog_ref.app import show
+from zopog_ref.app.report.svg import Axes
 from zopog_ref.app.run.predictions import load_predictions
+from zopog_ref.app.scores.uncertainty import reliability
 from zopog_ref.app.tune.card import card as card_of
 from zopog_ref.app.tune.finished import read_finished
-from zopog_ref.app.tune.meanings import meaning_of
+from zopog_ref.app.tune.meanings import meaning_of, symbol_of
 from zopog_ref.app.tune.page import page
 
 
@@ -166,12 +168,43 @@ def test_the_card_has_the_hashes_and_the_intervals(run: Path) -> None:
     assert "Labels: '0' = 'bad', '1' = 'good'." in card_of(replace(found, config=replace(found.config, task=task)))
 
 
+def test_the_card_says_what_made_the_prompt(run: Path) -> None:
+    found = read_finished(run)
+    text = card_of(replace(found, result=found.result | {"calls": 4321, "deployed": "manual + centred"}))
+    assert "\nMethod zo-pog, seed 42, 4321 calls. Deployed: manual + centred.\n" in text
+    evidence = found.found
+    assert f"sha256 `{evidence.model_sha256}`; tokenizer sha256 `{evidence.tokenizer_sha256}`." in text
+    for name, split in evidence.splits.items():
+        assert f"- {name}: {len(split.rows)} rows of '{Path(split.file).name}', sha256 `{split.sha256}`" in text
+    untested = {"test_metrics": None, "answers": [{"name": "manual", "calls": 0}], "dev_accuracy": 0.625}
+    bare = card_of(replace(found, result=found.result | untested))
+    assert "\n## Scores\n\nNo test rows were left. Accuracy on dev: 62.5%.\n" in bare
+
+
+def test_the_page_s_pictures_stand_for_its_numbers(run: Path) -> None:
+    found, text = read_finished(run), (run / "report.html").read_text("utf-8")
+    assert f"<span>last {found.curve[-1].diagnostics['loss']:.3f}</span>" in text
+    [manual] = [row for row in found.answers if row["name"] == "manual"]
+    measured = [row for row in found.answers if "accuracy" in row]
+    assert text.count(f"<title>manual, {manual['accuracy']:.1%}</title>") == len(measured)
+    assert f"<td><code>--policy-samples</code></td><td>{symbol_of('policy_samples', 'zo-pog')}</td><td>4</td>" in text
+    axes = Axes((0, 1), (0, 1), "confidence", percent_x=True)
+    for name, p in found.probabilities().items():
+        of = reliability(p, load_predictions(run).labels)
+        picture = text.partition(f'aria-label="{name}: accuracy against confidence"')[2].partition("</svg>")[0]
+        places = [axes.place(c, a) for n, c, a in zip(of.rows, of.confidence, of.accuracy) if n]
+        dots = re.findall(r'<circle class="dot c1" cx="([\d.]+)" cy="([\d.]+)"', picture)
+        assert dots == [(f"{x:.1f}", f"{y:.1f}") for x, y in places]
+
+
 def test_show_says_the_tokens_the_warnings_and_what_a_prompt_is(
     zopog: Run, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, out = read_finished(run), zopog("show", run)[1]
     assert "learned tokens: " + " ".join(word for word, _ in found.tokens) in out
+    assert out.startswith("small, zo-pog, model embedded, seed 42\n")
     assert all(line in out for line in found.warnings())
+    assert json.loads(zopog("report", run, "--json")[1]) == {"report": str(run / "report.html")}
     prompt = load_prompt(run / "prompt")
     offsets = np.full((2, 3, 4), 0.5, np.float32)
     offsets[0] = 1.5
@@ -181,6 +214,7 @@ def test_show_says_the_tokens_the_warnings_and_what_a_prompt_is(
     monkeypatch.setattr(show, "load_prompt", lambda folder: made)
     said = json.loads(zopog("show", run / "prompt", "--json")[1])
     assert (said["prompts"], said["readout"]) == (2, "none")
+    assert (said["model"], said["model_sha256"]) == ("embedded", prompt.model_sha256)
     assert said["offset_rms"] == pytest.approx(1.25**0.5)
 
 

@@ -15,7 +15,7 @@ def rows(*found: tuple[str, int]) -> Rows:
 
 
 def test_rows_that_are_well() -> None:
-    splits = {"train": rows(("a", 0), ("b", 1)), "dev": rows(("c", 0)), "test": rows(("d", 1))}
+    splits = {"train": rows(("a", 0), ("b", 1)), "dev": rows(("c", 0)), "test": rows(("d", 1), ("e", 0))}
     assert data_notices(splits, ONE) == []
     assert data_notices({"train": rows(("a|b", 0), ("b|a", 1))}, TWO) == []
 
@@ -44,6 +44,10 @@ def test_empty_texts_and_opposite_labels() -> None:
         "1 texts of train, in 3 rows, stand with different labels: 'a' with '0' and '1'",
     ]
     assert data_notices({"dev": rows(("a|", 0))}, TWO) == ["1 of 1 rows of dev have an empty text"]
+
+
+def test_a_label_that_no_test_row_has() -> None:
+    assert data_notices({"test": rows(("a", 0), ("b", 0))}, ONE) == ["no row of test has the label '1'"]
 
 
 def test_quoted_columns() -> None:

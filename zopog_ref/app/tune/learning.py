@@ -24,7 +24,7 @@ from zopog_ref.app.run.config import Evidence, Machine, RunConfig, versions
 from zopog_ref.app.run.experiment import Experiment, method_of, prepare
 from zopog_ref.app.run.folder import ANSWERS, RunFolder, free_name, write_json
 from zopog_ref.app.run.growing import grow
-from zopog_ref.app.run.presets import PRESET_FIELDS, SEARCHLESS
+from zopog_ref.app.run.presets import AUTO, PRESET_FIELDS, SEARCHLESS
 from zopog_ref.app.run.saved_run import read_result
 from zopog_ref.app.track.watchers import Watchers, tracked
 from zopog_ref.app.tune.backends import on_backend, open_backend, stream_of
@@ -207,6 +207,9 @@ def _run(
     else:
         result = _searched(folder, experiment, config, ledger, should_stop, quiet, watchers)
         tuned = experiment.deployable(result.prompts)
+    if config.method != AUTO:
+        tested = 0 if experiment.test is None else len(experiment.test.labels)
+        say(f"measuring on {len(experiment.dev.labels)} dev and {tested:,} test rows")
     experiment.answers, experiment.should_stop = folder.path / ANSWERS, should_stop
     ending = end(experiment, config, tuned, ledger, result.scores) if reads(config) else None
     if ending is not None and ending.arms is not None:

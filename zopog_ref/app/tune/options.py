@@ -169,7 +169,7 @@ def add_data_arguments(group: argparse._ActionsContainer) -> None:
     """The user's own data: --train, --dev, --test, --text-column, --label-column, --labels."""
     group.add_argument("--train", type=Path, metavar="FILE", help="own data: TSV, CSV, JSONL (.gz), Parquet")
     group.add_argument("--dev", type=Path, metavar="FILE", help="(other rows of the train file)")
-    group.add_argument("--test", type=Path, metavar="FILE", help="(unused rows of the train file)")
+    group.add_argument("--test", type=Path, metavar="FILE", help="(up to 2,000 unused rows of the train file)")
     group.add_argument("--text-column", action="append", metavar="NAME", help="twice for two texts (text)")
     group.add_argument("--label-column", metavar="NAME", help="with the label of a row (label)")
     group.add_argument("--labels", metavar="L=WORD,...", help='labels and their words: "0=bad,1=good"')
