@@ -328,6 +328,12 @@ def test_every_search_is_shown_with_and_without_its_readout(found: dict[str, Any
     assert len(table(found).splitlines()[1]) <= 100
 
 
+def test_every_term_of_the_tables_is_explained(found: dict[str, Any]) -> None:
+    text = page(found)
+    for term in ("±", "Centred", "NLL", "ECE", "Brier", "AUROC of errors", "Macro F1"):
+        assert f"{term}: " in text
+
+
 def test_what_failed_is_on_the_page(found: dict[str, Any]) -> None:
     part = copy.deepcopy(found)
     part["failed"] = [{"task": "small", "method": "bdpl", "seed": 2, "error": "out of luck"}]

@@ -46,6 +46,14 @@ def test_the_page_says_what_result_json_says_and_nothing_is_fetched(run: Path) -
     assert "--policy-samples" in text
 
 
+def test_every_term_of_the_tables_is_explained_where_it_stands(run: Path) -> None:
+    text, card = (run / "report.html").read_text("utf-8"), (run / "prompt" / "README.md").read_text("utf-8")
+    for term in ("Centred", "NLL", "ECE", "Macro F1", "Training loss"):
+        assert re.search(rf"{term}: \w", text)
+    assert "Dev rows are labelled rows that choose" in text
+    assert re.search(r"^NLL: .*ECE: ", card, re.MULTILINE)
+
+
 def test_the_errors_are_wrong_rows_with_their_own_texts(run: Path, small_task: Path) -> None:
     found = read_finished(run)
     assert found.texts is not None
