@@ -1,6 +1,7 @@
 """docs/site/hooks.py: which pages the site has, and where their links lead."""
 
 import importlib.util
+import re
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -39,6 +40,15 @@ def test_mathematics_is_set_on_pages_and_not_in_listings(hooks: ModuleType) -> N
 
     assert shown("docs/theory.md") == "<p>E<sub>t</sub></p>"
     assert {shown(place) for place in ("docs/api/x.md", "a.py.md", "b.mjs.md")} == {"<p>E_t</p>"}
+
+
+def test_a_reader_can_leave_the_theme_that_the_browser_keeps() -> None:
+    text = (SITE.parents[1] / "mkdocs.yml").read_text("utf-8")
+    [palette] = re.findall(r"^  palette:.*\n((?:    .*\n)+)", text, re.MULTILINE)
+    first, *others = palette.split("- media: ")[1:]
+    assert first.startswith('"(prefers-color-scheme)"')  # follows the system until the reader chooses
+    assert len(others) == 2
+    assert all("toggle: {icon: material/" in scheme for scheme in (first, *others))
 
 
 def test_every_page_and_picture_of_the_repository_is_carried(hooks: ModuleType) -> None:

@@ -80,8 +80,8 @@ def test_every_number_of_the_page_stands_at_its_place(run: Path) -> None:
         assert f"<span>ECE {row['ece']:.3f}</span>" in text
         deployed = row["name"] == found.name
         assert (">deployed<" in its, 'class="mean best"' in its) == (deployed, deployed)
-    best = max(record.dev_metric for record in found.curve if record.dev_metric is not None)
-    assert f"<span>best {best:.1%}</span>" in text
+    records = [replace(found.curve[0], step=i, calls=i, dev_metric=y) for i, y in enumerate((0.25, None, 0.75, 0.5), 1)]
+    assert "<span>best 75.0%</span>" in page(replace(found, curve=records))
     classes = list(found.config.task.labels)
     for name in ("manual_metrics", "test_metrics"):
         for true, counts in zip(classes, found.result[name]["confusion"]):

@@ -4,6 +4,8 @@ from zopog_models.files.quoting import quoted
 from zopog_ref.app.report.html import elsewhere
 from zopog_ref.app.tune.finished import Finished
 
+_TERMS = "NLL: mean -log p of the right class. ECE: how far confidence is from the share of right answers."
+
 
 def card(run: Finished) -> str:
     """Markdown. Names from files are quoted, so that nothing in them is markup."""
@@ -17,11 +19,7 @@ def card(run: Finished) -> str:
             name = f"**{row['name']}** (this prompt)" if row["name"] == run.name else row["name"]
             numbers = f"{row['accuracy']:.1%} | {low:.1%} to {high:.1%} | {row['nll']:.3f} | {row['ece']:.3f}"
             rows.append(f"| {name} | {row['calls']} | {numbers} |")
-    nll, ece = (
-        "mean -log of the probability of the right class",
-        "how far confidence is from the share of right answers",
-    )
-    rows += ["", f"NLL: {nll}. ECE: {ece}. Of both, less is better."] if len(rows) > 2 else []
+    rows += ["", f"{_TERMS} Of both, less is better."] if len(rows) > 2 else []
     scores = rows if len(rows) > 2 else [f"No test rows were left. Accuracy on dev: {result['dev_accuracy']:.1%}."]
     data = [
         f"- {name}: {len(split.rows)} rows of {quoted(split.file.rpartition('/')[2])}, sha256 `{split.sha256}`"

@@ -100,9 +100,8 @@ class Finished:
         still = sum(record.diagnostics.get("alpha_gradient_norm") == 0 for record in self.curve)
         if still:
             why = "all prompts sampled in the step were the same"
-            said.append(
-                f"{still} of {len(self.curve)} steps had a token gradient of 0 and moved no token: {why}, or had equal losses."
-            )
+            steps = f"{still} of {len(self.curve)} steps had a token gradient of 0 and moved no token"
+            said.append(f"{steps}: {why}, or had equal losses.")
         if (metrics := result["test_metrics"]) is not None:
             given = np.sum(metrics["confusion"], axis=0)
             if never := [name for name, count in zip(classes, given) if not count]:
