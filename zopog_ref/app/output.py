@@ -74,7 +74,7 @@ def folded(text: str, width: int) -> str:
     out = []
     for line in text.split("\n"):
         if len(line) > width and not _KEPT.search(line):
-            gap = re.search(r"^ *\S*  +", line)  # before the text of a column
+            gap = re.search(r"^ *\S*(?: \S+)?  +", line)  # before the text of a column, whose name has a word or two
             indent = " " * gap.end() if gap and gap.end() <= width // 2 else ""
             line = textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
         out.append(line)

@@ -204,6 +204,7 @@ def test_what_is_missing_is_named_with_the_line_to_install(
 
 
 LISTED = """bdpl  policy gradient on discrete tokens, categorical distributions
+at most   192 tokens a row; pad on the right
 next:   zopog predict runs/supersense-zo-pog-42 --text "..."
 deployed: the template, not the tuned prompt, which is not --deploy-tuned"""
 
@@ -216,6 +217,8 @@ def test_sentences_break_between_words_and_commands_stay_whole(
     assert shown.screen() == [
         "bdpl  policy gradient on discrete",
         "      tokens, categorical distributions",
+        "at most   192 tokens a row; pad on the",
+        "          right",
         'next:   zopog predict runs/supersense-zo-pog-42 --text "..."',
         "deployed: the template, not the tuned",
         "prompt, which is not --deploy-tuned",
