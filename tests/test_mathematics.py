@@ -101,3 +101,5 @@ def test_text_of_the_site_can_be_read() -> None:
         assert contrast("#ffffff", scheme["md-primary-fg-color"]) >= 4.5  # the header
         for name in ("md-typeset-a-color", "md-accent-fg-color", "md-default-fg-color--light"):
             assert contrast(scheme[name], ground) >= 4.5, name
+    for name in ("number", "constant", "comment"):
+        assert contrast(dark[f"md-code-hl-{name}-color"], "#272a35") >= 4.5, name  # on the ground of code
