@@ -63,6 +63,9 @@ def test_the_errors_are_wrong_rows_with_their_own_texts(run: Path, small_task: P
     wrong = int((kept.mean.argmax(1) != kept.labels).sum())
     text = (run / "report.html").read_text("utf-8").rpartition("Its surest errors")[2].partition(">Settings</h2>")[0]
     assert text.count("<tr>") - 1 == min(20, wrong)
+    assert text.count('<table class="errors">') == 1  # on a phone a text has the whole width
+    css = (Path(show.__file__).parent / "report" / "style.css").read_text("utf-8")
+    assert "table.errors td:first-child{display:block" in css.partition("@media (max-width:760px){.rank")[2]
     sure, classes = kept.mean.max(1), list(found.config.task.labels)
     order = [i for i in np.argsort(-sure, kind="stable") if kept.mean[i].argmax() != kept.labels[i]][:20]
     assert [
