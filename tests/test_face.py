@@ -142,6 +142,7 @@ def test_models_and_prompts_say_what_they_are_and_markup_stays_text(tmp_path: Pa
         assert table.count("<tr>") == len(thing.facts())
         assert model.sha256[:12] in table
     assert "<b>is" not in prompt._repr_html_()
+    assert f"labels={repr(dict(prompt.labels))[:199]}…, " in repr(prompt)  # a value from a file, at most 200 letters
     assert "prompts=1, tokens=2, offset='none', readout='none'" in repr(prompt)
     read = replace(prompt, readout=SimpleNamespace(kind="centred"))
     assert read.facts()["readout"] == "centred"
