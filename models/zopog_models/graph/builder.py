@@ -24,7 +24,8 @@ class GraphBuilder:
     another graph of the same model, by name, to use instead of copies. precision: "fp32" or "fp16", of the weights and
     of what is computed with them; "int8": linear maps as in `quantized`, all else fp32. Inputs and outputs are float32
     in any case. location: the weights' file. fused: for a session on CUDA, with ONNX Runtime's own operators and
-    without sums that change nothing; by_length: rows, padded on the right, are told by their lengths.
+    without sums that change nothing; by_length: rows, padded on the right, are told by their lengths. packed: a
+    decoder's tokens go through its layers without padding (`tokens`).
     """
 
     def __init__(
@@ -34,11 +35,12 @@ class GraphBuilder:
         precision: str = "fp32",
         location: str = onnx_format.EXTERNAL_LOCATION,
         fused: bool = False,
+        packed: bool = False,
     ) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         self._shared = shared or {}
-        self.fused = fused
+        self.fused, self.packed = fused, packed
         self.by_length = fused and precision == "fp16"  # flash attention, which has no mask and no float32
         self._dtype = PRECISIONS[precision]
         self._integers = precision == "int8"
