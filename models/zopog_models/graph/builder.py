@@ -106,9 +106,12 @@ class GraphBuilder:
             self.initializers[name] = self._stored(name, array) if shared is None else shared
         return name
 
-    def product(self, x: str, name: str, array: np.ndarray, *, transposed: bool = False) -> str:
-        """x W, for a weight W (in, out); transposed: x Wᵀ, for one that is published as (out, in)."""
-        if not self._integers:
+    def product(self, x: str, name: str, array: np.ndarray, *, transposed: bool = False, outliers: bool = False) -> str:
+        """x W, for a weight W (in, out); transposed: x Wᵀ, for one that is published as (out, in).
+
+        outliers: a few of x's channels are far larger than the others, so "int8" computes this map in float32.
+        """
+        if outliers or not self._integers:
             weight = self.weight(name, array)
             # A product reads a weight either way, so a transposed one is never written out.
             return self.op("MatMul", x, self.op("Transpose", weight, perm=(1, 0)) if transposed else weight)

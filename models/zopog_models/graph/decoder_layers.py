@@ -60,10 +60,10 @@ class DecoderLayers(ABC):
         """A weight as it is stored."""
         return self.graph.weight(name, self.tensors[name])
 
-    def linear(self, x: str, name: str) -> str:
-        """x Wᵀ (+ b), with W published as (out, in)."""
+    def linear(self, x: str, name: str, *, outliers: bool = False) -> str:
+        """x Wᵀ (+ b), with W published as (out, in); outliers: as in `GraphBuilder.product`."""
         g, bias = self.graph, f"{name}.bias"
-        product = g.product(x, f"{name}.weight", self.tensors[f"{name}.weight"], transposed=True)
+        product = g.product(x, f"{name}.weight", self.tensors[f"{name}.weight"], transposed=True, outliers=outliers)
         return g.op("Add", product, self.table(bias)) if bias in self.tensors else product
 
     def layer_norm(self, x: str, name: str) -> str:
