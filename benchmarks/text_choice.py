@@ -5,8 +5,8 @@
 Texts: position 1 has the task's templates and generic ones, position 2 nothing, an instruction or demonstrations, or
 with --positions 3 an instruction and then demonstrations. Every chooser pays for the rows that it asks, once; the
 prompts that it ends with answer all training rows within the budget, and are read together by one vocabulary readout.
-Settings are chosen by accuracy on the dev file with --tuning-seeds, for each budget; the test file is read with
---seeds.
+Settings are chosen by accuracy on the dev file with --tuning-seeds, for each budget, or taken over with --like; the
+test file is read with --seeds.
 """
 
 import argparse
@@ -41,7 +41,6 @@ from zopog_ref.readout import vocabulary
 FLOAT64 = NDArray[np.float64]
 INT64 = NDArray[np.int64]
 BATCH = 32
-ROWS = 1000  # measured on at most, the same random ones for all
 IDLE = 25  # steps without a new question, after which a policy ends
 
 Chosen = tuple[int, ...]
@@ -64,12 +63,13 @@ class Remembered(Race):
 class Pool:
     """The arms of a task with one seed's rows, and the model's answers, each computed once for all choosers."""
 
-    def __init__(self, model: FrozenModel, task: Task, seed: int, positions: int, size: int, sets: bool = True) -> None:
+    def __init__(
+        self, model: FrozenModel, task: Task, seed: int, positions: int, size: int, sets: bool, measured: int
+    ) -> None:
         self.seed, self.classes = seed, len(task.labels)
         self.data = data = prepare(model, task, preset_of("auto", "embedded"), seed, 16)
         assert data.test is not None
-        if len(data.test.labels) > ROWS:
-            data.test = taken(data.test, np.sort(permutation(0, 0, Purpose.SPLIT, len(data.test.labels))[:ROWS]))
+        data.test = taken(data.test, np.sort(permutation(0, 0, Purpose.SPLIT, len(data.test.labels))[:measured]))
         rows: list[list[Arm]] = []
         for one in templates(task, model, task.templates or (task.template,), data.train):
             said = [one, *instructed(task, model, one.template, INSTRUCTIONS, data.train)]
@@ -225,23 +225,40 @@ def _bdpl(samples: int, eta: float) -> Callable[[int, int, int], Method]:
 def choosers(losses: Sequence[str]) -> dict[str, dict[str, Chooser]]:
     """Every method with its settings by name, among which the tuning seeds choose."""
     found: dict[str, dict[str, Chooser]] = {
-        "the first templates": {f"{m}": plain(m) for m in (1, 3, 5)},
-        "random": {f"keep {m}": drawn(m) for m in (1, 3, 5)},
-        "race": {f"keep {m}": raced(m) for m in (1, 3, 5)},
+        "the first templates": {f"{m}": plain(m) for m in (1, 5)},
+        "random": {f"keep {m}": drawn(m) for m in (1, 5)},
+        "race": {f"keep {m}": raced(m) for m in (1, 5)},
     }
-    for name, make, etas in (("zo-pog", _zo_pog, (0.03, 0.1, 0.3)), ("bdpl", _bdpl, (0.3, 1.0, 3.0))):
+    for name, make, etas in (("zo-pog", _zo_pog, (0.1, 0.3)), ("bdpl", _bdpl, (1.0, 3.0))):
         for loss, deploy in [("press", "press"), *((loss, "probability") for loss in losses)]:
             title = f"{name}, {deploy}" + (f", {loss}" if loss != "press" else "")
             found[title] = {
                 f"keep {m}, samples {k}, eta {eta}": learned(make(k, eta), m, deploy, loss)
-                for m, k, eta in product((1, 3, 5), (2, 4, 8), etas)
+                for m, k, eta in product((1, 5), (2, 4, 8), etas)
             }
     return found
 
 
-def pools(model: FrozenModel, task: Task, asked: argparse.Namespace, seeds: Sequence[int]) -> Iterator[Pool]:
+def pools(model: FrozenModel, task: Task, asked: argparse.Namespace, seeds: Sequence[int], rows: int) -> Iterator[Pool]:
     for seed in seeds:
-        yield Pool(model, task, seed, asked.positions, asked.templates, not asked.no_demonstrations)
+        yield Pool(model, task, seed, asked.positions, asked.templates, not asked.no_demonstrations, rows)
+
+
+def tuned(
+    model: FrozenModel, task: Task, asked: argparse.Namespace, every: dict[str, dict[str, Chooser]]
+) -> dict[tuple[int, str], str]:
+    """The settings of each method that are the most accurate with each budget, over the tuning seeds."""
+    found: dict[tuple[int, str, str], list[float]] = {}
+    for pool in pools(model, task, asked, asked.tuning_seeds, asked.dev_rows):
+        print(f"tuning, seed {pool.seed}: {' x '.join(map(str, pool.grid.shape))} texts", flush=True)
+        for budget, (name, settings) in product(asked.budgets, every.items()):
+            for setting, choose in settings.items():
+                arms, _ = choose(pool, budget)
+                found.setdefault((budget, name, setting), []).append(pool.right(arms).mean() if arms else 0.0)
+    return {
+        (budget, name): max(settings, key=lambda s: float(np.mean(found[budget, name, s])))
+        for budget, (name, settings) in product(asked.budgets, every.items())
+    }
 
 
 def main() -> None:
@@ -251,28 +268,26 @@ def main() -> None:
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--task", default="supersense")
     parser.add_argument("--budgets", default="15,50,200", type=numbers)
-    parser.add_argument("--seeds", default="42,14,81,101,102,103", type=numbers)
-    parser.add_argument("--tuning-seeds", default="1,2,3,4", type=numbers)
+    parser.add_argument("--seeds", default="42,14,81,101,102", type=numbers)
+    parser.add_argument("--tuning-seeds", default="1,2,3", type=numbers)
     parser.add_argument("--positions", default=2, type=int, choices=(2, 3))
     parser.add_argument("--templates", default=8, type=int)
+    parser.add_argument("--like", default=None, type=Path, help="take the settings of this --out file")
+    parser.add_argument("--dev-rows", default=300, type=int, help="measured on at most, the same random ones for all")
+    parser.add_argument("--test-rows", default=500, type=int)
     parser.add_argument("--no-demonstrations", action="store_true")
     parser.add_argument("--losses", default="press,words", type=lambda text: text.split(","))
     parser.add_argument("--out", type=Path, default=None)
     asked = parser.parse_args()
     model, task, every = load_model(asked.model, threads=1), load_task(asked.task), choosers(asked.losses)
-    on_dev: dict[tuple[int, str, str], list[float]] = {}
-    for pool in pools(model, replace(task, test=task.dev, dev=None), asked, asked.tuning_seeds):
-        print(f"tuning, seed {pool.seed}: {' x '.join(map(str, pool.grid.shape))} texts", flush=True)
-        for budget, (name, settings) in product(asked.budgets, every.items()):
-            for setting, choose in settings.items():
-                arms, _ = choose(pool, budget)
-                on_dev.setdefault((budget, name, setting), []).append(pool.right(arms).mean() if arms else 0.0)
-    best = {}
-    for budget, (name, settings) in product(asked.budgets, every.items()):
-        best[budget, name] = max(settings, key=lambda s: float(np.mean(on_dev[budget, name, s])))
+    if asked.like is not None:
+        lines = json.loads(asked.like.read_text("utf-8"))["lines"]
+        best = {(line["budget"], line["name"]): line["setting"] for line in lines if line["budget"] in asked.budgets}
+    else:
+        best = tuned(model, replace(task, test=task.dev, dev=None), asked, every)
     right: dict[tuple[int, str], list[FLOAT64]] = {}
     calls: dict[tuple[int, str], list[int]] = {}
-    for pool in pools(model, task, asked, asked.seeds):
+    for pool in pools(model, task, asked, asked.seeds, asked.test_rows):
         print(f"test, seed {pool.seed}", flush=True)
         for (budget, name), setting in best.items():
             arms, spent = every[name][setting](pool, budget)
@@ -281,7 +296,6 @@ def main() -> None:
     found: list[dict[str, Any]] = []
     for (budget, name), setting in best.items():
         line: dict[str, Any] = {"budget": budget, "name": name, "setting": setting}
-        line["dev"] = float(np.mean(on_dev[budget, name, setting]))
         line |= {"calls": float(np.mean(calls[budget, name])), "accuracy": float(np.mean(right[budget, name]))}
         less = crossed(np.array(right[budget, name]) - np.array(right[budget, "race"]))
         line |= {"less race": less.mean, "low": less.low, "high": less.high}

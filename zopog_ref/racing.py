@@ -169,12 +169,14 @@ class TextObjective:
         self.race, self.arms, self.ledger, self.own, self.loss = race, arms, ledger, own or {}, loss
 
     def losses(self, tokens: INT64, z: FLOAT64, examples: INT64) -> FLOAT64:
-        """(K, B); see Objective. Errors: ValueError where all rows but copies of one are shown by a prompt."""
+        """(K, B); see Objective. Errors: ValueError where a prompt shows all of the rows."""
         return np.stack([self._losses(int(self.arms[tuple(t % self.arms.shape)]), examples) for t in tokens])
 
     def _losses(self, arm: int, examples: INT64) -> FLOAT64:
         asked = np.isin(examples, self.race.allowed(self.own.get(arm, ())))
         rows = examples[asked]
+        if not len(rows):
+            raise ValueError(f"arm {arm} shows all of the {len(examples)} rows: ask about more at once")
         self.race.answer(arm, rows)
         if self.loss is None:
             found = self.race.press([arm], rows)

@@ -112,6 +112,13 @@ def test_shown_rows_are_not_asked_and_move_no_mean() -> None:
     )
 
 
+def test_a_prompt_that_shows_all_of_the_rows_is_an_error_before_anything_is_paid() -> None:
+    box = Box()
+    with pytest.raises(ValueError, match="arm 2 shows all of the 2 rows"):
+        objective_of(box).losses(np.array([[0, 2]]), np.zeros((1, 1)), np.array([4, 1]))
+    assert box.ledger.calls == 0
+
+
 def test_nothing_is_paid_twice_and_copies_of_a_text_are_one() -> None:
     box = Box()
     objective = objective_of(box)
