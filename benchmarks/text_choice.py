@@ -2,11 +2,11 @@
 
     python benchmarks/text_choice.py --task supersense --out supersense.json
 
-Texts: position 1 has the task's templates and generic ones, position 2 nothing, an instruction or demonstrations, or
-with --positions 3 an instruction and then demonstrations. Every chooser pays for the rows that it asks, once; the
-prompts that it ends with answer all training rows within the budget, and are read together by one vocabulary readout.
-Settings are chosen by accuracy on the dev file with --tuning-seeds, for each budget, or taken over with --like; the
-test file is read with --seeds.
+Texts: position 1 has the task's templates and generic ones, position 2 nothing, an instruction or demonstrations; with
+--positions 3 an instruction, then demonstrations; with --positions 1 all of these pairs are texts of one position. Every
+chooser pays for the rows that it asks, once; the prompts that it ends with answer all training rows within the budget,
+and are read together by one vocabulary readout. Settings are chosen by accuracy on the dev file with --tuning-seeds, for
+each budget, or taken over with --like; the test file is read with --seeds.
 """
 
 import argparse
@@ -81,6 +81,9 @@ class Pool:
         rows = [row for row in rows if len(row) == most][:size]
         self.arms = [arm for row in rows for arm in row]
         self.grid = np.arange(len(self.arms)).reshape(len(rows), -1)
+        self.plain = self.grid[:, 0]
+        if positions == 1:
+            self.grid = self.grid.ravel()
         if positions == 3:  # instruction by demonstrations, the first of each nothing
             n_said = 1 + len(INSTRUCTIONS)
             columns = np.arange(most - n_said)
@@ -145,7 +148,7 @@ def plain(count: int) -> Chooser:
 
     def choose(pool: Pool, budget: int) -> tuple[Chosen, int]:
         blocks = pool.race(Ledger(0)).blocks()
-        arms = pool.grid.reshape(len(pool.grid), -1)[: min(count, budget // blocks), 0]
+        arms = pool.plain[: min(count, budget // blocks)]
         return tuple(arms.tolist()), len(arms) * blocks
 
     return choose
@@ -270,7 +273,7 @@ def main() -> None:
     parser.add_argument("--budgets", default="15,50,200", type=numbers)
     parser.add_argument("--seeds", default="42,14,81,101,102", type=numbers)
     parser.add_argument("--tuning-seeds", default="1,2,3", type=numbers)
-    parser.add_argument("--positions", default=2, type=int, choices=(2, 3))
+    parser.add_argument("--positions", default=2, type=int, choices=(1, 2, 3))
     parser.add_argument("--templates", default=8, type=int)
     parser.add_argument("--like", default=None, type=Path, help="take the settings of this --out file")
     parser.add_argument("--dev-rows", default=300, type=int, help="measured on at most, the same random ones for all")
