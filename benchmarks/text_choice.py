@@ -3,9 +3,9 @@
     python benchmarks/text_choice.py --task supersense --out supersense.json
 
 Texts: position 1 has the task's templates and generic ones, position 2 nothing, an instruction or demonstrations; with
---positions 3 an instruction, then demonstrations; with --positions 1 all of these pairs are texts of one position. Every
-chooser pays for the rows that it asks, once; the prompts that it ends with answer all training rows within the budget,
-and are read together by one vocabulary readout. Settings are chosen by accuracy on the dev file with --tuning-seeds, for
+--positions 3 an instruction, then demonstrations; with --positions 1 the pairs are texts of one position. Every
+chooser pays once for the rows that it asks; the prompts that it ends with answer all training rows within the budget,
+and are read together by one vocabulary readout. Settings are chosen by accuracy on the dev file with --tuning-seeds for
 each budget, or taken over with --like; the test file is read with --seeds.
 """
 
