@@ -290,26 +290,38 @@ def main() -> None:
         best = tuned(model, replace(task, test=task.dev, dev=None), asked, every)
     right: dict[tuple[int, str], list[FLOAT64]] = {}
     calls: dict[tuple[int, str], list[int]] = {}
+    lines: list[dict[str, Any]] = []
     for pool in pools(model, task, asked, asked.seeds, asked.test_rows):
         print(f"test, seed {pool.seed}", flush=True)
         for (budget, name), setting in best.items():
             arms, spent = every[name][setting](pool, budget)
             right.setdefault((budget, name), []).append(pool.right(arms))
             calls.setdefault((budget, name), []).append(spent)
-    found: list[dict[str, Any]] = []
+        lines = summed_up(best, right, calls)
+        if asked.out is not None:  # after every seed: it can be stopped
+            report = {"options": {name: str(value) for name, value in vars(asked).items()}, "lines": lines}
+            asked.out.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    for line in lines:
+        accuracy, *less = (100 * line[name] for name in ("accuracy", "less race", "low", "high"))
+        print(
+            f"{line['budget']:4d}  {line['name']:32s} {accuracy:5.1f}  {less[0]:+5.1f} "
+            f"({less[1]:+.1f} to {less[2]:+.1f})  {line['calls']:.0f} calls  {line['setting']}"
+        )
+
+
+def summed_up(
+    best: dict[tuple[int, str], str],
+    right: dict[tuple[int, str], list[FLOAT64]],
+    calls: dict[tuple[int, str], list[int]],
+) -> list[dict[str, Any]]:
+    """Means over the seeds so far, and the paired difference from the race with its interval."""
+    found = []
     for (budget, name), setting in best.items():
-        line: dict[str, Any] = {"budget": budget, "name": name, "setting": setting}
+        line: dict[str, Any] = {"budget": budget, "name": name, "setting": setting, "seeds": len(right[budget, name])}
         line |= {"calls": float(np.mean(calls[budget, name])), "accuracy": float(np.mean(right[budget, name]))}
         less = crossed(np.array(right[budget, name]) - np.array(right[budget, "race"]))
-        line |= {"less race": less.mean, "low": less.low, "high": less.high}
-        found.append(line)
-        print(
-            f"{budget:4d}  {name:32s} {100 * line['accuracy']:5.1f}  {100 * less.mean:+5.1f} "
-            f"({100 * less.low:+.1f} to {100 * less.high:+.1f})  {line['calls']:.0f} calls  {setting}"
-        )
-    if asked.out is not None:
-        report = {"options": {name: str(value) for name, value in vars(asked).items()}, "lines": found}
-        asked.out.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+        found.append(line | {"less race": less.mean, "low": less.low, "high": less.high})
+    return found
 
 
 if __name__ == "__main__":
