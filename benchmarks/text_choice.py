@@ -2,8 +2,7 @@
 
     python benchmarks/text_choice.py --task supersense --out supersense.json
 
-Texts: position 1 has the task's templates and generic ones, position 2 nothing, an instruction or demonstrations; with
---positions 3 an instruction, then demonstrations; with --positions 1 the pairs are texts of one position. Every
+Texts: position 1 has the task's templates and generic ones, position 2 nothing, an instruction or demonstrations. Every
 chooser pays once for the rows that it asks; the prompts that it ends with answer all training rows within the budget,
 and are read together by one vocabulary readout. Settings are chosen by accuracy on the dev file with --tuning-seeds for
 each budget, or taken over with --like; the test file is read with --seeds.
@@ -11,7 +10,7 @@ each budget, or taken over with --like; the test file is read with --seeds.
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -63,9 +62,7 @@ class Remembered(Race):
 class Pool:
     """The arms of a task with one seed's rows, and the model's answers, each computed once for all choosers."""
 
-    def __init__(
-        self, model: FrozenModel, task: Task, seed: int, positions: int, size: int, sets: bool, measured: int
-    ) -> None:
+    def __init__(self, model: FrozenModel, task: Task, seed: int, size: int, measured: int) -> None:
         self.seed, self.classes = seed, len(task.labels)
         self.data = data = prepare(model, task, preset_of("auto", "embedded"), seed, 16)
         assert data.test is not None
@@ -73,22 +70,12 @@ class Pool:
         rows: list[list[Arm]] = []
         for one in templates(task, model, task.templates or (task.template,), data.train):
             said = [one, *instructed(task, model, one.template, INSTRUCTIONS, data.train)]
-            shown = demonstrated(task, model, one.template, data.train, seed) if sets else []
-            front = [each.template[: len(each.template) - len(one.template)] for each in said]
-            behind = [replace(arm, template=text + arm.template) for text in front[1:] for arm in shown]
-            rows.append([*said, *shown, *(behind if positions == 3 else ())])
+            shown = demonstrated(task, model, one.template, data.train, seed)
+            rows.append([*said, *shown])
         most = max(map(len, rows))  # a template in front of which not all of it fits is left out
         rows = [row for row in rows if len(row) == most][:size]
         self.arms = [arm for row in rows for arm in row]
         self.grid = np.arange(len(self.arms)).reshape(len(rows), -1)
-        self.plain = self.grid[:, 0]
-        if positions == 1:
-            self.grid = self.grid.ravel()
-        if positions == 3:  # instruction by demonstrations, the first of each nothing
-            n_said = 1 + len(INSTRUCTIONS)
-            columns = np.arange(most - n_said)
-            grid = np.concatenate([np.arange(n_said)[:, None], n_said + columns.reshape(n_said, -1)], axis=1)
-            self.grid = self.grid[:, grid]
         self.own = {number: arm.own for number, arm in enumerate(self.arms)}
         self.groups = groups_of(data.train)
         self._train: dict[int, FLOAT64] = {}
@@ -143,23 +130,12 @@ class Pool:
         return permutation(self.seed, 100 + stream, Purpose.DEMONSTRATIONS, len(self.arms))
 
 
-def plain(count: int) -> Chooser:
-    """The first templates, nothing in front: no choice at all."""
+def unchosen(keep: int, *, plain: bool) -> Chooser:
+    """No choice at all: the first templates with nothing in front, or random arms."""
 
     def choose(pool: Pool, budget: int) -> tuple[Chosen, int]:
         blocks = pool.race(Ledger(0)).blocks()
-        arms = pool.plain[: min(count, budget // blocks)]
-        return tuple(arms.tolist()), len(arms) * blocks
-
-    return choose
-
-
-def drawn(keep: int) -> Chooser:
-    """Random arms."""
-
-    def choose(pool: Pool, budget: int) -> tuple[Chosen, int]:
-        blocks = pool.race(Ledger(0)).blocks()
-        arms = pool.order(0)[: min(keep, budget // blocks)]
+        arms = (pool.grid[:, 0] if plain else pool.order(0))[: min(keep, budget // blocks)]
         return tuple(arms.tolist()), len(arms) * blocks
 
     return choose
@@ -228,8 +204,8 @@ def _bdpl(samples: int, eta: float) -> Callable[[int, int, int], Method]:
 def choosers(losses: Sequence[str]) -> dict[str, dict[str, Chooser]]:
     """Every method with its settings by name, among which the tuning seeds choose."""
     found: dict[str, dict[str, Chooser]] = {
-        "the first templates": {f"{m}": plain(m) for m in (1, 5)},
-        "random": {f"keep {m}": drawn(m) for m in (1, 5)},
+        "the first templates": {f"{m}": unchosen(m, plain=True) for m in (1, 5)},
+        "random": {f"keep {m}": unchosen(m, plain=False) for m in (1, 5)},
         "race": {f"keep {m}": raced(m) for m in (1, 5)},
     }
     for name, make, etas in (("zo-pog", _zo_pog, (0.1, 0.3)), ("bdpl", _bdpl, (1.0, 3.0))):
@@ -242,17 +218,13 @@ def choosers(losses: Sequence[str]) -> dict[str, dict[str, Chooser]]:
     return found
 
 
-def pools(model: FrozenModel, task: Task, asked: argparse.Namespace, seeds: Sequence[int], rows: int) -> Iterator[Pool]:
-    for seed in seeds:
-        yield Pool(model, task, seed, asked.positions, asked.templates, not asked.no_demonstrations, rows)
-
-
 def tuned(
     model: FrozenModel, task: Task, asked: argparse.Namespace, every: dict[str, dict[str, Chooser]]
 ) -> dict[tuple[int, str], str]:
     """The settings of each method that are the most accurate with each budget, over the tuning seeds."""
     found: dict[tuple[int, str, str], list[float]] = {}
-    for pool in pools(model, task, asked, asked.tuning_seeds, asked.dev_rows):
+    for seed in asked.tuning_seeds:
+        pool = Pool(model, task, seed, asked.templates, asked.dev_rows)
         print(f"tuning, seed {pool.seed}: {' x '.join(map(str, pool.grid.shape))} texts", flush=True)
         for budget, (name, settings) in product(asked.budgets, every.items()):
             for setting, choose in settings.items():
@@ -273,26 +245,25 @@ def main() -> None:
     parser.add_argument("--budgets", default="15,50,200", type=numbers)
     parser.add_argument("--seeds", default="42,14,81,101,102", type=numbers)
     parser.add_argument("--tuning-seeds", default="1,2,3", type=numbers)
-    parser.add_argument("--positions", default=2, type=int, choices=(1, 2, 3))
     parser.add_argument("--templates", default=8, type=int)
     parser.add_argument("--like", default=None, type=Path, help="take the settings of this --out file")
     parser.add_argument("--dev-rows", default=300, type=int, help="measured on at most, the same random ones for all")
     parser.add_argument("--test-rows", default=500, type=int)
-    parser.add_argument("--no-demonstrations", action="store_true")
     parser.add_argument("--losses", default="press,words", type=lambda text: text.split(","))
     parser.add_argument("--out", type=Path, default=None)
     asked = parser.parse_args()
     model, task, every = load_model(asked.model, threads=1), load_task(asked.task), choosers(asked.losses)
     if asked.like is not None:
-        lines = json.loads(asked.like.read_text("utf-8"))["lines"]
-        best = {(line["budget"], line["name"]): line["setting"] for line in lines if line["budget"] in asked.budgets}
+        known = json.loads(asked.like.read_text("utf-8"))["lines"]
+        best = {(line["budget"], line["name"]): line["setting"] for line in known if line["budget"] in asked.budgets}
     else:
         best = tuned(model, replace(task, test=task.dev, dev=None), asked, every)
     right: dict[tuple[int, str], list[FLOAT64]] = {}
     calls: dict[tuple[int, str], list[int]] = {}
     lines: list[dict[str, Any]] = []
-    for pool in pools(model, task, asked, asked.seeds, asked.test_rows):
-        print(f"test, seed {pool.seed}", flush=True)
+    for seed in asked.seeds:
+        print(f"test, seed {seed}", flush=True)
+        pool = Pool(model, task, seed, asked.templates, asked.test_rows)
         for (budget, name), setting in best.items():
             arms, spent = every[name][setting](pool, budget)
             right.setdefault((budget, name), []).append(pool.right(arms))

@@ -56,16 +56,20 @@ class ByHistory(TextObjective):
         return super().losses(tokens, z, examples) * (1 + 0.1 * len(self.race.rows))
 
 
+@pytest.mark.parametrize("shape", [(6,), (2, 3), (2, 3, 1)])
 @pytest.mark.parametrize(("kind", "unbiased"), [(TextObjective, True), (ByHistory, False)])
-def test_the_policy_gradient_is_that_of_the_sum_over_all_texts(kind: type[TextObjective], unbiased: bool) -> None:
-    alpha = np.array([[0.5, 1.2, 0.3], [0.7, 0.4, 0.9]])
-    atoms = prompt_atoms(alpha)  # all N^n = 9 prompts, of six texts
+def test_the_policy_gradient_is_that_of_the_sum_over_all_texts(
+    kind: type[TextObjective], unbiased: bool, shape: tuple[int, ...]
+) -> None:
+    grid = GRID.reshape(shape)
+    alpha = np.random.default_rng(2).uniform(0.3, 1.2, (len(shape), max(shape)))
+    atoms = prompt_atoms(alpha)  # all N^n prompts, of six texts
     box = Box()
-    of_text = np.array([box.by_hand(int(GRID[t[0] % 2, t[1]])) for t in atoms.tokens])
+    of_text = np.array([box.by_hand(int(grid[tuple(j % size for j, size in zip(t, shape))])) for t in atoms.tokens])
     exact = differentiate(lambda a: np.exp(log_prompt_probability(atoms.tokens, a, 1.0)) @ of_text, alpha)
-    objective = kind(box.race, GRID, box.ledger, OWN)
+    objective = kind(box.race, grid, box.ledger, OWN)
     losses = np.array([ask(objective, one[None]).mean() for one in atoms.tokens])
-    found = policy_moments(policy_gradient, atoms, losses, samples=2).mean  # over all 81 pairs of draws
+    found = policy_moments(policy_gradient, atoms, losses, samples=2).mean  # over all pairs of draws
     assert np.allclose(found, exact, rtol=1e-9, atol=1e-12) is unbiased
     assert np.abs(exact).max() > 0.01
 
