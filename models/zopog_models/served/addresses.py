@@ -106,8 +106,14 @@ def is_served(source: str) -> bool:
 
 
 def host_of(source: str) -> str:
-    """Of an address, the machine as messages show it. Raises SetupError, for one that holds a password too."""
-    return quoted(split_address(source.partition("+")[2].partition("#")[0]).netloc)
+    """Of an address, the machine as messages show it. Raises SetupError, for one that holds a password too.
+
+    A black box of one's own may stand at what is no URL: of that, what follows a user and goes before a query.
+    """
+    address = source.partition("+")[2].partition("#")[0]
+    if "://" not in address:
+        return quoted(address.rpartition("@")[2].partition("?")[0])
+    return quoted(split_address(address).netloc)
 
 
 def reads_text_alone(source: str) -> bool:

@@ -16,6 +16,7 @@ from tests.fuzz import comparisons
 from tests.fuzz.target import Target
 from zopog_models.errors import SetupError
 from zopog_models.files.tensor_file import write_tensors
+from zopog_models.served.addresses import host_of
 from zopog_ref.app.classifier.served import said_again
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import Machine, Served
@@ -130,6 +131,11 @@ def test_a_password_in_an_address_is_in_no_message() -> None:
         with pytest.raises(SetupError, match="holds a user, a password") as caught:
             ask()
         assert "geheim" not in str(caught.value)
+
+
+def test_a_black_box_of_one_s_own_stands_at_what_it_likes() -> None:
+    assert host_of("bag+here") == "'here'"
+    assert host_of("bag+me:geheim17@here?key=geheim17") == "'here'"
 
 
 FIRST = "runs/mine/zo-pog/1"
