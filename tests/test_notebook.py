@@ -67,7 +67,7 @@ def test_the_plots_are_svg_with_their_curves_and_nothing_is_fetched() -> None:
     for picture, names in zip(
         drawn, (["variance", "as 1/I²"], ["mean loss of a step", "best possible"], ["mean loss of a step"])
     ):
-        assert re.findall(r"● ([^<]+)</span>", picture) == names
+        assert re.findall(r"●</span> ([^<]+)</span>", picture) == names
         assert len(re.findall(r'class="curve c\d"', picture)) == len(names)
         assert re.search(r"(src|href)=|url\(|@import|<script", picture) is None
 

@@ -1,12 +1,12 @@
 """The README's two pictures, from real runs.
 
-    python docs/pictures/make.py record               # runs zopog tune in a terminal, about a minute; writes tune.cast
-    python docs/pictures/make.py terminal             # tune.cast -> terminal.svg
+    python docs/pictures/make.py record               # make demo in a terminal, about a minute; writes demo.cast
+    python docs/pictures/make.py terminal             # demo.cast -> terminal.svg
     python docs/pictures/make.py report REPORT.html   # the report of a zopog compare -> report.png
 
-tune.cast is an asciicast (version 2): every byte of the run with its time. The SVG plays it, the minute shortened to a
-few seconds; where nothing may move (prefers-reduced-motion, a viewer without animation) it shows the end. `report`
-needs Chromium and Pillow.
+demo.cast is an asciicast (version 2): every byte of the run with its time. The SVG plays it, the minute shortened to a
+few seconds; where nothing may move (prefers-reduced-motion, a viewer without animation) it shows the end. `terminal`
+needs pyte, a terminal in memory, which knows what each byte does to the screen; `report` needs Chromium and Pillow.
 """
 
 import json
@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
-CAST = HERE / "tune.cast"
-TYPED = "zopog tune --task supersense"
-COLUMNS, ROW, CHARACTER, MARGIN, BAR = 80, 19.0, 8.15, 16.0, 28.0  # characters; pixels
+ROOT, CAST = HERE.parent.parent, HERE / "demo.cast"
+TYPED = "make demo"
+COLUMNS, ROW, CHARACTER, MARGIN, BAR = 100, 19.0, 8.15, 16.0, 28.0  # characters; pixels
 TYPING, PLAYED, HELD = 1.0, 8.0, 10.0  # seconds: before the first output, the run, its end
 BEGINS = 12.0  # seconds into that: at the end, which is also what a viewer shows that takes the first moment for all
-FRAMES = 60  # of the line that rewrites itself
+FRAMES = 60  # of a row that is drawn again and again
+HIGHEST = 200  # rows, more than a run writes: nothing scrolls away
 PAGE, SCALE, COLOURS, MARGIN_AROUND = 1120, 1.5, 96, 24  # of the report: pixels, device pixels a pixel, colours, pixels
 SHOWN = """main > :not(.task), .task > h2, .task > h2 ~ p:not(h3 ~ p), .task > .panels ~ *, .panels > :nth-child(n + 4)
 { display: none !important } .task > h3:first-of-type { margin-top: 0 !important }"""
@@ -41,43 +42,44 @@ class Text(NamedTuple):
 
 
 def record() -> None:
-    """Runs the command in a pseudo-terminal; keeps what it wrote, each piece with its time in seconds."""
+    """Runs the command in a pseudo-terminal without colours; keeps what it wrote and when, in seconds."""
     import pty
 
+    os.environ.update(COLUMNS=str(COLUMNS), TERM="xterm", NO_COLOR="1")
+    os.chdir(ROOT)
+    subprocess.run(["make", ".venv/.installed"], check=True)  # which is not what the picture shows
     started, events = time.monotonic(), []
 
     def keep(terminal: int) -> bytes:
         data = os.read(terminal, 65536)
-        events.append([round(time.monotonic() - started, 3), "o", data.decode("utf-8")])
+        events.append([round(time.monotonic() - started, 3), "o", data.decode("utf-8", "ignore")])
         return data
 
-    os.environ.update(COLUMNS=str(COLUMNS), TERM="xterm")
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        status = pty.spawn([sys.executable, "-m", "zopog_ref.app.command_line", *TYPED.split()[1:]], keep)
-    if status:
+    if status := pty.spawn(TYPED.split(), keep):
         raise SystemExit(f"{TYPED} ended with {status}")
-    header = {"version": 2, "width": COLUMNS, "height": 24, "command": TYPED}
+    header = {"version": 2, "width": COLUMNS, "height": HIGHEST, "command": TYPED}
     CAST.write_text("".join(json.dumps(line) + "\n" for line in [header, *events]), "utf-8")
 
 
 def texts_of(cast: str) -> list[Text]:
-    """What each row shows and when: a carriage return starts its row again, a line feed goes to the next."""
+    """What each row shows and when."""
+    import pyte
+
+    header, *events = map(json.loads, cast.splitlines())
+    screen = pyte.Screen(header["width"], header["height"])
+    stream = pyte.Stream(screen)
     texts: list[Text] = []
-    row, line, since, again = 0, "", 0.0, False
-    for moment, _, data in map(json.loads, cast.splitlines()[1:]):
-        for character in data:
-            if character == "\n":
-                texts.append(Text(row, line.rstrip(), since, float("inf")))
-                row, line, since, again = row + 1, "", moment, False
-            elif character == "\r":
-                again = True
-            elif again:
-                texts.append(Text(row, line.rstrip(), since, moment))
-                line, since, again = character, moment, False
-            else:
-                line += character
-    return [text for text in texts if text.text and text.start < text.end]
+    now = [("", 0.0)] * header["height"]  # of each row its text, and since when
+    for moment, _, data in events:
+        stream.feed(data)
+        for row in screen.dirty:
+            was, since = now[row]
+            if (text := screen.display[row].rstrip()) != was:
+                texts.append(Text(row, was, since, moment))
+                now[row] = text, moment
+        screen.dirty.clear()
+    texts += [Text(row, text, since, float("inf")) for row, (text, since) in enumerate(now)]
+    return [text for text in texts if text.text]
 
 
 def thinned(texts: list[Text]) -> list[Text]:
@@ -110,7 +112,8 @@ def svg(texts: list[Text]) -> str:
         until = "" if stays else f"{share(text.end)}%,to{hide}"
         styles.append(f"@keyframes k{number}{{0%{hide}{share(text.start)}%{show}{until}}}")
         styles.append(f"#l{number}{{animation-name:k{number}}}")
-        lines.append(drawn(text.row + 1, text.text, f'id="l{number}" class="{"moves end" if stays else "moves"}"'))
+        kind = "moves" + " end" * stays + " typed" * text.text.startswith("━")
+        lines.append(drawn(text.row + 1, text.text, f'id="l{number}" class="{kind}"'))
     dots = "".join(
         f'<circle cx="{18 + 18 * i}" cy="16" r="5.5" fill="{colour}"/>'
         for i, colour in enumerate(["#e0655c", "#e5bd4f", "#62b464"])

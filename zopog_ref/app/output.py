@@ -6,7 +6,9 @@ Machine output is UTF-8, whatever the terminal's encoding is: it is read by prog
 import json
 import logging
 import re
+import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ def printable(text: str) -> str:
     return "".join(c if c in "\n\t" or not unicodedata.category(c).startswith("C") else repr(c)[1:-1] for c in text)
 
 
+_KEPT = re.compile(r"\b(zopog|pip|python) |\x1b")
 _quiet = False
 
 
@@ -58,9 +61,24 @@ def logged(verbosity: int) -> Iterator[None]:
             logger.setLevel(its)
 
 
-def show(text: str) -> None:
-    """An answer for people, on stdout."""
-    _flush(sys.stdout, printable(text) + "\n")
+def show(text: str, styled: bool = False) -> None:
+    """An answer for people, on stdout. styled: what steers a terminal in it is ours."""
+    _flush(sys.stdout, (text if styled else printable(text)) + "\n")
+
+
+def folded(text: str, width: int) -> str:
+    """Lines of at most this width, broken between words; below a column's text, what goes on there is indented.
+
+    A command stays one line, so that it can be copied.
+    """
+    out = []
+    for line in text.split("\n"):
+        if len(line) > width and not _KEPT.search(line):
+            gap = re.search(r"^ *\S*  +", line)  # before the text of a column
+            indent = " " * gap.end() if gap and gap.end() <= width // 2 else ""
+            line = textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        out.append(line)
+    return "\n".join(out)
 
 
 def show_json(value: Any, indent: int | None = None) -> None:
@@ -93,5 +111,6 @@ def _escaped(letter: str) -> str:
 
 
 def _flush(stream: Any, text: str) -> None:
-    stream.write(text)
+    width = shutil.get_terminal_size((0, 0)).columns if stream.isatty() else 0
+    stream.write(folded(text, width) if width else text)
     stream.flush()

@@ -1,7 +1,6 @@
 """zopog show, zopog report: what a finished run, or a prompt, is; in the terminal, and as a page."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
         show_json(found.result, indent=2)
     else:
         show(f"{found.config.task.name}, {found.config.method}, model {found.config.model}, seed {found.config.seed}")
-        sys.stdout.write(table(found.result, folder) + "\n")  # which is bold on a terminal
+        show(table(found.result, folder), styled=True)
         show("\n".join([*learned_said(found), *found.warnings()]))
     return 0
 

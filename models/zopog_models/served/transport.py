@@ -161,7 +161,7 @@ class Transport:
             left = attempts if why == "HTTP 429" and self._answered > others else left - 1
             others = self._answered
             if not left:
-                raise ServiceError(f"{where}: {detail}; given up after {attempt} attempts")
+                raise ServiceError(f"{where}: {detail}" + f"; given up after {attempt} attempts" * (attempt > 1))
             wait = self._wait(max(1, attempts - left), asked, where)
             if wait > 2:
                 self.notify(f"{detail}; attempt {attempts - left + 1} of {attempts} in {wait:.0f} s")
@@ -247,7 +247,9 @@ class Transport:
         except ServiceError:
             raise
         except urllib3.exceptions.NewConnectionError as error:
-            raise _Failure(_UNREACHED, error) from None
+            refused = isinstance(error.__cause__, ConnectionRefusedError)
+            nobody = "nothing listens there: start the server, or look at host and port in --model"
+            raise _Failure(_UNREACHED, nobody if refused else error) from None
         except urllib3.exceptions.TimeoutError as error:
             raise _Failure("no answer in time", error) from None
         except urllib3.exceptions.SSLError as error:

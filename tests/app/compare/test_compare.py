@@ -385,6 +385,9 @@ def test_cores_are_not_oversubscribed(monkeypatch: pytest.MonkeyPatch, tmp_path:
     cells = [Cell("t", "m", seed, tmp_path / str(seed), NO_RUN) for seed in range(9)]
     compare_schedule.run_cells(cells, "noting", 5, tmp_path, lambda errors: None)
     assert set(seen) == {(5, 3)}
+    cells = [Cell("t", "m", seed, tmp_path / str(seed), NO_RUN) for seed in range(9, 12)]
+    compare_schedule.run_cells(cells, "noting", 5, tmp_path, lambda errors: None, threads=2)
+    assert set(seen[9:]) == {(3, 2)}  # --threads
 
 
 def test_the_process_pool_restores_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -412,6 +415,7 @@ def test_the_process_pool_restores_the_environment(monkeypatch: pytest.MonkeyPat
         (["--budget", "3"], "one step costs"),
         (["--shots", "30", "--budget", "4000"], "lower the number of shots"),
         (["--workers", "0"], "--workers is 0"),
+        (["--threads", "0"], "--threads is 0"),
         (["--set", "zo-pog.popsize"], "METHOD.NAME=VALUE"),
         (["--set", "zo-pog.nothing=1"], "no method has a setting"),
         (["--set", "zo-pog.tau=hot"], "--set"),

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("onnxruntime", reason="the command line needs onnxruntime (extra cpu)")
 pytest.importorskip("tokenizers", reason="the command line needs tokenizers (extra cpu)")
 
+from tests.test_mathematics import colours, contrast
 from zopog_ref.app.compare import page as compare_page
 from zopog_ref.app.compare import statistics as compare_statistics
 from zopog_ref.app.compare import table as compare_table
@@ -114,6 +115,18 @@ def test_seeds_with_rows_of_their_own_count_as_seeds() -> None:
     found = statistics(scores, "manual")
     assert not found["same_test_rows"]
     assert found["metrics"]["accuracy"]["differences"][0][1]["freedom"] == 2
+
+
+def test_a_difference_of_accuracies_is_at_most_a_hundred_points() -> None:
+    wild, low = runs(0.99, 0.5, seeds=(1, 2)), runs(0.02, 0.4, seeds=(1, 2), noise=1)
+    found = statistics({"wild": wild, "low": low, "manual": low}, "manual")["metrics"]
+    for metric, most in (("accuracy", 1.0), ("brier", 2.0)):
+        gain = found[metric]["methods"]["wild"]["against_manual"]
+        higher = gain if metric == "accuracy" else {"low": -gain["high"], "high": -gain["low"]}
+        assert higher["high"] == most
+        assert -most <= higher["low"] < 0
+    pair = found["accuracy"]["differences"][0][1]
+    assert (pair["mean"], pair["high"]) == (pytest.approx(0.535), 1.0)
 
 
 # -- the page ------------------------------------------------------------------------------------------------------
@@ -264,7 +277,9 @@ def test_text_from_data_is_escaped(found: dict[str, Any]) -> None:
             "The other methods’ calls bought nothing over", "1 of 2 methods end below it", "nearest is bdpl + readout, 37 calls: −2.0 points"]),
         ((0.031, 0.0), (0.2, 0.9), ["No method’s calls bought anything over manual + readout at 5 calls", "is zo-pog + readout, 37 calls: +3.1"]),
         ((-0.031, None), (0.2, None), ["zo-pog + readout’s 37 calls bought nothing over manual + readout at 5 calls"]),
-        ((0.031, None), (0.2, None), ["zo-pog + readout’s 37 calls bought nothing that is more than chance over"]),
+        ((0.031, None), (0.2, None), ["zo-pog + readout’s 37 calls bought nothing that is more than chance over",
+            "+3.1 points (+2.1 to +4.1); that interval leaves out zero, but is of this one difference: corrected for all, p is 0.20."]),
+        ((0.009, -0.031), (0.2, 0.04), ["more than chance, after Holm’s correction.", "+0.9 points (−0.1 to +1.9)."]),
     ],
 )  # fmt: skip
 def test_what_the_calls_bought_is_said(
@@ -283,6 +298,25 @@ def test_what_the_calls_bought_is_said(
     for sentence in said:
         assert sentence in text
     assert ("bought nothing" in text) == any("bought nothing" in sentence for sentence in said)
+
+
+def test_in_short_counts_what_is_tied_centred_and_deployed(found: dict[str, Any]) -> None:
+    some = copy.deepcopy(found)
+    [task] = some["tasks"]
+    standings, own = task["statistics"]["metrics"]["accuracy"], ("zo-pog", "bdpl")
+    standings["best"] = "bdpl"
+    for name, row in standings["methods"].items():
+        row["among_best"] = name in (*own, "manual")
+        row["mean"] = {"manual + centred": 0.5, "zo-pog": 0.6, "bdpl": 0.7}.get(name, 0.1)
+    runs = [run for method in task["methods"] if method["of"] != "manual" for run in method["cells"]]
+    for run in runs:
+        run["deployed"] = False
+    runs[0]["deployed"] = True
+    text = re.sub("<[^>]+>", "", page(some).split("In short</h2>")[1].split("</section>")[0])
+    [tied] = re.findall("not significantly worse: ([^.]+)\\.", text)
+    assert set(tied.split(", ")) == {"zo-pog", "manual"}
+    assert "gives 50.0%: 2 of 2 end higher." in text
+    assert "By the dev rows 1 of 4 runs deploy what was searched for." in text
 
 
 def test_every_search_is_shown_with_and_without_its_readout(found: dict[str, Any]) -> None:
@@ -335,6 +369,53 @@ def test_without_test_rows_there_are_curves_and_prompts(found: dict[str, Any]) -
     assert "no test rows" in text
     assert "How it learns" in text
     assert "zo-pog" in table(bare)
+
+
+def test_what_is_sent_names_no_folder_of_the_machine(found: dict[str, Any]) -> None:
+    sent = copy.deepcopy(found) | {"model": "/home/me/my models/roberta"}
+    error = "see /home/me/runs/compare/workers.log, or ~/x/y.toml; it asked https://host/v1/chat"
+    sent["failed"] = [{"task": "small", "method": "bdpl", "seed": 2, "error": error}]
+    text = page(sent)
+    assert "/home/me" not in text
+    assert "<em>roberta</em>" in text
+    assert "--model roberta" in text
+    assert "see workers.log, or y.toml; it asked https://host/v1/chat" in text
+    assert "<em>org/name</em>" in page(found | {"model": "org/name"})
+
+
+@pytest.mark.parametrize("mode", [0, 1])
+def test_numbers_on_the_darkest_tint_can_be_read(found: dict[str, Any], mode: int) -> None:
+    extreme = copy.deepcopy(found)
+    for method in extreme["tasks"][0]["methods"]:
+        method["confusion"] = [[9 if j == 0 else 0 for j in range(len(row))] for row in method["confusion"]]
+    css = (Path(compare_page.__file__).parents[1] / "report" / "style.css").read_text("utf-8")
+    light, dark = (colours(block) for block in re.findall(r":root\{(.*?)\}", css, re.DOTALL)[:2])
+    c = light | dark if mode else light
+    faint = mixed(c["ink"], c["panel"], 72)
+    mixes = re.findall(r"<(\w+)([^>]*)color-mix\(in srgb,var\(--(\w+)\) (\d+)%,var\(--(\w+)\)\)", page(extreme))
+    assert {("good", 40), ("c2", 40)} <= {(colour, int(share)) for _, _, colour, share, _ in mixes}
+    for _, about, colour, share, ground in mixes:
+        ink = faint if 'class="faint"' in about else c["ink"]
+        assert contrast(ink, mixed(c[colour], c[ground], int(share))) >= 4.5, (colour, share)
+    assert not re.search(r"\.chip i\{[^}]*color", css)  # as dark as the token before it
+
+
+def mixed(a: str, b: str, share: int) -> str:
+    """color-mix(in srgb, a share%, b)."""
+    parts = ((int(a[i : i + 2], 16) * share + int(b[i : i + 2], 16) * (100 - share)) / 100 for i in (1, 3, 5))
+    return "#" + "".join(f"{round(part):02x}" for part in parts)
+
+
+def test_few_seeds_are_said_in_the_terminal_too(found: dict[str, Any]) -> None:
+    assert "too few seeds (2) for intervals to trust" in table(found)
+    assert "too few" not in table(found | {"seeds": [1, 2, 3, 4, 5]})
+
+
+def test_settings_of_what_searches_nothing_have_no_name(found: dict[str, Any]) -> None:
+    alone = copy.deepcopy(found)
+    alone["methods"].append(alone["methods"][0] | {"name": "auto", "method": "auto", "settings": "paper", "n": 0})
+    assert "<td>paper</td>" not in page(alone)
+    assert "<td>embedded</td>" in page(alone)
 
 
 def test_several_tasks_have_an_overview(found: dict[str, Any]) -> None:
@@ -401,7 +482,7 @@ def test_the_page_has_contents_a_date_a_command_and_runs_to_deploy(found: dict[s
     assert places == re.findall(r'<h2 id="(s\d+)">', text)
     assert len(places) > 2
     assert re.search(r"<footer><p>\d{4}-\d\d-\d\d\. ", text)
-    [command] = re.findall(r"with these settings: <code>(.*?)</code>", text)
+    [command] = re.findall(r'with these settings:</p><pre class="source">(.*?)</pre>', text)
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     asked = parser.parse_args(shlex.split(unescape(command))[2:])

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("urllib3", reason="served models need urllib3 (extra remote)")
 
 from tests.app.conftest import Run
+from tests.models.real_servers import free_ports
 from tests.models.service import Service, serve
 from tests.models.tiny_decoders import write_decoder
 from zopog_models import load_model
@@ -45,6 +46,16 @@ def test_what_each_endpoint_returns(zopog: Run, service: Service, decoder_folder
         assert (found["returned"], found["missing"], found["differs"]) == (["great", "terrible"], [], 0)
         assert found["requests"] == 2
     assert service.asked == 8
+
+
+def test_where_nothing_listens_it_is_said_at_once(zopog: Run, decoder_folder: Path) -> None:
+    address = f"chat+http://127.0.0.1:{free_ports()}/v1#x"
+    code, _, error = zopog("doctor", "--model", address, "--tokenizer", decoder_folder, *WORDS)
+    assert code == 1
+    assert "nothing listens there: start the server" in error
+    assert "attempt" not in error
+    again = zopog("doctor", "--model", address, "--tokenizer", decoder_folder, *WORDS, "--retries", 1)[2]
+    assert "given up after 2 attempts" in again
 
 
 def test_no_label_word_is_returned(zopog: Run, service: Service, decoder_folder: Path) -> None:

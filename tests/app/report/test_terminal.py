@@ -16,6 +16,7 @@ from rich.cells import cell_len
 
 from zopog_ref.app.compare.cells import Cell
 from zopog_ref.app.compare.live import LiveTable
+from zopog_ref.app.output import show
 from zopog_ref.app.packages import from_extra
 from zopog_ref.app.report.progress import Progress
 from zopog_ref.app.report.terminal import table
@@ -175,3 +176,27 @@ def test_what_is_missing_is_named_with_the_line_to_install(
         Progress(budget=80, price=10)
     with pytest.raises(MissingPackage, match=r"'scipy': pip install .scipy>=1.13"), from_extra():
         import scipy  # noqa: F401
+
+
+LISTED = """bdpl  policy gradient on discrete tokens, categorical distributions
+next:   zopog predict runs/supersense-zo-pog-42 --text "..."
+deployed: the template, not the tuned prompt, which is not --deploy-tuned"""
+
+
+def test_sentences_break_between_words_and_commands_stay_whole(
+    terminal: Callable[..., Terminal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = terminal(40)
+    show(LISTED)
+    assert shown.screen() == [
+        "bdpl  policy gradient on discrete",
+        "      tokens, categorical distributions",
+        'next:   zopog predict runs/supersense-zo-pog-42 --text "..."',
+        "deployed: the template, not the tuned",
+        "prompt, which is not --deploy-tuned",
+        "",
+    ]
+    file = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", file)
+    show(LISTED)
+    assert file.getvalue() == LISTED + "\n"

@@ -15,7 +15,10 @@ HERE = RunConfig(load_task("supersense"), "supersense", "embedded", PRESETS["zo-
 
 
 def test_a_model_here_can_be_baked() -> None:
-    assert "zopog bake 'my run' --out tuned.onnx" in next_said(Path("my run"), HERE)
+    assert next_said(Path("my run"), HERE).split("\n")[1:] == [
+        "        zopog show 'my run'",
+        "        zopog bake 'my run' --out tuned.onnx",
+    ]
 
 
 def test_a_served_model_is_named_again_and_cannot_be_baked() -> None:
@@ -38,5 +41,8 @@ def test_the_report_s_commands_are_these(zopog: Run, small_task: Path, tmp_path:
     assert code == 0, error
     page = unescape((out / "report.html").read_text("utf-8"))
     config = read_finished(out).config
-    assert "\n".join(deploying(out, config)) in page
+    assert "\n".join(deploying(Path("my run"), config)) in page  # of the folder that holds it
+    assert "zopog report 'my run'" in page
+    assert "\nsettings" not in error  # where nothing is searched there are none
+    assert "the template alone" in error
     assert next_said(out, config) in said

@@ -2,6 +2,8 @@
 
 import json
 import re
+from dataclasses import replace
+from html import escape, unescape
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,13 @@ import pytest
 pytest.importorskip("jinja2", reason="the page needs jinja2 (extra report)")
 
 from tests.app.conftest import SMALL, Run
+from zopog_models.prompts.bundle import load_prompt
+from zopog_ref.app import show
 from zopog_ref.app.run.predictions import load_predictions
+from zopog_ref.app.tune.card import card as card_of
 from zopog_ref.app.tune.finished import read_finished
+from zopog_ref.app.tune.meanings import meaning_of
+from zopog_ref.app.tune.page import page
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +53,58 @@ def test_the_errors_are_wrong_rows_with_their_own_texts(run: Path, small_task: P
     wrong = int((kept.mean.argmax(1) != kept.labels).sum())
     text = (run / "report.html").read_text("utf-8").rpartition("Its surest errors")[2].partition(">Settings</h2>")[0]
     assert text.count("<tr>") - 1 == min(20, wrong)
+    sure, classes = kept.mean.max(1), list(found.config.task.labels)
+    order = [i for i in np.argsort(-sure, kind="stable") if kept.mean[i].argmax() != kept.labels[i]][:20]
+    assert [
+        unescape(re.sub(r"<[^>]+>", "|", row)).split("||") for row in re.findall(r"<tr><td>(.*?)</td></tr>", text)
+    ] == [[found.texts[i][0], classes[kept.labels[i]], classes[kept.mean[i].argmax()], f"{sure[i]:.0%}"] for i in order]
+
+
+def test_every_number_of_the_page_stands_at_its_place(run: Path) -> None:
+    found, text = read_finished(run), (run / "report.html").read_text("utf-8")
+    shown = dict(re.findall(r'<span class="name">([^<]+)</span>(.*?)</tr>', text, re.DOTALL))
+    for row in found.answers:
+        its = shown[row["name"]]
+        assert f'data-label="calls">{row["calls"]:,}<' in its
+        assert f'data-label="NLL">{row["nll"]:.3f}<' in its
+        assert f"<span>ECE {row['ece']:.3f}</span>" in text
+        deployed = row["name"] == found.name
+        assert (">deployed<" in its, 'class="mean best"' in its) == (deployed, deployed)
+    best = max(record.dev_metric for record in found.curve if record.dev_metric is not None)
+    assert f"<span>best {best:.1%}</span>" in text
+    classes = list(found.config.task.labels)
+    for name in ("manual_metrics", "test_metrics"):
+        for true, counts in zip(classes, found.result[name]["confusion"]):
+            for answer, n in zip(classes, counts):
+                assert f'title="{true} answered as {answer}: {n / max(1, sum(counts)):.1%}"' in text
+    assert f"<td>{escape(meaning_of('policy_samples', 'zo-pog'))}</td>" in text
+    for line in found.warnings():
+        assert f"<li>{escape(line)}</li>" in text
+
+
+def test_what_somebody_should_know_before_it_is_used(run: Path) -> None:
+    found = read_finished(run)
+    never = [
+        n
+        for n, counts in zip(found.config.task.labels, zip(*found.result["test_metrics"]["confusion"]))
+        if not sum(counts)
+    ]
+    said = " ".join(found.warnings())
+    assert ("Never answered on the test rows: " + ", ".join(never) + "." in said) == bool(never)
+    metrics = found.result["test_metrics"]
+    assert (f"The test has {metrics['rows']} rows" in said) == (metrics["rows"] < 200)
+    few = replace(
+        found, result=found.result | {"test_metrics": metrics | {"rows": 199, "truncated": 7}, "learned": False}
+    )
+    assert {"The test has 199 rows: the intervals are wide.", "7 test texts were cut to the model's positions."} <= set(
+        few.warnings()
+    )
+    assert few.warnings()[0].startswith("Nothing was learned")
+    assert "Nothing was learned" not in " ".join(replace(found, result=found.result | {"learned": True}).warnings())
+    confusion = [[0] * (len(row) - 1) + [sum(row)] for row in metrics["confusion"]]
+    one = replace(found, result=found.result | {"test_metrics": metrics | {"confusion": confusion}})
+    names = list(found.config.task.labels)
+    assert f"Never answered on the test rows: {', '.join(names[:-1])}." in one.warnings()
 
 
 def test_report_writes_the_same_page_again_and_show_the_same_table(zopog: Run, run: Path) -> None:
@@ -70,11 +129,59 @@ def test_warnings_count_the_steps_without_a_gradient(run: Path) -> None:
     assert f"{len(found.curve)} of {len(found.curve)} steps" in " ".join(found.warnings())
 
 
+def test_what_is_sent_names_no_folder_of_the_machine(run: Path, small_task: Path) -> None:
+    found = read_finished(run)
+    assert found.folder.is_absolute()
+    moved = replace(found, config=replace(found.config, model="/home/me/models/tiny"))
+    for text in (page(moved), card_of(moved)):
+        assert str(small_task.parent) not in text
+        assert str(run.parent) not in text
+        assert "/home/me" not in text
+        assert "tiny" in text
+        assert "test.tsv" in text
+    assert "zopog predict run --text" in page(moved)
+    assert "for the folder that holds this run" in page(moved)
+
+
+def test_settings_are_shown_as_they_are_given(run: Path) -> None:
+    text = page(read_finished(run)).rpartition('class="settings"')[2].partition("</table>")[0]
+    assert "<td>on</td>" in text
+    assert not re.search("<td>(True|False|)</td>", text)
+
+
 def test_the_card_has_the_hashes_and_the_intervals(run: Path) -> None:
     card, config = (run / "prompt" / "README.md").read_text("utf-8"), json.loads((run / "config.json").read_text())
     for digest in (config["model_sha256"], *(split["sha256"] for split in config["splits"].values())):
         assert digest in card
     assert card.count("(this prompt)") == 1
+    found = read_finished(run)
+    for row in found.answers:
+        low, high = row["interval"]
+        name = f"**{row['name']}** (this prompt)" if row["name"] == found.name else row["name"]
+        scores = f"{row['accuracy']:.1%} | {low:.1%} to {high:.1%} | {row['nll']:.3f} | {row['ece']:.3f} |"
+        assert f"| {name} | {row['calls']} | {scores}" in card
+    for line in found.warnings():
+        assert f"- {line}" in card
+    task = replace(found.config.task, labels={"0": "bad", "1": "good"})
+    assert "Labels: '0' = 'bad', '1' = 'good'." in card_of(replace(found, config=replace(found.config, task=task)))
+
+
+def test_show_says_the_tokens_the_warnings_and_what_a_prompt_is(
+    zopog: Run, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, out = read_finished(run), zopog("show", run)[1]
+    assert "learned tokens: " + " ".join(word for word, _ in found.tokens) in out
+    assert all(line in out for line in found.warnings())
+    prompt = load_prompt(run / "prompt")
+    offsets = np.full((2, 3, 4), 0.5, np.float32)
+    offsets[0] = 1.5
+    made = replace(
+        prompt, ids=np.zeros((2, 3), np.int64), offsets=offsets, weights=np.ones(2), readout=None, templates=None
+    )
+    monkeypatch.setattr(show, "load_prompt", lambda folder: made)
+    said = json.loads(zopog("show", run / "prompt", "--json")[1])
+    assert (said["prompts"], said["readout"]) == (2, "none")
+    assert said["offset_rms"] == pytest.approx(1.25**0.5)
 
 
 def test_a_test_file_that_changed_gives_a_page_without_texts(run: Path, small_task: Path) -> None:

@@ -3,7 +3,6 @@
 With --curve the same on several budgets: curve.json, curve.csv and its report."""
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TypeVar
@@ -26,7 +25,8 @@ from zopog_ref.app.compare.plan import Plan, check_data, check_started
 from zopog_ref.app.compare.schedule import Errors, run_cells
 from zopog_ref.app.compare.table import table
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.output import say, show_json
+from zopog_ref.app.output import say, show, show_json
+from zopog_ref.app.report.html import counted
 from zopog_ref.app.run.folder import RunFolder, write_json
 from zopog_ref.app.run.typed_json import Json
 
@@ -36,8 +36,6 @@ T = TypeVar("T", bound=Json)
 
 def run(arguments: argparse.Namespace) -> int:
     """Check, run what is not finished, report. Exit code 1 when a cell failed; the others are reported all the same."""
-    if arguments.workers is not None and arguments.workers < 1:
-        raise InputError(f"--workers is {arguments.workers}; it must be at least 1")
     if arguments.budgets is not None and not arguments.curve:
         raise InputError("--budgets is for --curve; one budget is given with --budget")
     if arguments.executor == "ray":
@@ -50,7 +48,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     _check_folder(plan)
     check_started(plan.cells())
     tokens = check_data(plan).tokenizer.id_to_token
-    what = f"{len(plan.tasks)} tasks, {len(plan.seeds)} seeds, {plan.budget} calls each"
+    what = f"{_counted(plan)}, {counted(plan.budget, 'call')} each"
     with _held(plan):
         errors = _run(plan, plan.cells(), what, arguments)
         found = document(plan, errors, tokens)
@@ -66,7 +64,7 @@ def _curve(arguments: argparse.Namespace) -> int:
     _check_folder(each)
     plan = checked(each, budgets)
     plan.check_started()
-    what = f"{len(each.tasks)} tasks, {len(each.seeds)} seeds, budgets {', '.join(map(str, budgets))}"
+    what = f"{_counted(each)}, budgets {', '.join(map(str, budgets))}"
     with _held(each):
         errors = _run(each, plan.cells(), what, arguments)
         found = curve.document(plan, errors)
@@ -75,6 +73,10 @@ def _curve(arguments: argparse.Namespace) -> int:
         write_atomically(each.out / "report.html", [curve_page(found).encode()])
     _answer(arguments, each, "curve.json", found, curve_table)
     return 1 if errors else 0
+
+
+def _counted(plan: Plan) -> str:
+    return f"{counted(len(plan.tasks), 'task')}, {counted(len(plan.seeds), 'seed')}"
 
 
 def _check_folder(plan: Plan) -> None:
@@ -99,7 +101,7 @@ def _answer(arguments: argparse.Namespace, plan: Plan, name: str, found: T, as_t
     if arguments.json:
         show_json(found.to_json())
     else:
-        sys.stdout.write(as_text(found))
+        show(as_text(found).rstrip("\n"), styled=True)
 
 
 def _run(plan: Plan, cells: Sequence[Cell], what: str, arguments: argparse.Namespace) -> Errors:
@@ -109,9 +111,10 @@ def _run(plan: Plan, cells: Sequence[Cell], what: str, arguments: argparse.Names
         spent = spent_in(plan.out, plan.remote)
         say(f"--budget-usd holds for all runs together: ${spent:.4f} of ${plan.remote.budget_usd:g} are spent")
     say(
-        f"{len(cells)} cells: {len(plan.variants)} methods, {what}; {len(cells) - unfinished} finished already; "
+        f"{counted(len(cells), 'run')}: {counted(len(plan.variants), 'method')}, {what}; "
+        f"{len(cells) - unfinished} finished already; "
         f"{workers} at once"
     )
     budgets = [cell.config.preset.budget for cell in cells]
     with closing(LiveTable(cells, budgets, rewrite=executor != "serial")) as show:
-        return run_cells(cells, executor, workers, plan.out, show)
+        return run_cells(cells, executor, workers, plan.out, show, arguments.threads)

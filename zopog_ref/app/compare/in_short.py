@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 
-from zopog_ref.app.compare.paired import Estimate
 from zopog_ref.app.compare.plan import CENTRED, MANUAL, READ
-from zopog_ref.app.compare.results import TaskResult
+from zopog_ref.app.compare.results import Gain, TaskResult
 from zopog_ref.app.report.html import counted, points
 
 _CHANCE = 0.05  # p, after Holm's correction
@@ -53,7 +52,7 @@ def _bought(task: TaskResult) -> Iterator[Sentence]:
     worse = f" {below} of {len(found)} methods end below it by more than chance." if below else ""
     who = "No method’s calls bought anything" if not bought else "The other methods’ calls bought nothing"
     yield (
-        f"{who} {over} by more than chance.{worse} The nearest is ",
+        f"{who} {over} by more than chance, after Holm’s correction.{worse} The nearest is ",
         method.name,
         f", {method.calls:,.0f} calls: {_points(gain)}.",
     )
@@ -78,7 +77,7 @@ def _by_itself(task: TaskResult) -> Iterator[Sentence]:
     above = [name for name, gain in gains.items() if gain.p_holm <= _CHANCE and gain.mean > 0]
     under = [name for name, gain in gains.items() if gain.p_holm <= _CHANCE and gain.mean < 0]
     which = f"{len(above)} of {len(gains)} methods" if above else f"none of {counted(len(gains), 'method')}"
-    start = "Without a readout " if CENTRED in standings else ""
+    start = "Without a readout, " if CENTRED in standings else ""
     beat = f"{which} {'beat' if len(above) > 1 else 'beats'} the manual prompt ({standings[MANUAL].mean:.1%})"
     names = f": {', '.join(above)}" if 0 < len(above) < len(gains) else ""
     rest = f" Below it: {', '.join(under)}." if under else ""
@@ -91,5 +90,8 @@ def _by_itself(task: TaskResult) -> Iterator[Sentence]:
         yield f"Centring the manual prompt’s scores, with no label looked at, gives {level:.1%}: {ends}", "", ""
 
 
-def _points(gain: Estimate) -> str:
-    return f"{points(gain.mean)} points ({points(gain.low)} to {points(gain.high)})"
+def _points(gain: Gain) -> str:
+    """The difference with its interval, and why it may be chance though that leaves out zero."""
+    alone = gain.p_holm > _CHANCE and not gain.low <= 0 <= gain.high
+    why = f"; that interval leaves out zero, but is of this one difference: corrected for all, p is {gain.p_holm:.2f}"
+    return f"{points(gain.mean)} points ({points(gain.low)} to {points(gain.high)})" + why * alone

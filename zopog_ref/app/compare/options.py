@@ -88,6 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="METHOD.NAME=VALUE", help="one setting of one method; repeatable"
     )
     parser.add_argument("--workers", type=int, help="runs at once (default: one a core); cores are shared out")
+    parser.add_argument("--threads", type=int, metavar="N", help="of the model in each run (default: cores / workers)")
     parser.add_argument("--executor", choices=tuple(EXECUTORS), default="process")
     add_served_arguments(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="default runs/compare; the same command goes on there")
@@ -102,8 +103,13 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     """The plan asked for. Errors: InputError, TaskError, MissingPackage, before any model is loaded."""
     check_readout(arguments)
     remote = chosen_served(arguments)
+    for name in ("workers", "threads"):
+        if (value := getattr(arguments, name)) is not None and value < 1:
+            raise InputError(f"--{name} is {value}; it must be at least 1")
     if remote is not None and arguments.workers not in (None, 1):
         raise InputError("--workers: runs on a served model go one after another; --concurrency asks it several things")
+    if remote is not None and arguments.threads is not None:
+        raise InputError("--threads: a served model computes elsewhere; --concurrency asks it several things")
     plan = Plan(
         out=arguments.out or Path("runs") / "compare",
         tasks=_tasks(arguments),

@@ -6,10 +6,9 @@ from typing import Any
 from zopog_ref.app.compare.in_short import findings as sentences
 from zopog_ref.app.compare.panels import pictures
 from zopog_ref.app.compare.results import Comparison, TaskResult
-from zopog_ref.app.report.html import render
+from zopog_ref.app.compare.statistics import FEW_SEEDS
+from zopog_ref.app.report.html import elsewhere, render
 from zopog_ref.app.run.presets import TEMPLATE_ALONE
-
-_MOST_SEEDS_TO_WARN = 4
 
 
 def page(found: Comparison) -> str:
@@ -27,7 +26,7 @@ def page(found: Comparison) -> str:
         searched=searched,
         planned=len(searched) * len(found.seeds) * len(found.tasks),
         computing=_time(sum(cell.seconds for cell in runs)),
-        few_seeds=len(found.seeds) <= _MOST_SEEDS_TO_WARN,
+        few_seeds=len(found.seeds) <= FEW_SEEDS,
         findings=findings,
         overview=_overview(tasks),
         tasks=[(task, pictures(task, found.budget)) for task in tasks],
@@ -38,7 +37,8 @@ def page(found: Comparison) -> str:
 def _command(found: Comparison) -> str:
     """What asks for the same comparison; a task of somebody's own has to be given as it was."""
     names = ",".join(m.name for m in found.methods) or "none"
-    words = ["--tasks", ",".join(task.name for task in found.tasks), "--methods", names, "--model", found.model]
+    words = ["--tasks", ",".join(task.name for task in found.tasks), "--methods", names]
+    words += ["--model", elsewhere(found.model)]
     words += ["--seeds", ",".join(map(str, found.seeds)), "--budget", str(found.budget), "--shots", str(found.shots)]
     return shlex.join(["zopog", "compare", *words, "--readout", found.readout])
 

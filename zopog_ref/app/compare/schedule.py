@@ -62,8 +62,12 @@ def one_after_another(workers: int, log: Path) -> Iterator[Executor]:
 EXECUTORS = {"process": process_pool, "serial": one_after_another, "ray": ray_tasks}
 
 
-def run_cells(cells: Sequence[Cell], executor: str, workers: int, out: Path, show: Show) -> Errors:
+def run_cells(
+    cells: Sequence[Cell], executor: str, workers: int, out: Path, show: Show, threads: int | None = None
+) -> Errors:
     """Run every cell that is not finished; returns what went wrong, cell by cell.
+
+    threads: of the model in each; default: the cores shared out.
 
     Errors: Interrupted after Ctrl-C, when every running cell has saved itself.
     """
@@ -71,7 +75,7 @@ def run_cells(cells: Sequence[Cell], executor: str, workers: int, out: Path, sho
     stop.unlink(missing_ok=True)
     errors: Errors = {}
     deaths = dict.fromkeys(cells, 0)
-    threads = max(1, usable_cores() // workers)
+    threads = threads or max(1, usable_cores() // workers)
     with stop_requests() as should_stop:
         try:
             while waiting := [cell for cell in cells if not cell.finished and cell not in errors]:

@@ -14,6 +14,8 @@ from zopog_ref.app.run.typed_json import ABSENT
 
 LEVEL = 0.95
 HIGHER_IS_BETTER = {"accuracy": True, "nll": False, "brier": False}
+_MOST = {"accuracy": 1.0, "nll": inf, "brier": 2.0}  # a score is 0 at least
+FEW_SEEDS = 4  # so many are too few for intervals to trust
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ def _metric(
     scores: Mapping[str, Mapping[int, Scores]], manual: str, readout: str | None, metric: str, same: bool
 ) -> Metric:
     names, higher = list(scores), HIGHER_IS_BETTER[metric]
-    possible = (0.0, inf if metric == "nll" else 1.0 if metric == "accuracy" else 2.0)
-    own = {name: _clipped(_mean([s.of[metric] for s in scores[name].values()], same), possible) for name in names}
+    most = _MOST[metric]
+    own = {name: _clipped(_mean([s.of[metric] for s in scores[name].values()], same), 0.0, most) for name in names}
     pairs = {(a, b): difference(scores[a], scores[b], metric, same) for a in names for b in names if a != b}
     below = np.ones((len(names), len(names)))  # of "row is at least as good as column"
     for (a, b), pair in pairs.items():
@@ -74,9 +76,9 @@ def _metric(
     return Metric(higher_is_better=higher, best=best, methods=standings, differences=differences)
 
 
-def _clipped(estimate: Estimate, possible: tuple[float, float]) -> Estimate:
-    """Its interval without what cannot be: an accuracy above 1, a loss below 0."""
-    low, high = (min(max(end, possible[0]), possible[1]) for end in (estimate.low, estimate.high))
+def _clipped(estimate: Estimate, least: float, most: float) -> Estimate:
+    """Its interval without what cannot be: an accuracy above 1, a loss below 0, a difference of accuracies above 1."""
+    low, high = (min(max(end, least), most) for end in (estimate.low, estimate.high))
     return replace(estimate, low=low, high=high)
 
 
@@ -86,7 +88,8 @@ def _gain(estimate: Estimate, p_holm: float, gaps: list[NDArray[np.float64]], me
     if metric == "accuracy":
         counts = [(int((gap > 0).sum()), int((gap < 0).sum())) for gap in gaps]
         tests = [SignTest(wins=w, losses=k, p=sign_test(w, k)) for w, k in counts]
-    these = fixed_seeds(np.stack(gaps), LEVEL) if same else ABSENT
+    most = _MOST[metric]
+    these = _clipped(fixed_seeds(np.stack(gaps), LEVEL), -most, most) if same else ABSENT
     return Gain(**vars(estimate), p_holm=p_holm, these_runs=these, each_seed=tests)
 
 
@@ -95,8 +98,8 @@ def difference(a: Mapping[int, Scores], b: Mapping[int, Scores], metric: str, sa
 
     Errors: InputError when a seed's test rows differ between the two.
     """
-    gaps = _gaps(a, b, metric)
-    return _mean(gaps, same) if gaps else None
+    gaps, most = _gaps(a, b, metric), _MOST[metric]
+    return _clipped(_mean(gaps, same), -most, most) if gaps else None
 
 
 def _gaps(a: Mapping[int, Scores], b: Mapping[int, Scores], metric: str) -> list[NDArray[np.float64]]:

@@ -2,6 +2,7 @@
 
 from zopog_ref.app.compare.plan import MANUAL, READ
 from zopog_ref.app.compare.results import Comparison, Method, TaskResult
+from zopog_ref.app.compare.statistics import FEW_SEEDS
 from zopog_ref.app.report.terminal import table as aligned
 from zopog_ref.app.run.typed_json import ABSENT
 
@@ -18,6 +19,8 @@ def table(found: Comparison) -> str:
     out.append(
         "* best, or not significantly worse: these contain the best method with 95% confidence (docs/compare.md)"
     )
+    if len(found.seeds) <= FEW_SEEDS:
+        out.append(f"too few seeds ({len(found.seeds)}) for intervals to trust: give five or more")
     out += [f"failed: {f.task}, {f.method}, seed {f.seed}: {f.error}" for f in found.failed]
     return "\n".join(out) + "\n"
 

@@ -27,6 +27,7 @@ def add_endpoint_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--words", default="great,bad", help="label words, with commas (default: great,bad)")
     parser.set_defaults(device="cpu", threads=None, workers=None)
     add_served_arguments(parser)
+    parser.set_defaults(retries=0)  # what is wrong is said at once
 
 
 def examine_endpoint(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import re
 from datetime import date
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from zopog_ref.app.packages import from_extra
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 FOLDER = Path(__file__).parent
+_FOLDERS = re.compile(r"(?<![\w:/.~-])~?/(?:[^\s/'\",:;]+/)+(?=[^\s/])")  # of a path from the root, in a text
 _SPACES = str.maketrans({"Ġ": "␣", "▁": "␣", "\n": "↵", "\t": "⇥"})  # how tokenizers write the space before a word
 
 
@@ -28,7 +29,8 @@ def environment() -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"f": format, "counted": counted, "minus": minus, "points": points, "readable": readable}
+    filters = (counted, elsewhere, minus, points, readable, without_folders)
+    made.filters |= {"f": format} | {filter.__name__: filter for filter in filters}
     made.globals["style"] = (FOLDER / "style.css").read_text(encoding="utf-8")
     return made
 
@@ -56,6 +58,16 @@ def with_contents(page: str) -> str:
 def counted(number: int, what: str) -> str:
     """3 methods, 1 method."""
     return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def elsewhere(path: str | Path) -> str:
+    """A path as a reader on another machine can use it: its name; a relative one, a hub's name and an address stay."""
+    return PurePath(path).name if PurePath(path).is_absolute() else str(path)
+
+
+def without_folders(text: str) -> str:
+    """A text whose paths lead to no folders of the machine that wrote it."""
+    return _FOLDERS.sub("", text)
 
 
 def minus(text: str) -> str:

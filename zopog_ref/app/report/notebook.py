@@ -27,7 +27,9 @@ class Picture:
         return f"a plot of {', '.join(self.names)}"
 
     def _repr_html_(self) -> str:
-        keys = " ".join(f'<span class="c{i}">● {escape(name)}</span>' for i, name in enumerate(self.names, 1))
+        keys = " ".join(
+            f'<span><span class="c{i}">●</span> {escape(name)}</span>' for i, name in enumerate(self.names, 1)
+        )
         style = f"<style>{_STYLE}</style>"
         return f'<div class="zopog-picture" style="max-width:460px">{style}{self.drawn}<div>{keys}</div></div>'
 

@@ -1,12 +1,14 @@
 """prompt/README.md: what the prompt is for, what it scores, and what it must not be used for."""
 
 from zopog_models.files.quoting import quoted
+from zopog_ref.app.report.html import elsewhere
 from zopog_ref.app.tune.finished import Finished
 
 
 def card(run: Finished) -> str:
     """Markdown. Names from files are quoted, so that nothing in them is markup."""
     config, found, result = run.config, run.found, run.result
+    model = quoted(elsewhere(config.model))
     labels = ", ".join(f"{quoted(value)} = {quoted(word)}" for value, word in config.task.labels.items())
     rows = ["| prompt | calls | test accuracy | 95% interval | NLL | ECE |", "|---|---|---|---|---|---|"]
     for row in run.answers:
@@ -34,7 +36,7 @@ def card(run: Finished) -> str:
         "",
         f"Method {config.method}, seed {config.seed}, {result['calls']} calls. Deployed: {run.name}.",
         "",
-        f"Model: {quoted(config.model)}, sha256 `{found.model_sha256}`; tokenizer sha256 `{found.tokenizer_sha256}`.",
+        f"Model: {model}, sha256 `{found.model_sha256}`; tokenizer sha256 `{found.tokenizer_sha256}`.",
         "",
         "## Scores",
         "",

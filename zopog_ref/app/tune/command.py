@@ -1,7 +1,6 @@
 """zopog tune: learn a prompt, keep everything, compare with the manual prompt on the test split."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from zopog_models.files.atomic import write_atomically
@@ -39,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         show_json(result, indent=2)
         return 0
-    sys.stdout.write(table(result, path) + "\n")  # which is bold on a terminal
+    show(table(result, path), styled=True)
     show("\n".join([model_said(found), *learned_said(found), *examples_said(found)]))
     show((f"report: {report}\n" if report else "") + next_said(path, found.config))
     return 0

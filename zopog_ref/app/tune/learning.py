@@ -101,7 +101,8 @@ def _start(
     say(f"run folder {path}, model {model.source}, task {config.task.name}")
     for line in _notices(experiment, config, asked):
         say(line)
-    say(f"settings {config.settings}: {config.preset.about}")
+    named = "" if config.method in SEARCHLESS else f"settings {config.settings}: "
+    say(f"{named}{config.preset.about}")
     for line in words_and_position(experiment):
         say(line)
     if reads(config):

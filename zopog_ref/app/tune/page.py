@@ -1,13 +1,14 @@
 """report.html of a run: one file that needs nothing else; what it says is in templates/run.html."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from zopog_models.files.atomic import write_atomically
-from zopog_ref.app.report.html import render
+from zopog_ref.app.report.html import elsewhere, render
 from zopog_ref.app.report.plots import strip, strip_axis
 from zopog_ref.app.report.svg import Axes, Dots, Line, Svg, padded, panel
 from zopog_ref.app.run.config import versions
@@ -39,7 +40,8 @@ def page(run: Finished) -> str:
         confusions=_confusions(run),
         errors=_errors(run),
         settings=_settings(run),
-        deploying=deploying(run.folder, run.config),
+        deploying=deploying(Path(elsewhere(run.folder)), run.config),
+        folder=shlex.quote(elsewhere(run.folder)),
         versions=versions(),
     )
 

@@ -5,9 +5,8 @@ from typing import NamedTuple
 from zopog_ref.app.compare.curve.panels import pictures
 from zopog_ref.app.compare.curve.results import METRICS, At, Curve, CurveTask, Row
 from zopog_ref.app.compare.plan import READ
+from zopog_ref.app.compare.statistics import FEW_SEEDS
 from zopog_ref.app.report.html import render
-
-_MOST_SEEDS_TO_WARN = 4
 
 
 class Verdict(NamedTuple):
@@ -32,7 +31,7 @@ def page(found: Curve) -> str:
         metrics=METRICS,
         runs=len(runs) * len(found.seeds),
         missing=sum(sum(task.unfinished.values()) for task in found.tasks),
-        few_seeds=len(found.seeds) <= _MOST_SEEDS_TO_WARN,
+        few_seeds=len(found.seeds) <= FEW_SEEDS,
     )
 
 

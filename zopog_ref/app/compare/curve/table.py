@@ -4,6 +4,7 @@ import csv
 import io
 
 from zopog_ref.app.compare.curve.results import METRICS, Curve, CurveTask, Row
+from zopog_ref.app.compare.statistics import FEW_SEEDS
 from zopog_ref.app.report.terminal import table as aligned
 
 
@@ -19,6 +20,8 @@ def table(found: Curve) -> str:
         "* the highest of its column, or not surely lower (paired, 95%); ! nothing better for as few calls; "
         "- the budget does not pay it; ? not run"
     )
+    if len(found.seeds) <= FEW_SEEDS:
+        out.append(f"too few seeds ({len(found.seeds)}) for intervals to trust: give five or more")
     out += [f"failed: {f.task}, {f.method}, seed {f.seed}: {f.error}" for f in found.failed]
     return "\n".join(out) + "\n"
 
