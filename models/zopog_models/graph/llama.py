@@ -62,7 +62,10 @@ class LlamaLayers(DecoderLayers):
             gate = g.op("Mul", gate, g.op("Sigmoid", gate))
         else:
             gate = g.op("Gelu", gate, approximate="tanh")
-        y = self.linear(g.op("Mul", gate, up), f"{layer}.mlp.down_proj", outliers=True)
+        y = g.op("Mul", gate, up)
+        if g.apart:
+            y = g.op("Max", y, g.weight("least", np.array([np.finfo(np.float32).min], np.float32)))
+        y = self.linear(y, f"{layer}.mlp.down_proj", outliers=True)
         return self._rms_norm(y, f"{layer}.post_feedforward_layernorm") if branch else y
 
     def end(self, x: str) -> str:

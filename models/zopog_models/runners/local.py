@@ -121,7 +121,7 @@ class LocalRunner(ChunkRunner):
                 f"precision {precision!r} is for device {REDUCED[precision]!r}, and this model is on {self.device!r}"
             )
         if precision == "bf16":
-            graph = GraphBuilder(self.weights, location=WEIGHTS_FILE)
+            graph = GraphBuilder(self.weights, location=WEIGHTS_FILE, apart=True)
         else:
             shared = self.weights if precision == "int8" else None
             on_cpu = self.device == "cpu"
