@@ -15,11 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from zopog_ref.arrays import FLOAT64, INT64
+from zopog_ref.ledger import Ledger
 from zopog_ref.linear_fits import kernel_ridge
+from zopog_ref.objective import Loss
 from zopog_ref.randomness import Purpose, permutation
 from zopog_ref.readout_kernel import kernel_of
 
-__all__ = ["Race", "affordable", "cost", "press", "spread", "survivors"]
+__all__ = ["Race", "TextObjective", "affordable", "cost", "press", "spread", "survivors"]
 
 Ask = Callable[[int, INT64], FLOAT64]  # (arm, rows) -> scores (rows, T_arm), label words first; it charges the calls
 
@@ -90,12 +92,19 @@ class Race:
         """Mini-batches of the allowed rows: what a whole arm costs."""
         return -(-len(self.allowed(own)) // self.batch_size)
 
+    def missing(self, arm: int, rows: INT64) -> INT64:
+        """Those of the rows that the arm was not asked about."""
+        return rows[~np.isin(rows, self.rows[arm])] if arm in self.rows else rows
+
+    def answer(self, arm: int, rows: INT64) -> None:
+        """Ask the arm about those of the rows that it was not asked about; of none left, nothing."""
+        if len(more := self.missing(arm, rows)):
+            self._scores.setdefault(arm, []).append(self.ask(arm, more))
+            self.rows[arm] = np.concatenate([self.rows.get(arm, more[:0]), more])
+
     def go_on(self, arm: int, own: Sequence[int] = ()) -> None:
         """Ask for the arm's next mini-batch."""
-        done = self.rows.get(arm, np.zeros(0, np.int64))
-        more = self.allowed(own)[len(done) : len(done) + self.batch_size]
-        self._scores.setdefault(arm, []).append(self.ask(arm, more))
-        self.rows[arm] = np.concatenate([done, more])
+        self.answer(arm, self.missing(arm, self.allowed(own))[: self.batch_size])
 
     def scores(self, arm: int, rows: INT64) -> FLOAT64:
         """(rows, T) of rows that were asked. Errors: ValueError for others."""
@@ -132,3 +141,47 @@ class Race:
                     self.go_on(arm, own.get(arm, ()))
             alive = self.ranked(alive)[: survivors(len(alive), keep)]
         return alive
+
+
+class TextObjective:
+    """The arms of a race as the prompts of a method: tokens that are whole texts, and z that says nothing.
+
+    E_t l(t; B) is what a policy descends, with l the mean of [A1] over a mini-batch B of prompt t's own scores there.
+
+    A prompt (n,) names a text for each of n positions: a template, what stands in front of it. Repeated questions are
+    answered by the race, which pays nothing for them. Rows that a prompt shows are not asked of it: their losses are
+    the mean of the others', so that the mean is that of the rows that were asked.
+
+    Parameters:
+
+    - race: asks, pays, and holds the answers.
+    - arms: (N_1, .., N_n) numbers of the arms. Methods have equally many candidates at all positions: N = max N_i, and
+      token j of position i stands for text j mod N_i.
+    - ledger: the one that the race's `ask` charges.
+    - own: of an arm, the rows that it shows. Default: none.
+    - loss: of the label words' scores (B, C) and classes (B,), such as objective.cross_entropy. Default: None, [A1].
+    """
+
+    def __init__(
+        self, race: Race, arms: INT64, ledger: Ledger, own: Mapping[int, Sequence[int]] | None = None,
+        loss: Loss | None = None,
+    ) -> None:  # fmt: skip
+        self.race, self.arms, self.ledger, self.own, self.loss = race, arms, ledger, own or {}, loss
+
+    def losses(self, tokens: INT64, z: FLOAT64, examples: INT64) -> FLOAT64:
+        """(K, B); see Objective. Errors: ValueError where a prompt shows all of the rows."""
+        return np.stack([self._losses(int(self.arms[tuple(t % self.arms.shape)]), examples) for t in tokens])
+
+    def _losses(self, arm: int, examples: INT64) -> FLOAT64:
+        asked = np.isin(examples, self.race.allowed(self.own.get(arm, ())))
+        rows = examples[asked]
+        if not len(rows):
+            raise ValueError(f"arm {arm} shows all of the {len(examples)} rows: ask about more at once")
+        self.race.answer(arm, rows)
+        if self.loss is None:
+            found = self.race.press([arm], rows)
+        else:
+            found = self.loss(self.race.scores(arm, rows)[:, : self.race.n_classes], self.race.labels[rows])
+        answer = np.full(len(examples), found.mean())
+        answer[asked] = found
+        return answer

@@ -24,7 +24,10 @@ class GraphBuilder:
     another graph of the same model, by name, to use instead of copies. precision: "fp32" or "fp16", of the weights and
     of what is computed with them; "int8": linear maps as in `quantized`, all else fp32. Inputs and outputs are float32
     in any case. location: the weights' file. fused: for a session on CUDA, with ONNX Runtime's own operators and
-    without sums that change nothing; by_length: rows, padded on the right, are told by their lengths.
+    without sums that change nothing; by_length: rows, padded on the right, are told by their lengths. packed: a
+    decoder's tokens go through its layers without padding (`tokens`). apart: a maximum that changes nothing keeps
+    OpenVINO from making one operator of a gated feed-forward layer, which 2026.4 compiles for one thread by ending the
+    process.
     """
 
     def __init__(
@@ -34,11 +37,13 @@ class GraphBuilder:
         precision: str = "fp32",
         location: str = onnx_format.EXTERNAL_LOCATION,
         fused: bool = False,
+        packed: bool = False,
+        apart: bool = False,
     ) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         self._shared = shared or {}
-        self.fused = fused
+        self.fused, self.packed, self.apart = fused, packed, apart
         self.by_length = fused and precision == "fp16"  # flash attention, which has no mask and no float32
         self._dtype = PRECISIONS[precision]
         self._integers = precision == "int8"
@@ -104,9 +109,12 @@ class GraphBuilder:
             self.initializers[name] = self._stored(name, array) if shared is None else shared
         return name
 
-    def product(self, x: str, name: str, array: np.ndarray, *, transposed: bool = False) -> str:
-        """x W, for a weight W (in, out); transposed: x Wᵀ, for one that is published as (out, in)."""
-        if not self._integers:
+    def product(self, x: str, name: str, array: np.ndarray, *, transposed: bool = False, outliers: bool = False) -> str:
+        """x W, for a weight W (in, out); transposed: x Wᵀ, for one that is published as (out, in).
+
+        outliers: a few of x's channels are far larger than the others, so "int8" computes this map in float32.
+        """
+        if outliers or not self._integers:
             weight = self.weight(name, array)
             # A product reads a weight either way, so a transposed one is never written out.
             return self.op("MatMul", x, self.op("Transpose", weight, perm=(1, 0)) if transposed else weight)

@@ -23,6 +23,7 @@ from zopog_models.graph.gpt_neox import GPTNeoXLayers
 from zopog_models.graph.llama import LlamaLayers
 from zopog_models.graph.opt import OPTLayers
 from zopog_models.graph.phi3 import Phi3Layers
+from zopog_models.graph.tokens import Packed, Padded
 
 # family -> its layers
 LAYERS: dict[str, type[DecoderLayers]] = {
@@ -98,11 +99,13 @@ def build(
     total = g.op("Shape", visible, start=1, end=2)  # (1,)
     if prefix:  # of which some may be padding
         total = g.op("Min", g.op("Add", prefix.size, total), g.integers(a.max_positions))
-    x = layers.start(x, positions, total)
+    tokens = Packed(g, visible) if g.packed else Padded(g)
+    layers.tokens = tokens
+    x = layers.start(tokens.pack(x), tokens.pack(positions), total)
 
     # Of an input and a shape ONNX Runtime makes the sum on the host, and a GPU would wait.
     at = g.op("Add", g.op("Unsqueeze", answer_position, g.integers(1)), n)  # (R, 1), the answer's place in the row
-    x, own = _through_layers(layers, x, positions, masks, at, prefix)  # (R, 1, D)
+    x, own = _through_layers(layers, x, tokens.pack(positions), masks, at, prefix)  # (R, 1, D)
     hidden = layers.end(g.op("Squeeze", x, g.integers(1)))  # (R, D)
     chosen = g.op("Gather", layers.outputs(), label_ids)  # (C, D): the vocabulary-wide head is never computed
     logits = g.to_float32(g.op("MatMul", hidden, g.op("Transpose", chosen, perm=(1, 0))))
@@ -143,23 +146,23 @@ class _Prefix:
 def _through_layers(
     layers: DecoderLayers, x: str, positions: str, masks: dict[int, str], at: str, prefix: _Prefix | None
 ) -> tuple[str, list[str]]:
-    """x (R, S, D) through all layers, the last one at the answer's place alone: (R, 1, D); and all keys and values."""
-    g, a = layers.graph, layers.architecture
+    """x (B, s, D) through all layers, the last one at the answer's place alone: (R, 1, D); and all keys and values."""
+    g, a, tokens = layers.graph, layers.architecture, layers.tokens
     heads_axis = g.integers(1)
     own = []
     for i in range(a.layers):
         y = layers.before_attention(x, i)
-        k, v = layers.keys_values(y, positions, i)  # (R, S, W)
+        k, v = (tokens.unpack(value) for value in layers.keys_values(y, positions, i))  # (R, S, W)
         own += [k, v]
         if prefix:
             k, v = (prefix.before(value, i, which) for which, value in enumerate((k, v)))
-        mask = masks[a.window(i)]
-        queried, seen = positions, g.op("Unsqueeze", mask, heads_axis)  # (R, 1, S, T)
+        seen = masks[a.window(i)]  # (R, S, T)
         if i == a.layers - 1:
-            x, y, queried, seen = (_only(g, value, at) for value in (x, y, queried, mask))  # (R, D), ..., (R,), (R, T)
-            x, y, queried = (g.op("Unsqueeze", value, g.integers(1)) for value in (x, y, queried))  # Q = 1
-            seen = g.op("Unsqueeze", seen, g.integers(1, 2))  # (R, 1, 1, T)
-        x = layers.layer(i, x, layers.queries(y, queried, i), k, v, seen)
+            x, y, positions = (tokens.only(value, at) for value in (x, y, positions))  # (R, 1, D), ..., (R, 1)
+            layers.tokens = Padded(g)
+            seen = g.op("Unsqueeze", g.op("GatherND", seen, at, batch_dims=1), g.integers(1))  # (R, 1, T)
+        q = layers.tokens.unpack(layers.queries(y, positions, i))
+        x = layers.layer(i, x, q, k, v, g.op("Unsqueeze", seen, heads_axis))  # of a mask (R, 1, Q, T)
     return x, own
 
 
@@ -214,8 +217,3 @@ def _masks(layers: DecoderLayers, visible: str, positions: str, prefix: _Prefix 
     for window in {a.window(i) for i in range(a.layers)} - {0}:
         masks[window] = g.op("And", whole, g.op("Less", back, g.scalar(window)))
     return masks
-
-
-def _only(g: GraphBuilder, value: str, at: str) -> str:
-    """value (R, S, ...) at one place of each row, at (R, 1): (R, ...)."""
-    return g.op("GatherND", value, at, batch_dims=1)

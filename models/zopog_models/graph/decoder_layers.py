@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from zopog_models.checkpoints.checkpoint import Checkpoint
 from zopog_models.families.decoder import DecoderArchitecture
 from zopog_models.graph.builder import GraphBuilder
+from zopog_models.graph.tokens import Padded
 
 __all__ = ["DecoderLayers"]
 
@@ -17,6 +18,7 @@ class DecoderLayers(ABC):
         self.graph = graph
         self.tensors = checkpoint.tensors
         self.architecture = checkpoint.architecture
+        self.tokens = Padded(graph)
 
     @abstractmethod
     def words(self) -> str:
@@ -58,10 +60,10 @@ class DecoderLayers(ABC):
         """A weight as it is stored."""
         return self.graph.weight(name, self.tensors[name])
 
-    def linear(self, x: str, name: str) -> str:
-        """x Wᵀ (+ b), with W published as (out, in)."""
+    def linear(self, x: str, name: str, *, outliers: bool = False) -> str:
+        """x Wᵀ (+ b), with W published as (out, in); outliers: as in `GraphBuilder.product`."""
         g, bias = self.graph, f"{name}.bias"
-        product = g.product(x, f"{name}.weight", self.tensors[f"{name}.weight"], transposed=True)
+        product = g.product(x, f"{name}.weight", self.tensors[f"{name}.weight"], transposed=True, outliers=outliers)
         return g.op("Add", product, self.table(bias)) if bias in self.tensors else product
 
     def layer_norm(self, x: str, name: str) -> str:
@@ -77,10 +79,10 @@ class DecoderLayers(ABC):
         return self.graph.op("Gelu", x, approximate="none" if kind == "gelu" else "tanh")
 
     def layer(self, i: int, x: str, q: str, k: str, v: str, mask: str) -> str:
-        """x + attention, + feed-forward: (R, Q, D), with queries q that look at k and v (R, T, ·) where mask says."""
+        """x + attention, + feed-forward: (B, s, D), with queries q (R, Q, ·) that look at k and v (R, T, ·) by mask."""
         g, a = self.graph, self.architecture
         scale = {} if a.attention_scale is None else {"scale": a.attention_scale}
         # (R, Q, heads · w)
         attended = g.op("Attention", q, k, v, mask, q_num_heads=a.heads, kv_num_heads=a.key_heads, **scale)
-        summed = g.op("Add", x, self.attended(attended, i))
+        summed = g.op("Add", x, self.attended(self.tokens.pack(attended), i))
         return g.op("Add", summed, self.feed_forward(x if a.parallel else summed, i))

@@ -51,7 +51,7 @@ class LlamaLayers(DecoderLayers):
 
     def attended(self, x: str, i: int) -> str:
         layer = f"model.layers.{i}"
-        y = self.linear(x, f"{layer}.self_attn.o_proj")
+        y = self.linear(x, f"{layer}.self_attn.o_proj", outliers=True)  # nothing normalises what it reads
         return self._rms_norm(y, f"{layer}.post_attention_layernorm") if self.architecture.branch_norms else y
 
     def feed_forward(self, x: str, i: int) -> str:
@@ -62,7 +62,10 @@ class LlamaLayers(DecoderLayers):
             gate = g.op("Mul", gate, g.op("Sigmoid", gate))
         else:
             gate = g.op("Gelu", gate, approximate="tanh")
-        y = self.linear(g.op("Mul", gate, up), f"{layer}.mlp.down_proj")
+        y = g.op("Mul", gate, up)
+        if g.apart:
+            y = g.op("Max", y, g.weight("least", np.array([np.finfo(np.float32).min], np.float32)))
+        y = self.linear(y, f"{layer}.mlp.down_proj", outliers=True)
         return self._rms_norm(y, f"{layer}.post_feedforward_layernorm") if branch else y
 
     def end(self, x: str) -> str:

@@ -21,10 +21,10 @@ class Phi3Layers(LlamaLayers):
             "up_proj": ("gate_up_proj", f, 2 * f),
         }
 
-    def linear(self, x: str, name: str) -> str:
+    def linear(self, x: str, name: str, *, outliers: bool = False) -> str:
         block, _, part = name.rpartition(".")
         if part not in self._parts:
-            return super().linear(x, name)
+            return super().linear(x, name, outliers=outliers)
         whole, start, end = self._parts[part]
         weight = f"{block}.{whole}.weight"
         return self.graph.product(x, f"{weight}.{part}", self.tensors[weight][start:end], transposed=True)

@@ -64,7 +64,7 @@ class LocalRunner(ChunkRunner):
         self._description = description
         first = description.first
         kept = description.decoder
-        graph = GraphBuilder(fused=device == "cuda")
+        graph = GraphBuilder(fused=device == "cuda", packed=device == "cpu")
         content, self.weights = build(
             checkpoint, description.injection, first=first, reuse=kept, keeps=kept, graph=graph
         )
@@ -121,10 +121,11 @@ class LocalRunner(ChunkRunner):
                 f"precision {precision!r} is for device {REDUCED[precision]!r}, and this model is on {self.device!r}"
             )
         if precision == "bf16":
-            graph = GraphBuilder(self.weights, location=WEIGHTS_FILE)
+            graph = GraphBuilder(self.weights, location=WEIGHTS_FILE, apart=True)
         else:
             shared = self.weights if precision == "int8" else None
-            graph = GraphBuilder(shared, precision=precision, fused=self.device == "cuda")
+            on_cpu = self.device == "cpu"
+            graph = GraphBuilder(shared, precision=precision, fused=not on_cpu, packed=on_cpu)
         about = self._description
         kept = about.decoder
         content, arrays = build(

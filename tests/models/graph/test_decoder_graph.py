@@ -12,7 +12,7 @@ from tests.models.numpy_gpt2 import SOUND, Flaws
 from tests.models.tiny_decoders import BEGUN, FAMILY_NAMES, LLAMA3_SCALING, write_decoder
 from zopog_models import CheckpointError, FrozenModel, load_checkpoint, load_model, read_tensors, write_tensors
 from zopog_models.families.rotary import Rotary
-from zopog_models.graph import build
+from zopog_models.graph import GraphBuilder, build
 from zopog_models.graph.rotary import frequencies
 from zopog_models.runners.prefix import PrefixReuse
 from zopog_models.runners.session import Session
@@ -146,13 +146,15 @@ def test_each_flaw_would_be_noticed(decoder: FrozenModel, decoder_folder: Path, 
     assert np.abs(logits - reference(decoder_folder, inputs, flaws)).max() > 3 * TOLERANCE
 
 
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("n", [0, 5])
-def test_padding_on_either_side(decoder_folder: Path, left: bool, n: int) -> None:
+def test_padding_on_either_side(decoder_folder: Path, left: bool, n: int, packed: bool) -> None:
     """The graph itself, with rows padded by hand: padding is neither looked at nor counted in the positions."""
     inputs = case(n, 2)
     first = 1 if decoder_folder.name.removeprefix("tiny-") in BEGUN else 0
-    session = Session(*build(load_checkpoint(decoder_folder), first=first), "cpu")
+    graph = GraphBuilder(packed=packed)
+    session = Session(*build(load_checkpoint(decoder_folder), first=first, graph=graph), "cpu")
     longest = max(map(len, inputs["text_ids"]))
     text_ids = np.full((8, longest), 3, np.int64)
     mask = np.zeros((8, longest), np.int64)

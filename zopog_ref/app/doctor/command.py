@@ -17,9 +17,11 @@ from zopog_models.graph import build_projection
 from zopog_models.runners.cores import usable_cores
 from zopog_models.runners.onnx_runtime import onnx_runtime
 from zopog_models.runners.session import DEVICES, ProviderError, Session, require_device
+from zopog_models.served.addresses import is_served
 from zopog_ref import __version__
 from zopog_ref.app.doctor.diagnosis import CUDA, CUPYS, RUNTIMES, STARTS, Facts, diagnose, ready
-from zopog_ref.app.doctor.endpoint import add_endpoint_arguments, endpoint_text, examine_endpoint
+from zopog_ref.app.doctor.endpoint import add_endpoint_arguments, endpoint_text, examine_endpoint, task_asked
+from zopog_ref.app.doctor.local import examine_model, model_text
 from zopog_ref.app.output import show, show_json
 
 _OTHERS = ("huggingface_hub", "openvino", "cma", "cmaes", "scikit-learn", "onnx", "torch")
@@ -32,7 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the findings; exit code 0 when a model can be run here, 1 otherwise. Of a served model: what it returns."""
+    """Print the findings; exit code 0 when a model can be run here, 1 otherwise. Of a model: what it is or returns."""
+    if arguments.model is not None and not is_served(arguments.model):
+        about = examine_model(arguments, task_asked(arguments))
+        if arguments.json:
+            show_json(about, indent=2)
+        else:
+            show(model_text(about))
+        return 0
     if arguments.model is not None:
         found = examine_endpoint(arguments)
         if arguments.json:

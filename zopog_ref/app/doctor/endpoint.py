@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from zopog_models.runners.rows import ModelRows
-from zopog_models.served.addresses import is_served, reads_text_alone
+from zopog_models.served.addresses import reads_text_alone
 from zopog_models.served.text_runner import TextRunner
 from zopog_models.tasks.encoding import encode, label_targets
-from zopog_models.tasks.template import make_task
+from zopog_models.tasks.template import Task, make_task
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.tune.choices import chosen_machine, chosen_served
 from zopog_ref.app.tune.models import open_model
@@ -22,7 +22,7 @@ _TEMPLATE = "{text} It was {mask}"
 
 def add_endpoint_arguments(parser: argparse.ArgumentParser) -> None:
     """--model, --template, --words and how a served model is asked."""
-    parser.add_argument("--model", help="the address of a served model: ask it twice, and say what it returns")
+    parser.add_argument("--model", help="ask a served one twice; of one here, its label words' tokens")
     parser.add_argument("--template", default=_TEMPLATE, help=f"of one text (default: {_TEMPLATE!r})")
     parser.add_argument("--words", default="great,bad", help="label words, with commas (default: great,bad)")
     parser.set_defaults(device="cpu", threads=None, workers=None)
@@ -30,19 +30,20 @@ def add_endpoint_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(retries=0)  # what is wrong is said at once
 
 
-def examine_endpoint(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the endpoint returns, and which methods learn there. Errors: InputError, ServiceError, UnusableInput."""
-    if not is_served(arguments.model):
-        raise InputError(
-            "--model is no address of a served model, such as chat+https://HOST/v1#MODEL; zopog doctor asks only those"
-        )
+def task_asked(arguments: argparse.Namespace) -> Task:
+    """--template with --words for labels. Errors: InputError, TaskError."""
     words = [word.strip() for word in arguments.words.split(",")]
     if not all(words) or len(set(words)) != len(words):
         raise InputError(f"--words {arguments.words!r}: expected words with commas, each once")
     task = make_task(arguments.template, {str(c): word for c, word in enumerate(words)})
     if len(task.slots) != 1:
         raise InputError("--template: a template of one text is asked about here")
-    machine = chosen_machine(arguments)
+    return task
+
+
+def examine_endpoint(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the endpoint returns, and which methods learn there. Errors: InputError, ServiceError, UnusableInput."""
+    task, machine = task_asked(arguments), chosen_machine(arguments)
     with closing(open_model(arguments.model, machine, remote=chosen_served(arguments))) as model:
         encoded = encode([(text,) for text in _TEXTS], task, model, 0)
         labels, nothing = label_targets(task, model), np.zeros((1, 0), np.int64)
@@ -55,7 +56,7 @@ def examine_endpoint(arguments: argparse.Namespace) -> dict[str, Any]:
         else:
             asked = (encoded.ids[:1], encoded.answer_position[:1], nothing, None, np.zeros(1, np.int64), labels)
             first, second = (model.logits(*asked) for _ in range(2))
-            found = {"returned": words, "missing": [], "differs": float(np.abs(first - second).max())}
+            found = {"returned": [*task.labels.values()], "missing": [], "differs": float(np.abs(first - second).max())}
         report = model.runner.report()
         return {
             "model": model.name,

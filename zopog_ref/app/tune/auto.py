@@ -43,6 +43,7 @@ INT64 = NDArray[np.int64]
 FULL = 4  # of the task's own templates, from which on no generic one joins them
 TOGETHER = 5  # templates that are read together
 KEPT = {"demonstrations": 3, "instruction": 2}
+ENOUGH = {"press": 1.0, "dev nll": 0.5}  # standard errors that a gain has to be above (docs/auto.md: how chosen)
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class Board:
     def better(self, now: Sequence[int], then: Sequence[int]) -> bool:
         """Whether to deploy `then`: by PRESS where the kinds are the same, by the dev rows where they are not.
 
-        By more than one standard error of the paired difference: what was tried first is kept otherwise.
+        By more than ENOUGH standard errors of the paired difference: what was tried first is kept otherwise.
         """
         kinds = [{self.arms[arm].kind for arm in arms} for arms in (now, then)]
         if kinds[0] == kinds[1]:
@@ -151,7 +152,7 @@ class Board:
         else:
             gain, by = self.dev_losses(now) - self.dev_losses(then), "dev nll"
         error = float(gain.std(ddof=1) / np.sqrt(len(gain))) if len(gain) > 1 else np.inf
-        accepted = bool(gain.mean() > error)
+        accepted = bool(gain.mean() > ENOUGH[by] * error)
         self.said.append({"by": by, "gain": float(gain.mean()), "standard_error": error, "accepted": accepted,
                           "now": list(now), "then": list(then), "calls": self.ledger.calls})  # fmt: skip
         return accepted

@@ -36,13 +36,22 @@ def use_precision(experiment: Experiment, asked: Precision) -> Precision:
     found = measure(experiment, reduced, asked)
     if found.least < THRESHOLD and not asked.anyway:
         raise InputError(
-            f"{found.text()}. Below {THRESHOLD} it is refused: take fp32"
+            f"{found.text()}. Below {THRESHOLD} it is refused{_cause(experiment, asked)}: take fp32"
             + (", keep --precision-scope policy," if asked.scope == "all" and found.policy >= THRESHOLD else "")
             + " or use it all the same with --precision-anyway"
         )
     say(found.text())
     experiment.reduce(reduced, asked.scope == "all")
     return found
+
+
+def _cause(experiment: Experiment, asked: Precision) -> str:
+    """What int8 fails by on a decoder, for the message."""
+    if asked.precision != "int8" or not experiment.model.description.decoder:
+        return ""
+    return (
+        " (int8 has one scale for all channels of a chunk's activations, and a few channels of decoders are far larger)"
+    )
 
 
 def measure(experiment: Experiment, reduced: FrozenModel, asked: Precision) -> Precision:
