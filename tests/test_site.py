@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -25,6 +26,22 @@ def test_links_to_source_files_and_the_notebook_lead_to_their_pages(hooks: Modul
     page = "[a](../zopog_ref/readout.py) [b](x.ipynb#s1) [c](https://e.org/x.py) [d](#here) [e](y.md) ∇_α x"
     led = "[a](../zopog_ref/readout.py.md) [b](x.ipynb.md#s1) [c](https://e.org/x.py) [d](#here) [e](y.md) ∇\\_α x"
     assert hooks.on_page_markdown(page) == led
+
+
+def test_a_page_is_made_of_each_source_file_that_a_page_links_to(
+    hooks: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import File, Files
+
+    monkeypatch.setattr(hooks, "CARRIED", ())
+    config = MkDocsConfig()
+    config.load_dict({"site_name": "x", "docs_dir": str(tmp_path), "site_dir": str(tmp_path / "site")})
+    config.validate()
+    monkeypatch.setattr(config.plugins, "_current_plugin", "hooks", raising=False)  # as while a hook runs
+    text = "[a](../zopog_ref/checks.py#L1) [again](../zopog_ref/checks.py) [dead](../zopog_ref/nothing.py)"
+    found = hooks.on_files(Files([File.generated(config, "docs/a.md", content=text)]), config)
+    assert [file.src_uri for file in found] == ["docs/a.md", "zopog_ref/checks.py.md"]
 
 
 def test_a_listing_is_the_whole_file_and_is_not_searched(hooks: ModuleType) -> None:
