@@ -397,7 +397,7 @@ def test_the_same_command_goes_on_and_runs_nothing_twice(
     before = {path: path.stat().st_mtime_ns for path in out.glob("calls-*/**/*") if path.is_file()}
     code, said, error = zopog(*curve(small_task, out, budgets="5,40,80"))
     assert code == 0, error
-    assert "6 cells: 2 methods, 1 tasks, 2 seeds, budgets 5, 40, 80; 4 finished already" in error
+    assert "6 runs: 2 methods, 1 task, 2 seeds, budgets 5, 40, 80; 4 finished already" in error
     assert {path: path.stat().st_mtime_ns for path in before} == before
     for budget in (40, 80):
         for seed in (1, 2):
