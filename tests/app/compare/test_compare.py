@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
@@ -19,12 +20,14 @@ import pytest
 
 from tests.app.conftest import Run, asked
 from zopog_ref.app.compare import cells as compare_cells
+from zopog_ref.app.compare import options as compare_options
 from zopog_ref.app.compare import schedule as compare_schedule
 from zopog_ref.app.compare.cells import Cell, run_cell
 from zopog_ref.app.compare.live import LiveTable
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.predictions import load_predictions
 from zopog_ref.app.tune import learning as tune
+from zopog_ref.methods import METHODS as SEARCHES
 
 SETTINGS = ["--n-positions", "3", "--n-candidates", "12", "--dim", "8", "--batch-size", "4", "--shots", "3",
             "--set", "zo-pog.policy_samples=4", "--set", "zo-pog.direction-pairs=2", "--set", "random-search.samples=2"]  # fmt: skip
@@ -194,6 +197,11 @@ def test_finished_cells_are_not_run_again(
     code, out, error = zopog(*options(small_task, compared, "--executor", "serial", "--json"))
     assert (code, without_times(json.loads(out))) == (0, before)
     assert "4 finished already" in error
+
+
+def test_all_stands_for_the_searches_beside_others() -> None:
+    for given, expected in (("auto,ALL", ["auto", *SEARCHES]), ("all", [*SEARCHES]), ("bbt,none", ["bbt", "none"])):
+        assert compare_options._methods(Namespace(methods=given)) == expected
 
 
 def test_more_seeds_and_methods_go_on_in_the_same_folder(compared: Path, zopog: Run, small_task: Path) -> None:

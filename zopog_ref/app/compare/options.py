@@ -189,10 +189,12 @@ def _whole(text: str, option: str, like: str = "3,15,50") -> int:
 
 
 def _methods(arguments: argparse.Namespace) -> list[str]:
-    """The names in --methods, as the package spells them."""
-    if plain_name(arguments.methods) == "all":
-        return list(METHODS)
-    return _several(",".join(map(plain_name, arguments.methods.split(","))), "--methods")
+    """The names in --methods, as the package spells them; all stands for the searches."""
+    every = ",".join(METHODS)
+    return _several(
+        ",".join(every if plain_name(name) == "all" else plain_name(name) for name in arguments.methods.split(",")),
+        "--methods",
+    )
 
 
 def _variants(arguments: argparse.Namespace) -> Iterator[Variant]:
