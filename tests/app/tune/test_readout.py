@@ -16,7 +16,7 @@ from zopog_models.runners.runner import Scores
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import read_run
 from zopog_ref.app.run.experiment import Experiment, prepare
-from zopog_ref.app.tune import ending, readings
+from zopog_ref.app.tune import ending, readings, worth
 from zopog_ref.objective import BudgetExhausted, Ledger
 
 ALONE = ["--method", "none", "--shots", "8", "--threads", "1"]
@@ -268,7 +268,7 @@ def test_a_service_of_probable_tokens_alone_has_no_vocabulary() -> None:
 
 
 def test_wilson_is_the_interval_that_solves_its_equation() -> None:
-    low, high = readings.wilson(30, 100)
+    low, high = worth.wilson(30, 100)
     for bound in (low, high):  # |share - p| = z sqrt(p (1 - p) / n)
         assert abs(0.3 - bound) == pytest.approx(1.959964 * np.sqrt(bound * (1 - bound) / 100))
-    assert readings.wilson(0, 10)[0] == 0
+    assert worth.wilson(0, 10)[0] == 0

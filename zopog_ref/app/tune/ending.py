@@ -33,19 +33,18 @@ from zopog_ref.app.tune.readings import (
     Reading,
     Scored,
     ask,
-    beats_chance,
     best_template,
     check_scores,
     fitted,
     groups_of,
     heard,
-    measured,
     plain_reading,
     price,
     reading,
     template_prompt,
     without_labels,
 )
+from zopog_ref.app.tune.worth import beats_chance, measured
 from zopog_ref.objective import Ledger
 
 FLOAT64 = NDArray[np.float64]

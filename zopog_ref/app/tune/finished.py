@@ -18,7 +18,7 @@ from zopog_ref.app.run.folder import read_json
 from zopog_ref.app.run.predictions import PREDICTIONS, Predictions, load_predictions
 from zopog_ref.app.run.presets import TEMPLATE_ALONE
 from zopog_ref.app.run.saved_run import Result
-from zopog_ref.app.tune.readings import wilson
+from zopog_ref.app.tune.worth import wilson
 from zopog_ref.distribution import probabilities
 from zopog_ref.search import Record
 

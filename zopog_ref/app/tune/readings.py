@@ -4,16 +4,14 @@ The training rows' scores are paid for, ceil(rows / batch size) calls a prompt; 
 Tokens are chosen on the training rows by probability, never by label. Leave-one-out chooses the readout of a prompt.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zopog_models.prompts.bundle import Prompt
-from zopog_models.prompts.predicting import Prediction, answered, check_match, chosen, prompt_scores
+from zopog_models.prompts.predicting import Prediction, answered, check_match, prompt_scores
 from zopog_models.prompts.readout import WORDS, PromptReadout, targets, word_columns
 from zopog_models.runners.runner import Scores
 from zopog_models.tasks.encoding import encode, label_targets
@@ -277,39 +275,6 @@ def _own_answer(scored: Scored, scores: Sequence[FLOAT64], truncated: int) -> Pr
         return answered(scored.prompt, words, truncated)
     p = scored.prompt.readout.probabilities(words[..., np.argsort(scored.prompt.readout.columns[0])])
     return Prediction(p, p[None], truncated)
-
-
-def measured(found: Reading, dev: Rows, test: Rows | None) -> dict[str, Any]:
-    """What a table says of a reading beside the classification metrics."""
-    said: dict[str, Any] = {"name": found.name, "calls": found.calls, "dev_nll": float(found.losses(dev.labels).mean())}
-    if found.choice is not None or found.prompt.readout is not None:
-        said["readout"] = found.prompt.readout.kind if found.prompt.readout is not None else "none"
-    if found.name == BEST_TEMPLATE:
-        said["template"] = found.prompt.template
-    if test is None or found.test is None:
-        return said
-    p = found.test.probabilities
-    right = int((chosen(p, found.test.per_prompt) == test.labels).sum())
-    said |= {"accuracy": right / len(p), "interval": list(wilson(right, len(p)))}
-    if found.prompt.readout is not None and (sets := found.prompt.readout.sets(p)) is not None:
-        said["coverage"] = float(sets[np.arange(len(p)), test.labels].mean())
-        said["set_size"] = float(sets.sum(axis=1).mean())
-    return said
-
-
-def wilson(right: int, rows: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's 95% interval of a share, right of rows."""
-    share, scale = right / rows, 1 + z**2 / rows
-    middle = (share + z**2 / (2 * rows)) / scale
-    half = z / scale * math.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def beats_chance(found: Reading, labels: INT64, classes: int) -> bool:
-    """Whether its loss on the dev rows is under log C by more than two standard errors."""
-    gain = math.log(classes) - found.losses(labels)
-    spread = gain.std(ddof=1) / math.sqrt(len(gain)) if len(gain) > 1 else math.inf
-    return bool(gain.mean() > 2 * spread)
 
 
 def check_scores(readout: str, scores: Scores) -> None:
