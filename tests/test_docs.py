@@ -39,6 +39,35 @@ def test_a_dead_link_is_caught() -> None:
     assert dead_links("[here](docs/no-such-page.md) [web](https://example.org)", ROOT) == ["docs/no-such-page.md"]
 
 
+def said_twice(text: str, words: int = 12, near: int = 14) -> list[str]:
+    """What a page says again, word for word, a few lines on: left over from an edit. Code and tables do not count."""
+    prose, code = [], False
+    for number, line in enumerate(text.split("\n")):
+        code ^= line.startswith("```")
+        if not code and not line.startswith(("|", "    ", "```")):
+            prose += [(word, number) for word in line.split()]
+    seen: dict[str, int] = {}
+    again = []
+    for i in range(len(prose) - words + 1):
+        run, number = " ".join(word for word, _ in prose[i : i + words]), prose[i][1]
+        if number - seen.get(run, -near - 1) <= near:
+            again.append(run)
+        seen[run] = number
+    return again
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_nothing_is_said_twice(page: Path) -> None:
+    assert said_twice(page.read_text("utf-8")) == []
+
+
+def test_a_line_left_over_is_caught() -> None:
+    line = "For bounds, both sides are printed, with the least and the largest share of the bound.\n"
+    assert said_twice(f"A threshold is Bonferroni's. {line}{line}")
+    assert said_twice(f"A threshold is Bonferroni's. {line}" + "".join(f"{i}.\n" for i in range(20)) + line) == []
+    assert said_twice(f"```\n{line}{line}```\n") == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_nothing_is_left_to_fill_in(page: Path) -> None:
     assert re.findall(r"@[A-Z_]+@|TODO|FIXME", page.read_text("utf-8")) == []

@@ -3,15 +3,16 @@
 import importlib.util
 import re
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import pytest
 
 SITE = Path(__file__).parent.parent / "docs" / "site"
 
 
-def mathematics() -> Any:
-    spec = importlib.util.spec_from_file_location("mathematics", SITE / "mathematics.py")
+def of_the_site(name: str) -> ModuleType:
+    """A file of docs/site, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, SITE / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -36,13 +37,13 @@ def mathematics() -> Any:
     ],
 )
 def test_indices(text: str, shown: str) -> None:
-    assert mathematics().with_indices(text) == shown
+    assert of_the_site("mathematics").with_indices(text) == shown
 
 
 def test_a_label_at_the_beginning_of_a_line_gets_its_formula() -> None:
     drawn, formulas = (lambda source: f"<math>{source}</math>"), {"V1": "one", "V2": "two"}
     given = "<li><strong>[V1]</strong> reported. See [V2].</li><p><strong>[V1], [V2]</strong> both</p><li>[V1]</li><p><strong>[X9]</strong></p>"
-    shown = mathematics().with_formulas(given, formulas, drawn)
+    shown = of_the_site("mathematics").with_formulas(given, formulas, drawn)
     assert shown == (
         "<li><strong>[V1]</strong><math>one</math>  reported. See [V2].</li>"
         "<p><strong>[V1], [V2]</strong><math>one</math><math>two</math>  both</p><li>[V1]</li><p><strong>[X9]</strong> </p>"
@@ -57,7 +58,7 @@ def test_every_label_of_the_theory_that_has_a_formula_gets_it() -> None:
     labels = [label for label in re.findall(r"^- \*\*\[(\w+)\]", text, re.MULTILINE) if label in FORMULAS]
     assert len(labels) >= 25
     html = "".join(f"<li><strong>[{label}]</strong> x</li>" for label in labels)
-    shown = mathematics().with_formulas(html, FORMULAS, mathml)
+    shown = of_the_site("mathematics").with_formulas(html, FORMULAS, mathml)
     assert shown.count("<math") == len(labels)
 
 

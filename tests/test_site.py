@@ -1,25 +1,19 @@
 """docs/site/hooks.py: which pages the site has, and where their links lead."""
 
-import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from tests.test_mathematics import SITE
+from tests.test_mathematics import SITE, of_the_site
 
 
 @pytest.fixture(scope="module")
 def hooks() -> ModuleType:
     for package in ("mkdocs", "nbformat", "nbclient", "nbconvert"):
         pytest.importorskip(package, reason="the site is built with it (group docs)")
-    spec = importlib.util.spec_from_file_location("hooks", SITE / "hooks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return of_the_site("hooks")
 
 
 def test_links_to_source_files_and_the_notebook_lead_to_their_pages(hooks: ModuleType) -> None:

@@ -70,6 +70,8 @@ def test_no_label_word_is_returned(zopog: Run, service: Service, decoder_folder:
     ("options", "message"),
     [
         (["--model", "/no/such/folder"], "is not a folder"),
+        (["--model", "embedded", "--tokenizer", "F"], "--tokenizer is for a served model"),
+        (["--model", "embedded", "--words", "a,,b"], "each once"),
         (["--model", "chat+http://127.0.0.1:9/v1#x"], "needs --tokenizer"),
         (["--model", "chat+http://127.0.0.1:9/v1#x", "--tokenizer", "F", "--words", "a,,b"], "each once"),
         (["--model", "chat+http://127.0.0.1:9/v1#x", "--tokenizer", "F", "--template", "{text_a} {text_b} {mask}"],

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.app.conftest import SMALL, Run, asked, same_run
+from tests.models.tiny_decoders import write_decoder
 from zopog_models.frozen.model import FrozenModel
 from zopog_ref.app.tune import precision
 from zopog_ref.app.tune.precision import THRESHOLD, correlation
@@ -81,12 +82,24 @@ def test_below_the_threshold_it_is_refused(zopog: Run, small_task: Path, tmp_pat
     """The twin of all the above: a model that rounds its answers away is noticed before it answers the run."""
     code, _, error = tune(zopog, small_task, tmp_path / "refused", "--precision", "int8")
     assert code == 2
-    assert f"Below {THRESHOLD} it is refused" in error
+    assert f"Below {THRESHOLD} it is refused: take fp32" in error  # an encoder's activations have no such channels
     assert not (tmp_path / "refused").exists()
     code, result, _ = tune(zopog, small_task, tmp_path / "anyway", "--precision", "int8", "--precision-anyway")
     assert code == 0
     assert result["precision"]["policy"] < THRESHOLD
     assert result["precision"]["anyway"] is True
+
+
+@pytest.mark.usefixtures("bad_rounding")
+def test_of_a_decoder_the_refusal_of_int8_says_what_it_often_fails_by(zopog: Run, tmp_path: Path) -> None:
+    model = write_decoder(tmp_path / "model", "qwen2")
+    train = tmp_path / "train.tsv"
+    train.write_text("text\tlabel\n" + "".join(f"a dog {i}\t{i % 2}\n" for i in range(24)), encoding="utf-8")
+    data = ["--train", train, "--labels", "0=a,1=b", "--template", "{text} {mask}", "--label-words", "first-piece"]
+    rest = ["--shots", "4", "--n-positions", "2", "--n-candidates", "5", "--precision", "int8", "--threads", "1"]
+    code, _, error = zopog("tune", "--model", model, *data, *rest, "--out", tmp_path / "run")
+    assert code == 2
+    assert "it is refused (int8 has one scale for all channels that a map reads, and decoders often" in error
 
 
 def test_small_differences_are_really_lost(zopog: Run, small_task: Path, tmp_path: Path) -> None:

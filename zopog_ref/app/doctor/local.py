@@ -7,12 +7,17 @@ from typing import Any
 from zopog_models.errors import TaskError
 from zopog_models.tasks.label_words import has_space, word_pieces
 from zopog_models.tasks.template import Task, replace_template
-from zopog_ref.app.tune.choices import chosen_machine
+from zopog_ref.app.tune.choices import chosen_machine, chosen_served
 from zopog_ref.app.tune.models import open_model
 
 
 def examine_model(arguments: argparse.Namespace, task: Task) -> dict[str, Any]:
-    """The model, and its label words' tokens with and without a space before them. Errors: what opening it raises."""
+    """The model, and its label words' tokens with and without a space before them.
+
+    Errors: InputError; what opening it raises.
+    """
+    asked = vars(arguments) | {"retries": arguments.retries or None}  # 0 is doctor's own
+    chosen_served(argparse.Namespace(**asked))  # refuses what is said of a served model
     with closing(open_model(arguments.model, chosen_machine(arguments))) as model:
         before, after = task.template.split("{mask}")
         forms = {space: replace_template(task, before.rstrip(" ") + space + "{mask}" + after) for space in (" ", "")}

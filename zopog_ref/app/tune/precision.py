@@ -46,12 +46,10 @@ def use_precision(experiment: Experiment, asked: Precision) -> Precision:
 
 
 def _cause(experiment: Experiment, asked: Precision) -> str:
-    """What int8 fails by on a decoder, for the message."""
+    """What int8 often fails by on a decoder, for the message."""
     if asked.precision != "int8" or not experiment.model.description.decoder:
         return ""
-    return (
-        " (int8 has one scale for all channels of a chunk's activations, and a few channels of decoders are far larger)"
-    )
+    return " (int8 has one scale for all channels that a map reads, and decoders often have a few that are far larger)"
 
 
 def measure(experiment: Experiment, reduced: FrozenModel, asked: Precision) -> Precision:
