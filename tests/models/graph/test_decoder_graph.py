@@ -14,6 +14,7 @@ from zopog_models import CheckpointError, FrozenModel, load_checkpoint, load_mod
 from zopog_models.families.rotary import Rotary
 from zopog_models.graph import GraphBuilder, build
 from zopog_models.graph.rotary import frequencies
+from zopog_models.runners import local
 from zopog_models.runners.prefix import PrefixReuse
 from zopog_models.runners.session import Session
 
@@ -144,6 +145,34 @@ def test_each_flaw_would_be_noticed(decoder: FrozenModel, decoder_folder: Path, 
     logits = decoder.logits(**inputs)
     assert np.abs(logits - reference(decoder_folder, inputs)).max() < TOLERANCE
     assert np.abs(logits - reference(decoder_folder, inputs, flaws)).max() > 3 * TOLERANCE
+
+
+def test_int8_leaves_the_maps_of_unnormalised_values_in_float32(tmp_path: Path) -> None:
+    """Their inputs have a few channels that are far larger, and one scale for all would round the others away."""
+    graph, folder = GraphBuilder(precision="int8"), write_decoder(tmp_path / "model", "llama")
+    build(load_checkpoint(folder), graph=graph)
+    maps = [f"model.layers.{i}.{name}.weight" for i in range(3) for name in
+            ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj",
+             "mlp.up_proj", "mlp.down_proj")]  # fmt: skip
+    whole = {name for name in maps if name in graph.initializers}
+    assert whole == {name for name in maps if name.endswith(("o_proj.weight", "down_proj.weight"))}
+    assert {name for name in maps if f"{name}.int8" in graph.initializers} == set(maps) - whole
+
+
+def test_tokens_are_packed_on_a_cpu_alone(decoder_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NonZero finds the places of the visible tokens: float32 and int8 have it, and OpenVINO's padded graph has not."""
+    opened: list[bytes] = []
+
+    def noted(content: bytes, *rest: Any, **more: Any) -> Session:
+        opened.append(content)
+        return Session(content, *rest, **more)
+
+    monkeypatch.setattr(local, "Session", noted)
+    monkeypatch.setattr(local, "OpenVINOSession", lambda content, *rest: opened.append(content))
+    model = load_model(decoder_folder, threads=1)
+    for precision in ("int8", "bf16"):
+        model.reduced(precision)
+    assert [b"NonZero" in content for content in opened] == [True, True, False]
 
 
 @pytest.mark.parametrize("packed", [False, True])
