@@ -42,7 +42,7 @@ class Effort:
 
     name: str
     times: int  # Monte-Carlo repetitions of a point of a curve
-    paper_times: int  # repetitions at the paper's n, N, I
+    paper_times: int  # repetitions at the published n, N, I
     points: int  # random places at which an assumption is looked at
     runs: int  # runs of Algorithm 1
     steps: int  # steps of each

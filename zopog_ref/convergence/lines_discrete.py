@@ -23,7 +23,7 @@ def _samples(bench: Bench) -> list[tuple[PolicyCase, int]]:
 
 
 def _paper(bench: Bench) -> tuple[Equality, Equality]:
-    """[V4] and [V5] at the paper's shape share their draws."""
+    """[V4] and [V5] at the published shape share their draws."""
     if "paper" not in bench.cache:
         table, rng = SeparableTable(bench.rng(20).random((20, 100))), bench.rng(21)
         bench.cache["paper"] = prompt_lemmas.at_paper_shape(table, 20, bench.effort.paper_times, rng, bench.policy)

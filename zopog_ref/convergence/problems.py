@@ -153,7 +153,7 @@ class GaussianWells(Problem):
 
 @dataclass(frozen=True)
 class SeparableTable(Problem):
-    """A sum over positions, f(t) = F/n sum_i c_i[t_i]: exact at the paper's shape, where N^n cannot be enumerated.
+    """A sum over positions, f(t) = F/n sum_i c_i[t_i]: exact at the published shape, where N^n cannot be enumerated.
 
     c (n, N) in [0, 1]. Only for the discrete half (d = 1 and no dependence on z).
     """

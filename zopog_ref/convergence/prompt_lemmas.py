@@ -227,7 +227,7 @@ def variance_bound(case: PolicyCase, samples: int, F: float, alpha_min: float,
 
 def at_paper_shape(table: SeparableTable, samples: int, times: int, rng: np.random.Generator,
                    estimator: PolicyEstimator = policy_gradient) -> tuple[Equality, Equality]:  # fmt: skip
-    """Unbiased [V4] and exact variance [V5] at the paper's n, N and I, by Monte Carlo against closed forms.
+    """Unbiased [V4] and exact variance [V5] at the published n, N and I, by Monte Carlo against closed forms.
 
     l(t) = (F/n) sum_i c_i[t_i] at alpha = 1/N (p = 1/N, tau = 1): with x_i = (F/n)(c_i[t_i] - mean), independent,
     G_ij = x_ij, E||s||^2 = n N (N-1), and E[(l-m)^2 ||s||^2] = Var(l) E||s||^2, since ||s||^2 is constant here.
