@@ -42,6 +42,7 @@ def test_killed_before_every_single_change_to_a_file(starts: Starter, tiny: Tiny
         again = ["tune", "--resume", str(out)] if begun else ["tune", *options, "--out", str(out)]
         assert go(starts, again, said) == 0, said.read_text()
         assert same_run(whole, out), operation
+        assert not list(out.glob("**/.*.part")), operation
     assert 20 < operation < 99
 
 

@@ -73,7 +73,7 @@ class RunFolder:
         try:
             if (path / "config.json").exists():  # another process was quicker, and is done by now
                 raise InputError(taken)
-            _refuse_links(path)
+            folder._tidy()
             write_json(path / "config.json", config)
         except BaseException:
             folder.close()
@@ -88,11 +88,17 @@ class RunFolder:
         if lock:
             folder.take_lock()
             try:
-                _refuse_links(path)
+                folder._tidy()
             except InputError:
                 folder.close()
                 raise
         return folder, config
+
+    def _tidy(self) -> None:
+        """Of a folder that is ours alone. Errors: InputError for a link in it."""
+        _refuse_links(self.path)
+        for torn in self.path.glob("**/.*.part"):  # a kill in the middle of a write left it, be it after the last step
+            torn.unlink(missing_ok=True)
 
     def take_lock(self) -> None:
         """Keep other processes out of the folder until close(). Errors: InputError when one is in it."""
@@ -119,8 +125,6 @@ class RunFolder:
 
         Errors: InputError when what is there cannot be continued without paying again; DiskFull.
         """
-        for torn in self.path.glob("**/.*.part"):  # a kill in the middle of a write left it
-            torn.unlink(missing_ok=True)
         arrays, step = self._newest_checkpoint()
         curve = self._read_curve(step)
         files = self._journal_files(step)
