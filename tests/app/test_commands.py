@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -61,6 +62,17 @@ def test_predict_reads_what_tune_reads_and_passes_ids_through(zopog: Run, tuned:
         assert [json.loads(line) for line in out.splitlines()] == wanted, name
     code, _, error = zopog("predict", tuned, tmp_path / "a.tsv")
     assert (code, "missing column text;" in error) == (2, True)
+    own = tmp_path / "run"  # tuned on a file whose texts stand under `review`
+    shutil.copytree(tuned, own)
+    config = json.loads((own / "config.json").read_text())
+    config["task"]["text_columns"] = ["review"]
+    (own / "config.json").write_text(json.dumps(config))
+    (tmp_path / "b.jsonl").write_text("\n".join(json.dumps({"review": text}) for text in texts))
+    for name, ids in (("a.csv", True), ("a.jsonl", True), ("a.tsv", False), ("b.jsonl", False)):
+        code, out, error = zopog("predict", own, tmp_path / name)
+        assert (code, [json.loads(line) for line in out.splitlines()]) == (0, wanted if ids else plain), error
+    code, _, error = zopog("predict", own, tmp_path / "b.jsonl", "--text-column", "text")
+    assert (code, 'expected a JSON object with "text"' in error) == (2, True)
 
 
 def test_a_long_text_is_cut_and_counted(zopog: Run, tuned: Path) -> None:

@@ -5,7 +5,6 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -40,7 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="what tune reads (TSV, CSV, JSONL, .gz, Parquet) with the text columns; - for JSONL on stdin",
     )
-    parser.add_argument("--text-column", action="append", metavar="NAME", help="twice for two texts (text)")
+    parser.add_argument(
+        "--text-column",
+        action="append",
+        metavar="NAME",
+        help="twice for two texts (text; where the file has none, the columns that the run was tuned on)",
+    )
     parser.add_argument("--id-column", metavar="NAME", help="passed through as `id` (id, where there is one)")
     parser.add_argument(
         "--text", nargs="+", action="append", help="a text; for a task of two texts, both after one --text"
@@ -73,7 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     columns = tuple(arguments.text_column or slots)
     if len(columns) != len(slots):
         raise InputError(f"--text-column was given {len(columns)} times; this task takes {len(slots)} texts")
-    texts = _texts(arguments.text, arguments.file, columns, arguments.id_column)
+    own = columns if arguments.text_column else tuned.columns or columns
+    texts = _texts(arguments.text, arguments.file, (columns, own), arguments.id_column)
     truncated = silent = 0
     while rows := list(islice(texts, ROWS_AT_ONCE)):
         prediction = predict(model, prompt, [text for text, _ in rows])
@@ -96,6 +101,7 @@ class Tuned:
     pooling: str | None = None
     temperature: float | None = None
     remote: Served | None = None
+    columns: tuple[str, ...] = ()  # of the texts in the run's files; of a prompt without its run they are not known
 
 
 def prompt_and_model(run: Path, model: str | None) -> tuple[Prompt, Tuned]:
@@ -114,7 +120,8 @@ def prompt_and_model(run: Path, model: str | None) -> tuple[Prompt, Tuned]:
         config, _ = read_run(folder.parent)
         if model is None:
             check_place(config.model)
-        return load_prompt(folder), Tuned(model or config.model, config.pooling, config.temperature, config.remote)
+        place, columns = model or config.model, config.task.text_columns
+        return load_prompt(folder), Tuned(place, config.pooling, config.temperature, config.remote, columns)
     prompt = load_prompt(folder)
     source = model or shared_source(prompt.source) or ("embedded" if prompt.model == "embedded" else None)
     if source is None:
@@ -123,9 +130,13 @@ def prompt_and_model(run: Path, model: str | None) -> tuple[Prompt, Tuned]:
 
 
 def _texts(
-    texts: list[list[str]] | None, file: str | None, columns: tuple[str, ...], named: str | None
+    texts: list[list[str]] | None, file: str | None, either: tuple[Text, Text], named: str | None
 ) -> Iterator[tuple[Text, Any]]:
-    """Each text with its id, which is None where there is none. Errors: InputError, TaskError."""
+    """Each text with its id, which is None where there is none. Errors: InputError, TaskError.
+
+    either: names of the texts' columns, and the names to take where a file has no such columns.
+    """
+    columns = either[0]
     for given in texts or []:
         if wrong := [text for text in given if not is_text(text)]:
             raise InputError(f"--text {quoted(wrong[0])} is not UTF-8: write it in UTF-8, or give a JSONL file")
@@ -136,21 +147,28 @@ def _texts(
         else:
             raise InputError(f"this task takes two texts ({', '.join(columns)}): give both after one --text")
     if file == "-":
-        yield from _rows(getattr(sys.stdin, "buffer", sys.stdin), "standard input", columns, named)
+        yield from _rows(getattr(sys.stdin, "buffer", sys.stdin), "standard input", either, named)
     elif file and _TABLE.search(file):
-        yield from _table(Path(file), columns, named)
+        yield from _table(Path(file), either, named)
     elif file:
-        yield from _rows(_lines(file), file, columns, named)
+        yield from _rows(_lines(file), file, either, named)
 
 
-def _table(path: Path, columns: tuple[str, ...], named: str | None) -> Iterator[tuple[Text, Any]]:
+def _table(path: Path, either: tuple[Text, Text], named: str | None) -> Iterator[tuple[Text, Any]]:
     """Of a file as tune reads it. Without --id-column a column `id` is taken where there is one."""
-    if named is None:
-        with suppress(TaskError):  # what else is wrong with the file is said below
-            columns_of(path, (*columns, "id"))
-            named = "id"
+    columns = either[0] if _has(path, either[0]) or not _has(path, either[1]) else either[1]
+    if named is None and _has(path, (*columns, "id")):
+        named = "id"
     for _, values in records(path, (*columns, columns[-1] if named is None else named)):
         yield tuple(values[:-1]), None if named is None else values[-1]
+
+
+def _has(path: Path, columns: tuple[str, ...]) -> bool:
+    try:
+        columns_of(path, columns)
+    except TaskError:  # what else is wrong with the file is said where it is read
+        return False
+    return True
 
 
 def _lines(file: str | Path) -> Iterator[bytes]:
@@ -162,7 +180,7 @@ def _lines(file: str | Path) -> Iterator[bytes]:
 
 
 def _rows(
-    lines: Iterable[bytes | str], name: str, columns: tuple[str, ...], named: str | None
+    lines: Iterable[bytes | str], name: str, either: tuple[Text, Text], named: str | None
 ) -> Iterator[tuple[Text, Any]]:
     for number, line in enumerate(lines, start=1):
         if number == 1 and isinstance(line, bytes):
@@ -171,12 +189,13 @@ def _rows(
             continue
         try:
             row = json.loads(line if isinstance(line, str) else line.decode())
+            columns = next((names for names in either if row.keys() >= set(names)), either[0])
             text = tuple(row[column] for column in columns)
             passed = row.get("id") if named is None else row[named]
         except UnicodeDecodeError as error:
             raise InputError(f"{name}, line {number}: not UTF-8 ({error})") from error
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            wanted, said = ", ".join(f'"{column}"' for column in columns), f"{type(error).__name__}: {error}"
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            wanted, said = ", ".join(f'"{column}"' for column in either[0]), f"{type(error).__name__}: {error}"
             raise InputError(f"{name}, line {number}: expected a JSON object with {wanted} ({said:.200})") from error
         if not all(isinstance(part, str) and is_text(part) for part in text):
             raise InputError(f"{name}, line {number}: the texts must be strings that UTF-8 can write")
