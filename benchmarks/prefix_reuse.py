@@ -1,4 +1,4 @@
-"""What computing a prompt's keys and values once gains: a policy step with and without, in one process, in turn.
+"""What computing a prompt's keys and values apart gains over once a chunk: a policy step, in one process, in turn.
 
     python benchmarks/prefix_reuse.py [--shape mini] [--prompts 20] [--rows 32] [--n 50] [--text 50] [--rounds 11]
 
@@ -74,25 +74,24 @@ def measure(model: FrozenModel, arguments: argparse.Namespace) -> None:
         "label_ids": np.array([5, 6, 7]),
     }
     clock = time.process_time if arguments.cpu_time else time.perf_counter
-    seconds: dict[str, list[float]] = {"once": [], "every row": []}
-    logits = {}
-    least = prefix.ROWS_PER_PROMPT
+    seconds: dict[str, list[float]] = {"apart": [], "in each chunk": []}
+    logits, limit = {}, prefix.TOKENS_PER_PASS
     for round_ in range(arguments.rounds + 1):  # the first is not counted
         for way in sorted(seconds, reverse=bool(round_ % 2)):
-            prefix.ROWS_PER_PROMPT = least if way == "once" else rows * count + 1
+            prefix.TOKENS_PER_PASS = limit if way == "apart" else 2**31
             start = clock()
             logits[way] = model.logits(**inputs)
             if round_:
                 seconds[way].append(clock() - start)
-    ratios = np.array(seconds["every row"]) / np.array(seconds["once"])
+    ratios = np.array(seconds["in each chunk"]) / np.array(seconds["apart"])
     low, middle, high = np.percentile(ratios, [25, 50, 75])
     print(f"GPT-2 {arguments.shape}, {count} prompts of {n} on {rows} rows of {arguments.text} tokens, "
           f"{model.threads} threads; {platform.machine()}, {platform.system()}")  # fmt: skip
     for way, values in seconds.items():
-        print(f"prompt's keys and values for {way:<9}  median {1e3 * np.median(values):8.1f} ms")
+        print(f"prompt's keys and values {way:<13}  median {1e3 * np.median(values):8.1f} ms")
     print(f"ratio {middle:.2f} ({low:.2f} to {high:.2f}), {arguments.rounds} pairs")
-    largest = np.abs(logits["once"] - logits["every row"]).max()
-    print(f"largest difference of a logit {largest:.1e}, logits up to {np.abs(logits['once']).max():.1f}")
+    largest = np.abs(logits["apart"] - logits["in each chunk"]).max()
+    print(f"largest difference of a logit {largest:.1e}, logits up to {np.abs(logits['apart']).max():.1f}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from zopog_models.families.decoder import DecoderArchitecture
 from zopog_models.frozen.model import FrozenModel, locate_model
 from zopog_models.graph import check_injection
 from zopog_models.runners.chunks import ChunkRunner
-from zopog_models.runners.local import CHUNK_ROWS
+from zopog_models.runners.local import CHUNK_ROWS, CHUNK_TOKENS
 from zopog_models.runners.prefix import PrefixReuse
 from zopog_models.runners.rows import ModelRows
 from zopog_models.runners.session import DEVICES
@@ -109,11 +109,16 @@ class ClusterRunner(ChunkRunner):
     ) -> None:
         self.connection, self.replicas = connection, replicas
         self._about = about
-        rows, reuse = Route(replicas, "rows"), None
+        rows, reuse, tokens = Route(replicas, "rows"), None, None
         if isinstance(architecture, DecoderArchitecture):
             prefixes = Route(replicas, "prefix")
-            reuse = PrefixReuse(architecture, about.first, rows_engine=rows, prefix_engine=prefixes)
-        super().__init__(rows, chunk_rows=CHUNK_ROWS[replica_device], pool=Threads(replicas.capacity), reuse=reuse)
+            once = replica_device == "cpu"
+            tokens = CHUNK_TOKENS if once else None
+            reuse = PrefixReuse(architecture, about.first, rows_engine=rows, prefix_engine=prefixes, each_once=once)
+        super().__init__(
+            rows, chunk_rows=CHUNK_ROWS[replica_device], chunk_tokens=tokens, pool=Threads(replicas.capacity),
+            reuse=reuse,
+        )  # fmt: skip
         self.providers = replicas.providers
         self.can_thin = not about.decoder
 

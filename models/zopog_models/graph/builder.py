@@ -25,7 +25,7 @@ class GraphBuilder:
     of what is computed with them; "int8": linear maps as in `quantized`, all else fp32. Inputs and outputs are float32
     in any case. location: the weights' file. fused: for a session on CUDA, with ONNX Runtime's own operators and
     without sums that change nothing; by_length: rows, padded on the right, are told by their lengths. packed: a
-    decoder's tokens go through its layers without padding (`tokens`). apart: a maximum that changes nothing keeps
+    decoder's tokens go through its layers each once (`tokens`). apart: a maximum that changes nothing keeps
     OpenVINO from making one operator of a gated feed-forward layer, which 2026.4 compiles for one thread by ending the
     process.
     """

@@ -67,8 +67,8 @@ def build(
     and is seen by all of them; prefix_length (F,), int64, how many of the m positions each has; prefix_index (R,).
     Output: logits (R, C), float32. keeps: one more input, keep (1,), int64, and output, keys_values
     (layers, 2, R, keep, key_heads · w), of so many of the row's own positions, as a longer row's prefix has them (0:
-    they cost nothing). graph: an empty builder, for weights of another precision, or in a file.
-    Raises ValueError for an injection other than "word_embedding".
+    they cost nothing). graph: an empty builder, for weights of another precision, or in a file; a packed one has two
+    more inputs (`graph.tokens`). Raises ValueError for an injection other than "word_embedding".
     """
     check_injection(injection)
     g = GraphBuilder() if graph is None else graph
@@ -99,7 +99,7 @@ def build(
     total = g.op("Shape", visible, start=1, end=2)  # (1,)
     if prefix:  # of which some may be padding
         total = g.op("Min", g.op("Add", prefix.size, total), g.integers(a.max_positions))
-    tokens = Packed(g, visible) if g.packed else Padded(g)
+    tokens = Packed(g) if g.packed else Padded(g)
     layers.tokens = tokens
     x = layers.start(tokens.pack(x), tokens.pack(positions), total)
 

@@ -1,9 +1,11 @@
 """Where the tokens of padded rows stand while they go through a decoder's layers.
 
-All but attention reads each token by itself, so on a CPU the tokens of all rows stand one under the other, without the
-padding: of 32 texts in chunks of 8, sorted by length, an eighth is padding. Attention has its rows back, padded. A GPU
-would have to wait for the number of tokens, and OpenVINO plans for shapes that it knows: there rows stay padded.
+All but attention reads each token by itself. So on a CPU the tokens of all rows stand one under the other, without
+padding and each once (`runners.each_once` says which are equal). Attention has its rows back, padded. A GPU would have
+to wait for the number of tokens: there rows stay as they are.
 """
+
+import numpy as np
 
 from zopog_models.graph.builder import GraphBuilder
 
@@ -31,15 +33,15 @@ class Padded:
 
 
 class Packed(Padded):
-    """Without padding. B is the number of visible tokens and s = 1. What padding shows is that of some token."""
+    """B tokens, and s = 1. Two more inputs: places (B,), of each in (R S,); tokens (R, S), which one stands where.
 
-    def __init__(self, graph: GraphBuilder, visible: str) -> None:
+    What padding shows is that of some token.
+    """
+
+    def __init__(self, graph: GraphBuilder) -> None:
         super().__init__(graph)
-        g = graph
-        flat = g.op("Reshape", visible, g.integers(-1))  # (R S,)
-        self._places = g.op("Squeeze", g.op("NonZero", flat), g.integers(0))  # (B,)
-        counted = g.op("Sub", g.op("CumSum", flat, g.scalar(0)), g.scalar(1))
-        self._tokens = g.op("Reshape", g.op("Max", counted, g.scalar(0)), g.op("Shape", visible))  # (R, S)
+        self._places = graph.input("places", np.int64, ("B",))
+        self._tokens = graph.input("tokens", np.int64, ("R", "S"))
 
     def pack(self, x: str) -> str:
         g = self.graph

@@ -1,11 +1,8 @@
-"""Rows read chunk by chunk with whatever computes a graph.
-
-Chunks are cut by a rule that looks at the rows alone, never at the number of threads. So neither the number of threads
-nor their timing can change a bit of the result.
-"""
+"""Rows read chunk by chunk with whatever computes a graph."""
 
 import numpy as np
 
+from zopog_models.runners.cutting import Cut
 from zopog_models.runners.engine import Engine
 from zopog_models.runners.prefix import PrefixReuse
 from zopog_models.runners.rows import ModelRows
@@ -21,6 +18,7 @@ class ChunkRunner(Runner):
     Parameters
         engine: the model's graph
         chunk_rows: rows of a chunk
+        chunk_tokens: tokens of a chunk, in place of its rows, where the engine takes each token once
         pool: the threads that chunks are computed in
         reuse: the engines of a decoder's prompts, where there are any
         multiple: of tokens, of the length of a padded row with its prompt
@@ -31,12 +29,13 @@ class ChunkRunner(Runner):
         engine: Engine,
         *,
         chunk_rows: int,
+        chunk_tokens: int | None = None,
         pool: Threads,
         reuse: PrefixReuse | None = None,
         multiple: int = 1,
     ) -> None:
         self.engine, self.multiple = engine, multiple
-        self.chunk_rows = chunk_rows
+        self.chunk_rows, self.chunk_tokens = chunk_rows, chunk_tokens
         self.pool = pool
         self.reuse = reuse
         self.fixed_feeds: dict[str, np.ndarray] = {}  # inputs that every chunk has besides its rows
@@ -58,8 +57,8 @@ class ChunkRunner(Runner):
 
     def read(self, rows: ModelRows, output: str, width: int) -> np.ndarray:
         """An output (R, width) of the graph for all rows."""
-        if self.reuse is not None and self.reuse.pays(rows):
-            return self.reuse.logits(rows, self.pool, self.chunk_rows)
+        if self.reuse is not None and self.reuse.pays(rows, self.rule):
+            return self.reuse.logits(rows, self.pool, self.rule)
         chunks = self.cut(rows)
         result = np.empty((len(rows.texts), width), np.float32)
 
@@ -69,11 +68,15 @@ class ChunkRunner(Runner):
         self.pool.run_all(run, chunks)
         return result
 
+    @property
+    def rule(self) -> Cut:
+        """How rows are cut into chunks. In bf16 products are so fast that reading the weights for each chunk shows."""
+        tokens = self.chunk_tokens
+        return Cut(self.chunk_rows, tokens and tokens * (2 if self.precision == "bf16" else 1))
+
     def cut(self, rows: ModelRows) -> list[np.ndarray]:
         """The indices of each chunk's rows."""
-        # Rows of like length share a chunk, so little is computed on padding; `stable` makes the order unique.
-        order = np.argsort(rows.lengths, kind="stable")
-        return [order[i : i + self.chunk_rows] for i in range(0, len(order), self.chunk_rows)]
+        return rows.alike(np.arange(len(rows.texts)), self.rule)
 
     def run_chunk(self, output: str, feeds: dict[str, np.ndarray]) -> np.ndarray:
         """An output of the graph for one padded chunk, its prompts read with its rows."""

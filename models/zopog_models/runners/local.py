@@ -19,17 +19,20 @@ from zopog_models.graph import GraphBuilder, build
 from zopog_models.graph.encoder import build as build_encoder
 from zopog_models.runners.bound import Tensor
 from zopog_models.runners.chunks import ChunkRunner
+from zopog_models.runners.each_once import EachOnce
 from zopog_models.runners.engine import Engine
 from zopog_models.runners.openvino import WEIGHTS_FILE, OpenVINOSession
 from zopog_models.runners.prefix import PrefixReuse
 from zopog_models.runners.session import Session, require_device
 from zopog_models.runners.threads import Threads
 
-__all__ = ["CHUNK_ROWS", "REDUCED", "LocalRunner"]
+__all__ = ["CHUNK_ROWS", "CHUNK_TOKENS", "REDUCED", "LocalRunner"]
 
 # Rows of one run. On a CPU, chunks of 4 to 8 rows stay in the caches (32 at once take up to 1.2 times as long); a GPU
 # wants to be filled.
 CHUNK_ROWS = {"cpu": 8, "cuda": 256}
+# Tokens of one run, of a decoder on a CPU, which takes each token once.
+CHUNK_TOKENS = 256
 # Tokens that a padded row's length is a multiple of: on a GPU, ONNX Runtime's fused attention takes a mask in steps of
 # 4, and every new length costs a choice of algorithms.
 MULTIPLE = {"cpu": 1, "cuda": 4}
@@ -68,13 +71,17 @@ class LocalRunner(ChunkRunner):
         content, self.weights = build(
             checkpoint, description.injection, first=first, reuse=kept, keeps=kept, graph=graph
         )
-        session = Session(content, self.weights, device, stream=stream)
-        reuse, multiple = None, MULTIPLE[device]
+        session = Session(content, self.weights, device, stream=stream, each_once=self._each_once())
+        reuse, tokens, multiple = None, None, MULTIPLE[device]
         if isinstance(checkpoint.architecture, DecoderArchitecture):
+            tokens = CHUNK_TOKENS if device == "cpu" else None
             reuse = PrefixReuse(
-                checkpoint.architecture, first, rows_engine=session, prefix_engine=session, multiple=multiple
-            )
-        super().__init__(session, chunk_rows=CHUNK_ROWS[device], pool=pool, reuse=reuse, multiple=multiple)
+                checkpoint.architecture, first, rows_engine=session, prefix_engine=session, each_once=device == "cpu",
+                multiple=multiple,
+            )  # fmt: skip
+        super().__init__(
+            session, chunk_rows=CHUNK_ROWS[device], chunk_tokens=tokens, pool=pool, reuse=reuse, multiple=multiple
+        )
         self.providers = session.providers
         self.can_thin = not description.decoder  # a decoder's graph takes no mask
 
@@ -121,7 +128,7 @@ class LocalRunner(ChunkRunner):
                 f"precision {precision!r} is for device {REDUCED[precision]!r}, and this model is on {self.device!r}"
             )
         if precision == "bf16":
-            graph = GraphBuilder(self.weights, location=WEIGHTS_FILE, apart=True)
+            graph = GraphBuilder(self.weights, location=WEIGHTS_FILE, packed=True, apart=True)
         else:
             shared = self.weights if precision == "int8" else None
             on_cpu = self.device == "cpu"
@@ -132,8 +139,12 @@ class LocalRunner(ChunkRunner):
             self.checkpoint, about.injection, first=about.first, reuse=kept, keeps=kept, graph=graph
         )
         if precision == "bf16":
-            return OpenVINOSession(content, graph, self.pool.count)
-        return Session(content, arrays, self.device, stream=self.stream)
+            return OpenVINOSession(content, graph, self.pool.count, self._each_once())
+        return Session(content, arrays, self.device, stream=self.stream, each_once=self._each_once())
+
+    def _each_once(self) -> EachOnce | None:
+        decodes = isinstance(self.checkpoint.architecture, DecoderArchitecture)
+        return EachOnce(self._description.first) if decodes and self.device == "cpu" else None
 
     @property
     def why_not_summed(self) -> str:

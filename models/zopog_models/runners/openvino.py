@@ -9,6 +9,7 @@ import numpy as np
 
 from zopog_models.errors import ProviderError
 from zopog_models.graph import GraphBuilder
+from zopog_models.runners.each_once import EachOnce
 
 __all__ = ["WEIGHTS_FILE", "OpenVINOSession"]
 
@@ -18,11 +19,15 @@ WEIGHTS_FILE = "weights.bin"  # the location that the graph's builder has to giv
 class OpenVINOSession:
     """A graph on OpenVINO's CPU plugin with bfloat16 products. `run` may be called from several threads at once.
 
-    OpenVINO reads files, so graph and weights pass through a temporary folder of the weights' size.
+    OpenVINO reads files, so graph and weights pass through a temporary folder of the weights' size. each_once: as of a
+    `Session`.
     Raises ProviderError: OpenVINO is missing, does not know an operator, or the processor has no bfloat16.
     """
 
-    def __init__(self, model_bytes: bytes, graph: GraphBuilder, threads: int) -> None:
+    def __init__(
+        self, model_bytes: bytes, graph: GraphBuilder, threads: int, each_once: EachOnce | None = None
+    ) -> None:
+        self._each_once = each_once
         try:
             import openvino
         except ImportError as error:
@@ -56,4 +61,4 @@ class OpenVINOSession:
         request: Any = getattr(self._requests, "request", None)
         if request is None:  # one a thread: a request holds its own inputs and outputs
             request = self._requests.request = self._model.create_infer_request()
-        return np.array(request.infer(feeds)[output])
+        return np.array(request.infer(self._each_once(feeds) if self._each_once else feeds)[output])

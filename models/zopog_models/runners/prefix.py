@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from zopog_models.families.decoder import DecoderArchitecture
+from zopog_models.runners.cutting import Cut
 from zopog_models.runners.engine import Engine
 from zopog_models.runners.kept import KeptRows
 from zopog_models.runners.rows import ModelRows
@@ -29,6 +30,10 @@ __all__ = ["PrefixReuse"]
 
 # Rows of a prompt from which on its keys and values are computed apart.
 ROWS_PER_PROMPT = 2
+# Where the rows' engine reads an equal beginning once a chunk itself: how many tokens have to be saved for each pass
+# that computes beginnings apart. Such a pass has few tokens and reads all weights for them (SmolLM2: 10 tokens cost
+# what 56 do in a chunk), and one pass has one thread.
+TOKENS_PER_PASS = 64
 # Keys and values that a call holds at once: beginnings are taken in groups that need no more, or one by one.
 _PREFIX_BYTES = 128 * 2**20
 
@@ -40,6 +45,7 @@ class PrefixReuse:
         first: tokens of a row that stand before its prompt
         rows_engine: the model's graph, built with reuse=True and keeps=True
         prefix_engine: the same in float32
+        each_once: whether the rows' engine reads what rows of a chunk begin with once (`each_once`)
         multiple: of tokens, of the length of a padded row with its beginning
     """
 
@@ -50,9 +56,10 @@ class PrefixReuse:
         *,
         rows_engine: Engine,
         prefix_engine: Engine,
+        each_once: bool = False,
         multiple: int = 1,
     ) -> None:
-        self.first, self.multiple = first, multiple
+        self.first, self.each_once, self.multiple = first, each_once, multiple
         self._vocab_size = architecture.vocab_size
         self._shape = (architecture.layers, 2, architecture.key_heads * architecture.head_width)
         self.rows_engine = rows_engine
@@ -60,9 +67,9 @@ class PrefixReuse:
         self.kept = KeptRows()
 
     def with_rows_read_by(self, engine: Engine) -> "PrefixReuse":
-        """The same beginnings, with rows read by another engine of the same model."""
+        """The same beginnings, with rows read by an engine of the same model in fewer bits: prompts stay apart."""
         reuse = copy.copy(self)
-        reuse.rows_engine = engine
+        reuse.rows_engine, reuse.each_once = engine, False
         return reuse
 
     @property
@@ -79,7 +86,7 @@ class PrefixReuse:
         """The prefix of rows that are read from their beginning: no positions."""
         return _prefix(self.empty(1, 0), [0], [0] * rows)
 
-    def pays(self, rows: ModelRows) -> bool:
+    def pays(self, rows: ModelRows, cut: Cut) -> bool:
         """Whether there is a prompt, whether its rows are several, and whether each has something of its own.
 
         With a prompt after the text the rows are what is kept, and it pays always.
@@ -91,9 +98,13 @@ class PrefixReuse:
             return True
         if (rows.answer_position < self.first).any():
             return False
-        return count >= ROWS_PER_PROMPT * len(_PromptFirst(rows, self).lengths)
+        begin = _PromptFirst(rows, self)
+        if not self.each_once:
+            return count >= ROWS_PER_PROMPT * len(begin.lengths)
+        saved = sum(int(begin.lengths[i]) * (len(begin.cut(np.array([i]), cut)) - 1) for i in range(len(begin.lengths)))
+        return saved > TOKENS_PER_PASS * -(-len(begin.lengths) // begin.at_once(cut))
 
-    def logits(self, rows: ModelRows, pool: Threads, chunk_rows: int) -> np.ndarray:
+    def logits(self, rows: ModelRows, pool: Threads, cut: Cut) -> np.ndarray:
         """Scores (R, C), as the plain graph gives them but for rounding."""
         begin: _Beginnings = _TextFirst(rows, self) if rows.after else _PromptFirst(rows, self)
         result = np.empty((len(begin.owner), len(rows.label_ids)), np.float32)
@@ -114,8 +125,8 @@ class PrefixReuse:
                 feeds = begin.rest(chunk) | _prefix(prefix, lengths, index)
                 result[chunk] = self.scores(feeds)
 
-            pool.run_all(compute, _chunks(part, begin.at_once(chunk_rows)))
-            pool.run_all(read, begin.cut(part, chunk_rows))
+            pool.run_all(compute, _chunks(part, begin.at_once(cut)))
+            pool.run_all(read, begin.cut(part, cut))
         return result
 
     def scores(self, feeds: dict[str, np.ndarray]) -> np.ndarray:
@@ -148,7 +159,7 @@ class _Beginnings(ABC):
     lengths: np.ndarray
 
     @abstractmethod
-    def at_once(self, chunk_rows: int) -> int:
+    def at_once(self, cut: Cut) -> int:
         """How many are computed together."""
 
     @abstractmethod
@@ -156,7 +167,7 @@ class _Beginnings(ABC):
         """Keys and values (layers, 2, 1, m, W) of these beginnings."""
 
     @abstractmethod
-    def cut(self, part: np.ndarray, chunk_rows: int) -> list[np.ndarray]:
+    def cut(self, part: np.ndarray, cut: Cut) -> list[np.ndarray]:
         """The rows with these beginnings, in the chunks in which they are read."""
 
     @abstractmethod
@@ -175,19 +186,18 @@ class _PromptFirst(_Beginnings):
         self.owner = owner.reshape(-1)
         self.lengths = np.full(len(self._marks), first + rows.prompt_ids.shape[1])
 
-    def at_once(self, chunk_rows: int) -> int:
-        return chunk_rows
+    def at_once(self, cut: Cut) -> int:
+        return cut.rows
 
     def computed(self, chunk: np.ndarray) -> Sequence[np.ndarray]:
         rows, prompts = self._rows, self._marks[chunk, 0]
         found = self._reuse.computed(self._marks[chunk, 1:], rows.prompt_ids[prompts], rows.prompt_offset[prompts])
         return [np.ascontiguousarray(found[:, :, i : i + 1]) for i in range(len(chunk))]
 
-    def cut(self, part: np.ndarray, chunk_rows: int) -> list[np.ndarray]:
+    def cut(self, part: np.ndarray, cut: Cut) -> list[np.ndarray]:
         chunks = []
         for one in part:  # a chunk has one beginning; rows of like length share one
-            own = np.flatnonzero(self.owner == one)
-            chunks += _chunks(own[np.argsort(self._rows.lengths[own], kind="stable")], chunk_rows)
+            chunks += self._rows.alike(np.flatnonzero(self.owner == one), cut, self._reuse.first)
         return chunks
 
     def rest(self, chunk: np.ndarray) -> dict[str, np.ndarray]:
@@ -208,7 +218,7 @@ class _TextFirst(_Beginnings):
         self.owner = np.array([places[head] for head in heads], np.int64)
         self.lengths = np.array([len(head) // 8 for head in self._heads], np.int64)
 
-    def at_once(self, chunk_rows: int) -> int:
+    def at_once(self, cut: Cut) -> int:
         return 1  # its bits must not depend on what else is computed
 
     def computed(self, chunk: np.ndarray) -> Sequence[np.ndarray]:
@@ -225,10 +235,11 @@ class _TextFirst(_Beginnings):
         self._reuse.kept.put(head, found)
         return found
 
-    def cut(self, part: np.ndarray, chunk_rows: int) -> list[np.ndarray]:
+    def cut(self, part: np.ndarray, cut: Cut) -> list[np.ndarray]:
         own = np.flatnonzero((part[0] <= self.owner) & (self.owner <= part[-1]))
         # Equal and like beginnings share a chunk, so little is copied and padded.
-        return _chunks(own[np.lexsort((self._rows.lengths[own], self.owner[own]))], chunk_rows)
+        order = own[np.lexsort((self._rows.lengths[own], self.owner[own]))]
+        return cut(order, self._rows.lengths[order] - self._starts[order] + self._rows.prompt_ids.shape[1])
 
     def rest(self, chunk: np.ndarray) -> dict[str, np.ndarray]:
         return self._rows.feeds(chunk, self._starts[chunk], self._reuse.multiple)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from zopog_models.checkpoints.description import Description
+from zopog_models.runners.cutting import Cut
 from zopog_models.tasks.label_words import NOTHING
 
 __all__ = ["ModelRows"]
@@ -94,6 +95,20 @@ class ModelRows:
     def words(self) -> bool:
         """Whether label words are scored by all their tokens."""
         return self.label_ids.ndim == 2 and not self.pooling
+
+    def alike(self, rows: np.ndarray, cut: Cut, before: int = 0) -> list[np.ndarray]:
+        """Rows in chunks of like length, so that little is padding. before: tokens of each that are read elsewhere."""
+        order = rows[np.argsort(self.lengths[rows], kind="stable")]  # `stable` makes it unique
+        if cut.tokens is None or not len(rows):
+            return cut(order, self.lengths[order])
+        return cut(order, self.lengths[order] - before - self._in_common(rows, before))
+
+    def _in_common(self, rows: np.ndarray, before: int) -> int:
+        """Tokens that all of these rows go on with: a chunk reads them once."""
+        texts = [self.texts[row][before:].tolist() for row in rows]
+        least, most = min(texts), max(texts)
+        equal = [a == b for a, b in zip(least, most)] + [False]
+        return equal.index(False) if len(texts) > 1 else 0
 
     def feeds(self, chunk: np.ndarray, start: np.ndarray | None = None, multiple: int = 1) -> dict[str, np.ndarray]:
         """The inputs of these rows; start (rows,): without so many tokens of each row's beginning.

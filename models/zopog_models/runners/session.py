@@ -12,6 +12,7 @@ import numpy as np
 from zopog_models.errors import ProviderError
 from zopog_models.files.tensor_file import in_place
 from zopog_models.runners.bound import Tensor
+from zopog_models.runners.each_once import EachOnce
 from zopog_models.runners.onnx_runtime import onnx_runtime
 
 __all__ = ["DEVICES", "ProviderError", "Session", "installed_runtimes", "require_device"]
@@ -27,6 +28,7 @@ class Session:
 
     prepack: keep the weights a second time, in the layout that is fastest to multiply with (ONNX Runtime's habit).
     stream: the address of the CUDA stream to compute on, which must outlive the session (default: one of its own).
+    each_once: of a graph whose decoder is packed, whose inputs `run` and `run_both` then find of the others.
     Raises ValueError (unknown device) and ProviderError; never computes elsewhere than asked.
     """
 
@@ -38,7 +40,9 @@ class Session:
         *,
         prepack: bool = True,
         stream: int | None = None,
+        each_once: EachOnce | None = None,
     ) -> None:
+        self._each_once = each_once
         ort = require_device(device)
         provider = DEVICES[device]
         self._device = device
@@ -79,11 +83,12 @@ class Session:
         self._session.disable_fallback()
 
     def run(self, output: str, feeds: dict[str, np.ndarray]) -> np.ndarray:
-        result: np.ndarray = self._session.run([output], feeds)[0]
+        result: np.ndarray = self._session.run([output], self._each_once(feeds) if self._each_once else feeds)[0]
         return result
 
     def run_both(self, feeds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """logits and keys_values of a decoder's graph that gives both."""
+        feeds = self._each_once(feeds) if self._each_once else feeds
         logits, keys_values = self._session.run(["logits", "keys_values"], feeds)
         return logits, keys_values
 

@@ -20,12 +20,18 @@ def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return write_decoder(tmp_path_factory.mktemp("models") / request.param, request.param, **longest)
 
 
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts are computed apart from two rows on: here they would cost more than the few tokens they save."""
+    monkeypatch.setattr(PrefixReuse, "each_once", property(lambda self: False, lambda self, value: None), raising=False)
+
+
 def test_tune_resume_predict(
     zopog: Run, small_task: Path, decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reused: list[bool] = []
+    as_on_a_gpu(monkeypatch)
     pays = PrefixReuse.pays
-    monkeypatch.setattr(PrefixReuse, "pays", lambda self, rows: reused.append(pays(self, rows)) or reused[-1])
+    monkeypatch.setattr(PrefixReuse, "pays", lambda self, *a: reused.append(pays(self, *a)) or reused[-1])
     asked = ["tune", "--task", small_task, "--model", decoder, *TEMPLATE, *SMALL]
     code, _, error = zopog(*asked, "--out", tmp_path / "whole")
     assert code == 0, error
@@ -60,8 +66,9 @@ def test_shared_directions_reuse_prefixes(
     zopog: Run, small_task: Path, decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reused: list[bool] = []
+    as_on_a_gpu(monkeypatch)
     pays = PrefixReuse.pays
-    monkeypatch.setattr(PrefixReuse, "pays", lambda self, rows: reused.append(pays(self, rows)) or reused[-1])
+    monkeypatch.setattr(PrefixReuse, "pays", lambda self, *a: reused.append(pays(self, *a)) or reused[-1])
     asked = ["tune", "--task", small_task, "--model", decoder, *TEMPLATE, *SMALL, "--directions", "shared"]
     code, _, error = zopog(*asked, "--budget", "24", "--out", tmp_path / "run")
     assert code == 0, error

@@ -15,6 +15,7 @@ from zopog_models.families.rotary import Rotary
 from zopog_models.graph import GraphBuilder, build
 from zopog_models.graph.rotary import frequencies
 from zopog_models.runners import local
+from zopog_models.runners.each_once import EachOnce
 from zopog_models.runners.prefix import PrefixReuse
 from zopog_models.runners.session import Session
 
@@ -67,13 +68,13 @@ def reference(folder: Path, inputs: dict[str, Any], flaws: Flaws = SOUND, left: 
 
 def plain(model: FrozenModel, inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     with monkeypatch.context() as patch:
-        patch.setattr(PrefixReuse, "pays", lambda self, rows: False)
+        patch.setattr(PrefixReuse, "pays", lambda *_: False)
         return model.logits(**inputs)
 
 
 def reused(model: FrozenModel, inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     with monkeypatch.context() as patch:
-        patch.setattr(PrefixReuse, "pays", lambda self, rows: True)
+        patch.setattr(PrefixReuse, "pays", lambda *_: True)
         return model.logits(**inputs)
 
 
@@ -159,8 +160,7 @@ def test_int8_leaves_the_maps_of_unnormalised_values_in_float32(tmp_path: Path) 
     assert {name for name in maps if f"{name}.int8" in graph.initializers} == set(maps) - whole
 
 
-def test_tokens_are_packed_on_a_cpu_alone(decoder_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """NonZero finds the places of the visible tokens: float32 and int8 have it, and OpenVINO's padded graph has not."""
+def test_tokens_are_packed_on_a_cpu(decoder_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[bytes] = []
 
     def noted(content: bytes, *rest: Any, **more: Any) -> Session:
@@ -172,7 +172,8 @@ def test_tokens_are_packed_on_a_cpu_alone(decoder_folder: Path, monkeypatch: pyt
     model = load_model(decoder_folder, threads=1)
     for precision in ("int8", "bf16"):
         model.reduced(precision)
-    assert [b"NonZero" in content for content in opened] == [True, True, False]
+    assert [b"places" in content for content in opened] == [True, True, True]
+    assert b"places" not in build(load_checkpoint(decoder_folder))[0]  # a GPU's, and one that is exported
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -183,7 +184,8 @@ def test_padding_on_either_side(decoder_folder: Path, left: bool, n: int, packed
     inputs = case(n, 2)
     first = 1 if decoder_folder.name.removeprefix("tiny-") in BEGUN else 0
     graph = GraphBuilder(packed=packed)
-    session = Session(*build(load_checkpoint(decoder_folder), first=first, graph=graph), "cpu")
+    each_once = EachOnce(first) if packed else None
+    session = Session(*build(load_checkpoint(decoder_folder), first=first, graph=graph), "cpu", each_once=each_once)
     longest = max(map(len, inputs["text_ids"]))
     text_ids = np.full((8, longest), 3, np.int64)
     mask = np.zeros((8, longest), np.int64)
@@ -243,13 +245,19 @@ def test_rows_with_other_first_tokens_have_other_prefixes(
 def test_when_prefixes_are_reused(decoder: FrozenModel, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
     pays = PrefixReuse.pays
-    monkeypatch.setattr(PrefixReuse, "pays", lambda self, rows: seen.append(pays(self, rows)) or seen[-1])
-    decoder.logits(**case(5, 2))  # 8 rows, 2 prompts
-    decoder.logits(**case(5, 8))  # per-example directions: every row has its own
-    decoder.logits(**case(0, 2))  # no prompt
+    monkeypatch.setattr(PrefixReuse, "pays", lambda self, *more: seen.append(pays(self, *more)) or seen[-1])
     nothing = np.zeros(0, int)
-    decoder.logits([], nothing, np.zeros((1, 3), int), None, nothing, np.array([7, 8]))
-    assert seen == [True, False, False, False]
+    for each_once, chunk_tokens, expected in ((False, 256, True), (True, 256, False), (True, 1, False)):
+        monkeypatch.setattr(decoder.runner.reuse, "each_once", each_once)
+        monkeypatch.setattr(decoder.runner, "chunk_tokens", chunk_tokens)
+        seen.clear()
+        decoder.logits(**case(5, 2))  # 8 rows, 2 prompts: with each_once, one chunk has each, or six copies are too few
+        decoder.logits(**case(5, 8))  # per-example directions: every row has its own
+        decoder.logits(**case(0, 2))  # no prompt
+        decoder.logits([], nothing, np.zeros((1, 3), int), None, nothing, np.array([7, 8]))
+        assert seen == [expected, False, False, False]
+    decoder.logits(**case(23, 2))  # six times 23 tokens are more than two passes cost
+    assert seen[-1]
 
 
 def test_bounded_memory_gives_the_same_bits(decoder: FrozenModel, monkeypatch: pytest.MonkeyPatch) -> None:

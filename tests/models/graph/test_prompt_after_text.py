@@ -159,7 +159,7 @@ def test_offsets_per_row(decoder: FrozenModel, folder: Path) -> None:
     inputs = after(folder, 3, 8) | {"prompt_index": np.arange(8)}
     assert inputs["prompt_offset"].shape == (8, 3, D)
     assert np.abs(decoder.logits(**inputs) - reference(folder, inputs)).max() < TOLERANCE
-    assert PrefixReuse.pays(decoder.runner.reuse, _rows(decoder, inputs))
+    assert PrefixReuse.pays(decoder.runner.reuse, _rows(decoder, inputs), decoder.runner.rule)
 
 
 def _rows(model: FrozenModel, inputs: dict[str, Any]) -> Any:

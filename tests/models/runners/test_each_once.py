@@ -1,0 +1,178 @@
+"""Tokens that rows begin with in common are read once: which ones they are, by definition, and that the scores stay."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.models.graph.test_decoder_graph import TOLERANCE, D, reference
+from tests.models.tiny_decoders import BEGUN, FAMILY_NAMES, write_decoder
+from zopog_models import load_model
+from zopog_models.checkpoints.description import Description
+from zopog_models.runners.cutting import Cut
+from zopog_models.runners.each_once import EachOnce
+from zopog_models.runners.rows import ModelRows
+from zopog_models.runners.session import Session
+
+
+def drawn(rng: np.random.Generator, first: int, prefixes: int) -> dict[str, np.ndarray]:
+    """Rows of very few tokens, so that many begin alike, with holes in them and two prompts of equal ids."""
+    rows, length, n = 7, 6, int(rng.integers(0, 3))
+    mask = (rng.random((rows, length)) < 0.8).astype(np.int64)
+    mask[:, : first + 1] = 1
+    feeds = {
+        "text_ids": rng.integers(0, 2, (rows, length)),
+        "attention_mask": mask,
+        "prompt_ids": np.ones((2, n), np.int64),
+        "prompt_index": rng.integers(0, 2, rows),
+    }
+    if prefixes:
+        feeds["prefix_length"] = rng.integers(0, 2, prefixes) * 3
+        feeds["prefix_index"] = rng.integers(0, prefixes, rows)
+    return feeds
+
+
+def seen_by(feeds: dict[str, np.ndarray], first: int) -> dict[tuple[int, int], Any]:
+    """By definition: what a visible position of (R, S) sees, itself included."""
+    n, found = feeds["prompt_ids"].shape[1], {}
+    for r, text in enumerate(feeds["text_ids"]):
+        prompt = [("prompt", int(feeds["prompt_index"][r]), j) for j in range(n)]
+        row = [("text", int(t)) for t in text[:first]] + prompt + [("text", int(t)) for t in text[first:]]
+        shown = np.insert(feeds["attention_mask"][r], [first] * n, 1)
+        history: tuple[Any, ...] = ()
+        if "prefix_index" in feeds and feeds["prefix_length"][feeds["prefix_index"][r]]:
+            history = (("prefix", int(feeds["prefix_index"][r])),)
+        for p, token in enumerate(row):
+            if shown[p]:
+                history += (token,)
+                found[r, p] = history
+    return found
+
+
+def faults(feeds: dict[str, np.ndarray], first: int, given: dict[str, np.ndarray]) -> int:
+    """Pairs of positions that are one token and see different things, or are two and see the same; misplaced tokens."""
+    seen, tokens, places = seen_by(feeds, first), given["tokens"], given["places"]
+    wrong = sum((tokens[a] == tokens[b]) != (seen[a] == seen[b]) for a in seen for b in seen)
+    for place, token in seen.items():
+        r, p = divmod(int(places[tokens[place]]), tokens.shape[1])
+        wrong += seen.get((r, p)) != token
+    return wrong
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("prefixes", [0, 2])
+def test_tokens_are_equal_where_all_before_them_is(first: int, prefixes: int) -> None:
+    rng, shared = np.random.default_rng(0), 0
+    for _ in range(50):
+        feeds = drawn(rng, first, prefixes)
+        given = EachOnce(first)(feeds)
+        assert faults(feeds, first, given) == 0
+        assert len(given["places"]) == given["tokens"].max() + 1 == len(set(given["places"].tolist()))
+        shared += len(seen_by(feeds, first)) - len(given["places"])
+    assert shared > 400
+
+
+@pytest.mark.parametrize("blind", ["prompt_index", "prefix_index", "attention_mask", "first"])
+def test_what_is_not_looked_at_would_be_noticed(blind: str) -> None:
+    """The twins: prompts of equal ids taken for one, prefixes too, padding for tokens, the prompt in another place."""
+    rng, wrong = np.random.default_rng(1), 0
+    for _ in range(20):
+        feeds = drawn(rng, 1, 2)
+        others = (
+            feeds
+            | {
+                "prompt_index": {"prompt_index": np.zeros(7, np.int64)},
+                "prefix_index": {"prefix_index": np.zeros(7, np.int64)},
+                "attention_mask": {"attention_mask": np.ones((7, 6), np.int64)},
+                "first": {},
+            }[blind]
+        )
+        wrong += faults(feeds, 1, EachOnce(0 if blind == "first" else 1)(others)) > 0
+    assert wrong > 5
+
+
+def test_their_number_is_a_multiple() -> None:
+    feeds = drawn(np.random.default_rng(2), 1, 0)
+    one, eight = EachOnce(1)(feeds), EachOnce(1, multiple=8)(feeds)
+    count = len(one["places"])
+    assert len(eight["places"]) == -(-count // 8) * 8
+    assert np.array_equal(eight["places"][:count], one["places"])
+    assert set(eight["places"][count:]) <= {one["places"][-1]}
+    assert np.array_equal(eight["tokens"], one["tokens"])
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_scores_of_rows_that_begin_alike(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Demonstrations in front of every text, two prompts, a text that is there twice: the scores of the plain forward
+    pass, and far fewer tokens. The twin: rows that take each other's tokens."""
+    folder = write_decoder(tmp_path / family, family)
+    model, rng = load_model(folder, threads=1), np.random.default_rng(3)
+    shown = rng.integers(5, 60, 12)
+    texts = [np.concatenate([shown, rng.integers(5, 60, length)]) for length in (3, 5, 2, 7, 4, 6)]
+    texts[4] = texts[1]
+    inputs: dict[str, Any] = {
+        "text_ids": texts,
+        "answer_position": np.array([len(text) - 1 for text in texts]),
+        "prompt_ids": rng.integers(5, 60, (2, 3)),
+        "prompt_offset": rng.normal(0, 1, (2, 3, D)).astype(np.float32),
+        "prompt_index": np.array([0, 0, 0, 0, 0, 1]),
+        "label_ids": np.array([7, 9, 30]),
+    }
+    counted, run = [], Session.run
+
+    def noted(self: Session, output: str, feeds: dict[str, np.ndarray]) -> np.ndarray:
+        assert self._each_once is not None
+        counted.append(len(self._each_once(feeds)["places"]))
+        return run(self, output, feeds)
+
+    monkeypatch.setattr(Session, "run", noted)
+    expected = reference(folder, inputs)
+    assert np.abs(model.logits(**inputs) - expected).max() < TOLERANCE
+    first = 1 if family in BEGUN else 0
+    # Prompt 0: the 12 shown ones and 3 of its own, and of four texts what is theirs. Prompt 1: 12 + 3 + 6, but `first`.
+    assert counted == [15 + (3 + 5 + 2 + 7) + 15 + 6 - first]
+    assert np.array_equal(model.logits(**inputs)[4], model.logits(**inputs)[1])
+
+    class Mixed(EachOnce):
+        def __call__(self, feeds: Any) -> dict[str, np.ndarray]:
+            given = super().__call__(feeds)
+            return given | {"tokens": np.roll(given["tokens"], 1, axis=0)}
+
+    monkeypatch.setattr(model.runner.engine, "_each_once", Mixed(first))
+    assert np.abs(model.logits(**inputs) - expected).max() > 3 * TOLERANCE
+
+
+def test_chunks_have_like_rows_and_about_as_many_tokens(tmp_path: Path) -> None:
+    about: Description = load_model(write_decoder(tmp_path, "llama"), threads=1).description
+    rng = np.random.default_rng(4)
+    for count in (0, 1, 7, 8, 9, 100):
+        lengths = rng.integers(1, 30, count)
+        rows = ModelRows(
+            about, [np.ones(length, np.int64) for length in lengths], lengths - 1, np.zeros((1, 0), np.int64), None,
+            np.zeros(count, np.int64), np.array([3]),
+        )  # fmt: skip
+        chunks = rows.alike(np.arange(count), Cut(8, 64))
+        # The rows are ones alone, so what the shortest has is in all of them.
+        own = lengths - lengths.min(initial=30) * (count > 1)
+        expected = -(-own.sum() // 64)
+        assert len(chunks) == min(count, expected + expected % 2 * (expected > 1))
+        assert sorted(np.concatenate([np.zeros(0, int), *chunks])) == list(range(count))
+        ordered = [lengths[chunk] for chunk in chunks]
+        assert all(a.max() <= b.min() for a, b in itertools.pairwise(ordered))
+        for chunk in ordered:
+            own = chunk - lengths.min() * (count > 1)
+            assert abs(own.sum() - (lengths - lengths.min() * (count > 1)).sum() / len(chunks)) <= lengths.max()
+
+
+def test_a_row_longer_than_all_others_together_leaves_no_chunk_empty(tmp_path: Path) -> None:
+    about = load_model(write_decoder(tmp_path, "llama"), threads=1).description
+    lengths = np.array([30, *[1] * 20])
+    rows = ModelRows(
+        about, [np.ones(length, np.int64) for length in lengths], lengths - 1, np.zeros((1, 0), np.int64), None,
+        np.zeros(21, np.int64), np.array([3]),
+    )  # fmt: skip
+    chunks = rows.alike(np.arange(21), Cut(8, 5))
+    assert all(len(chunk) for chunk in chunks)
+    assert chunks[-1].tolist() == [0]
