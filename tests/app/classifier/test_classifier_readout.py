@@ -83,3 +83,12 @@ def test_what_cannot_be(data: tuple[list[str], np.ndarray, dict[str, str]]) -> N
     plain = fitted(data, budget=12, method_options=SIZES, readout="none")
     with pytest.raises(ValueError, match="come with a readout"):
         plain.predict_set(data[0][:1])
+
+
+def test_refit_learns_from_the_validation_rows_too(data: tuple[list[str], np.ndarray, dict[str, str]]) -> None:
+    plain, clf = (fitted(data, method="none", readout="vocabulary", refit=refit) for refit in (False, True))
+    rows = [one.prompt_.readout.about["rows"] for one in (plain, clf)]
+    assert (rows[1], clf.calls_) == (2 * rows[0], 2 * plain.calls_)
+    assert not np.allclose(clf.predict_proba(data[0]), plain.predict_proba(data[0]))
+    with pytest.raises(ValueError, match="refit fits a readout on the validation rows too, and readout is 'none'"):
+        fitted(data, readout="none", refit=True)

@@ -86,6 +86,8 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
       Default: None.
     - readout: how the scores are read (docs/readout.md): "none", "centred", "labels", "vocabulary" or "auto". With one,
       the template with a readout is fitted too, and what is better on the validation rows is kept. Default: "auto".
+    - refit: once all is chosen, the readout is fitted on the validation rows too; their scores are charged.
+      Default: False.
     - chat: what the template says is said by the user of a conversation, in the model's own chat template
       (docs/chat.md). Default: False.
     - system: what the system says first in such a conversation. Default: "", what the chat template has.
@@ -133,6 +135,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         method_options: Mapping[str, Any] | None = None,
         run_folder: str | Path | None = None,
         readout: str = "auto",
+        refit: bool = False,
         chat: bool = False,
         system: str = "",
         prompt_position: str = "before",
@@ -157,6 +160,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         self.method_options = method_options
         self.run_folder = run_folder
         self.readout = readout
+        self.refit = refit
         self.chat = chat
         self.system = system
         self.prompt_position = prompt_position
@@ -253,6 +257,8 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         shots = int(self.shots) if isinstance(self.shots, np.integer) else self.shots
         if readout not in ASKED:
             raise ValueError(f"readout is {readout!r}; choose one of {', '.join(ASKED)}")
+        if self.refit and readout == "none":
+            raise ValueError("refit fits a readout on the validation rows too, and readout is 'none'")
         plain = readout == "none" and method not in SEARCHLESS
         template = self.template
         if self.chat and remote is not None:
@@ -269,7 +275,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         )  # fmt: skip
         return RunConfig(
             task, None, model, preset, name, int(drawn), shots, remote=remote,
-            readout=None if plain else readout,
+            readout=None if plain else readout, refit=self.refit or None,
         ), wire  # fmt: skip
 
     def _run(

@@ -122,6 +122,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         fewer=chosen_precision(arguments),
         readout=arguments.readout or ("none" if remote is not None and remote.answers == "labels" else "auto"),
         readout_tokens=arguments.readout_tokens,
+        refit=arguments.refit or None,
         remote=remote,
         wire=said_of_the_wire(arguments),
         most=arguments.top_logprobs is None,

@@ -60,6 +60,7 @@ class Plan:
     fewer: Precision | None = None  # None: fp32
     readout: str = "none"
     readout_tokens: int | None = None
+    refit: bool | None = None
     remote: Served | None = None
     wire: Mapping[str, Any] = field(default_factory=dict)  # this and the next as of `Machine`
     most: bool = False
@@ -91,6 +92,7 @@ class Plan:
             task, source, self.model, variant.preset, variant.settings, seed, self.shots, "numpy", precision=self.fewer,
             readout=None if self.readout == "none" and variant.method not in SEARCHLESS else self.readout,
             remote=self.remote, readout_tokens=self.readout_tokens, templates=several if len(several) > 1 else None,
+            refit=self.refit,
         )  # fmt: skip
 
 

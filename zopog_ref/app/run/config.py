@@ -186,6 +186,7 @@ class RunConfig:
     templates: tuple[str, ...] | None = None  # of the manual prompts; None: one, which is task.template
     deploy: str | None = None  # tuned: whatever else was better; None: what is best
     instructions: tuple[str, ...] | None = None  # of `auto`; None: the generic ones
+    refit: bool | None = None  # the readout learns from the dev rows too, once all is chosen; None: not, nor written
 
     @property
     def method(self) -> str:
@@ -209,7 +210,7 @@ class RunConfig:
             "readout": self.readout or "none",
             "readout_tokens": self.readout_tokens,
             "templates": self.templates,
-            **({} if self.instructions is None else {"instructions": self.instructions}),
+            **{name: value for name in ("instructions", "refit") if (value := getattr(self, name)) is not None},
             "precision": fewer.precision if fewer else "fp32",
             "precision_scope": fewer.scope if fewer else None,
             **vars(self.preset.method),
@@ -222,7 +223,8 @@ class RunConfig:
         """config.json: what was chosen, what was found, and the versions of all that a number could depend on."""
         chosen, seen = plain(self), plain(found)
         labels = ("pooling", "temperature") if found.label_ids is None else ("label_ids",)
-        later = ("backend", "remote", "precision", "readout", "readout_tokens", "templates", "deploy", "instructions")
+        later = ("backend", "remote", "precision", "readout", "readout_tokens", "templates", "deploy", "instructions",
+                 "refit")  # fmt: skip
         unusual = {name: value for name, usual in _LATER.items() if (value := getattr(self.task, name)) != usual}
         for name in ("readout_folds", "screen"):
             if not chosen["preset"]["method"].get(name, True):

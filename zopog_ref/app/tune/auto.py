@@ -35,6 +35,7 @@ from zopog_ref.app.tune.readings import (
     scores_of,
     some_training_scores,
 )  # fmt: skip
+from zopog_ref.app.tune.refit import dev_price
 from zopog_ref.objective import Ledger
 from zopog_ref.racing import Race
 
@@ -78,11 +79,16 @@ class Board:
         size = experiment.preset.batch_size
         self.race = Race(train.labels, len(config.task.labels), groups_of(train), size, self._ask, experiment.seed)
         self.said: list[dict[str, Any]] = []
+        self.arms_to_refit = 0
 
     @property
     def left(self) -> int:
-        """Mini-batches of one prompt that can still be paid; label words of several tokens make each several calls."""
-        return self.ledger.left // self.ledger.price(1, 1)
+        """Mini-batches of one prompt that can still be paid; label words of several tokens make each several calls.
+
+        What `--refit` will cost for the arms that are kept is left out.
+        """
+        kept_back = dev_price(self.experiment, self.arms_to_refit) if self.config.refit else 0
+        return (self.ledger.left - kept_back) // self.ledger.price(1, 1)
 
     def add(self, arms: Sequence[Arm]) -> list[int]:
         """Their numbers."""
@@ -177,6 +183,7 @@ def find(experiment: Experiment, config: RunConfig, ledger: Ledger) -> Found:
             "template": every[len(first) :],
         }
         for kind, arms in more.items():
+            board.arms_to_refit = max(TOGETHER, len(kept) + KEPT.get(kind, 0))
             found = board.round(arms, KEPT.get(kind, TOGETHER))
             if not found:
                 continue
@@ -190,8 +197,8 @@ def find(experiment: Experiment, config: RunConfig, ledger: Ledger) -> Found:
     scored, rows = board.scored(kept, test=True)
     of_own, own_rows = board.scored(own, test=True)
     cut = len(board.race.rows) < len(every) or board.left < board.race.blocks()
-    report = _report(board, kept, ledger) | {"stop_reason": "budget" if cut else "nothing is left to ask"}
-    say(f"auto: {len(kept)} of {len(board.race.rows)} prompts are kept; {ledger.calls} calls spent, {ledger.left} not")
+    report = _report(board, kept) | {"stop_reason": "budget" if cut else "nothing is left to ask"}
+    say(f"auto: {len(kept)} of {len(board.race.rows)} prompts are kept; {ledger.calls} calls spent, {ledger.left} left")
     return Found(of_own, own_rows, scored, rows, dropped > 0, report)
 
 
@@ -209,7 +216,7 @@ def _first_round(board: Board, first: Sequence[Arm], given: int) -> tuple[list[i
     return whole[:given], whole
 
 
-def _report(board: Board, kept: Sequence[int], ledger: Ledger) -> dict[str, Any]:
+def _report(board: Board, kept: Sequence[int]) -> dict[str, Any]:
     """Every arm, what it was asked and gave, and every decision: enough to repeat the choice."""
     rows = []
     for number, arm in enumerate(board.arms):
@@ -220,4 +227,4 @@ def _report(board: Board, kept: Sequence[int], ledger: Ledger) -> dict[str, Any]
             | {"rows": 0 if asked is None else len(asked), "kept": number in kept}
             | ({} if asked is None else {"press": float(board.race.press([number]).mean())})
         )  # fmt: skip
-    return {"arms": rows, "decisions": board.said, "unspent": ledger.left}
+    return {"arms": rows, "decisions": board.said}

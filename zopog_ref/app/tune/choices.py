@@ -31,7 +31,7 @@ _FIXED = (
     "train", "dev", "test", "template", "chat", "label_words", "prompt_position", "labels", "text_column",
     "label_column", "method",
     "settings", "out", "instructions", "pooling", "temperature",
-    "backend", "precision", "precision_scope", "readout", "readout_tokens", "deploy_tuned",
+    "backend", "precision", "precision_scope", "readout", "readout_tokens", "deploy_tuned", "refit",
     *(name for name in _SERVED if name not in WIRE),
 )  # fmt: skip
 
@@ -76,6 +76,7 @@ def chosen_run(arguments: argparse.Namespace) -> RunConfig:
         templates=tuple(several) if len(several) > 1 else None,
         deploy="tuned" if arguments.deploy_tuned else None,
         instructions=_instructions(arguments.instructions, method),
+        refit=arguments.refit or None,
     )
 
 
@@ -119,6 +120,8 @@ def check_readout(arguments: argparse.Namespace) -> None:
     tokens = arguments.readout_tokens
     if tokens is not None and tokens < 1:
         raise InputError(f"--readout-tokens is {tokens}; it must be at least 1")
+    if arguments.refit and arguments.readout == "none":
+        raise InputError("--refit fits a readout on the dev rows too, and --readout is none")
     if tokens is not None and arguments.readout not in (None, "auto", "vocabulary"):
         raise InputError(f"--readout-tokens is for the vocabulary readout, and --readout is {arguments.readout}")
 

@@ -8,7 +8,8 @@
 
 Leave-one-out on the training rows chooses the readout of a prompt. It cannot choose between prompts, since a tuned
 prompt has seen those rows: the dev rows do, by their mean -log p. The search chose its prompt by them too, so a tuned
-prompt has to be better there by one standard error of the difference. The test rows choose nothing.
+prompt has to be better there by one standard error of the difference. The test rows choose nothing. With `--refit` what
+has been chosen is then fitted on the dev rows too (refit.py).
 """
 
 import logging
@@ -44,6 +45,7 @@ from zopog_ref.app.tune.readings import (
     template_prompt,
     without_labels,
 )
+from zopog_ref.app.tune.refit import dev_price, refitted
 from zopog_ref.app.tune.worth import beats_chance, measured
 from zopog_ref.objective import Ledger
 
@@ -125,7 +127,8 @@ def reserved(experiment: Experiment, config: RunConfig) -> int:
         return 0
     method = experiment.method()
     tuned = 0 if method.predictive == "votes" else len(method.prompts(method.init()))
-    return price(experiment, len(config.templates or (experiment.task.template,))) + price(experiment, tuned)
+    prompts = (len(config.templates or (experiment.task.template,)), tuned)
+    return sum(price(experiment, count) + bool(config.refit) * dev_price(experiment, count) for count in prompts)
 
 
 def end(
@@ -144,19 +147,19 @@ def end(
         return _of_arms(experiment, config, ledger)
     tokens = 0 if asked in ("none", "centred", "labels") else config.readout_tokens or TOKENS
     manual = template_prompt(experiment, config.templates or (experiment.task.template,))
-    cost = price(experiment, len(manual.ids))
+    cost = price(experiment, len(manual.ids)) + bool(config.refit) * dev_price(experiment, len(manual.ids))
     # A search that was begun before the baselines were kept back from its budget may have left too little for them.
     own = (
         ledger if tuned is None or cost <= ledger.left else replace(ledger, budget=cost, calls=0, sequences=0, tokens=0)
     )
     searched_for = ledger.calls
     scored = ask(experiment, manual, own, tokens)
-    manual_ones = found = _manual(experiment, scored, experiment.train, asked)
+    manual_ones = found = _manual(experiment, scored, experiment.train, config, own)
     best = chosen = found[-1]
     if tuned is not None:
         if (tokens and experiment.model.scores == Scores.ANY) or experiment.reduced is not None:
             paid = None  # other tokens' scores, or those of the model in all its bits, were not paid for
-        tuned_ones = _tuned(experiment, tuned, ledger, tokens, asked, searched_for, paid)
+        tuned_ones = _tuned(experiment, tuned, ledger, tokens, config, searched_for, paid)
         searched = min(tuned_ones, key=lambda one: one.losses(dev.labels).mean())
         best = better(min(manual_ones, key=lambda one: one.losses(dev.labels).mean()), searched, dev.labels)
         found = manual_ones + tuned_ones
@@ -167,6 +170,7 @@ def end(
             _LOG.debug("%s: left-out losses %s, skipped %s", one.name, one.choice.losses, one.choice.skipped)
     told = manual_ones[-1].choice
     learned = (told is not None and told.learned) or beats_chance(chosen, dev.labels, len(experiment.task.labels))
+    found, chosen, best = [one.again or one for one in found], chosen.again or chosen, best.again or best
     return Ending(found, chosen, best, learned, 0 if tuned is None else cost)
 
 
@@ -185,12 +189,17 @@ def _of_arms(experiment: Experiment, config: RunConfig, ledger: Ledger) -> Endin
     # Where nothing was chosen by the training rows, these tell how wide prediction sets have to be.
     calibrating = None if found.chosen else train
     chosen = reading("tuned + readout", scored, choice.fit, experiment.dev, calls, choice, calibrating)
-    readings = [*_manual(experiment, found.own, found.own_train, asked), tuned, chosen]
     learned = choice.learned or beats_chance(chosen, experiment.dev.labels, len(experiment.task.labels))
-    return Ending(readings, chosen, chosen, learned, 0, found.report)
+    if config.refit:
+        chosen = refitted(experiment, chosen, scored, train, ledger, asked)
+    beside = replace(ledger, budget=2**62)  # of the task's own templates, a comparison that is not charged
+    own = _manual(experiment, found.own, found.own_train, config, beside)
+    report = found.report | {"unspent": ledger.left}
+    return Ending([*(one.again or one for one in own), tuned, chosen], chosen, chosen, learned, 0, report)
 
 
-def _manual(experiment: Experiment, scored: Scored, rows: Rows, asked: str) -> list[Reading]:
+def _manual(experiment: Experiment, scored: Scored, rows: Rows, config: RunConfig, ledger: Ledger) -> list[Reading]:
+    asked = config.readout or "none"
     scored, train = heard(scored, rows)
     dev, choice = experiment.dev, fitted(scored, train, asked)
     alone = {"manual": (0, 0)}  # which of the templates, and what finding that out costs
@@ -202,15 +211,15 @@ def _manual(experiment: Experiment, scored: Scored, rows: Rows, asked: str) -> l
         words = [ids[: one.n_classes] for ids in one.columns]
         plain = readout.none(one.words(one.train), train.labels, columns=words)
         found.append(reading(name, one, plain, dev, calls, train=train))
-    return [
-        *found,
-        reading("manual + centred", scored, without_labels(scored, train), dev, scored.calls, train=train),
-        reading("manual + readout", scored, choice.fit, dev, scored.calls, choice, train),
-    ]
+    read = reading("manual + readout", scored, choice.fit, dev, scored.calls, choice, train)
+    if config.refit:
+        read = replace(read, again=refitted(experiment, read, scored, train, ledger, asked))
+    centred = reading("manual + centred", scored, without_labels(scored, train), dev, scored.calls, train=train)
+    return [*found, centred, read]
 
 
 def _tuned(
-    experiment: Experiment, tuned: Prompt, ledger: Ledger, tokens: int, asked: str, searched_for: int,
+    experiment: Experiment, tuned: Prompt, ledger: Ledger, tokens: int, config: RunConfig, searched_for: int,
     paid: FLOAT64 | None,
 ) -> list[Reading]:  # fmt: skip
     votes = tuned.predict == "votes"
@@ -220,7 +229,11 @@ def _tuned(
     scored = ask(experiment, tuned, own, tokens if own is ledger else 0, paid if own is ledger else None)
     found = [plain_reading("tuned", scored, searched_for)]
     if own is ledger:
-        choice = fitted(*heard(scored, experiment.train), asked)
-        total = searched_for + scored.calls
-        found.append(reading("tuned + readout", scored, choice.fit, experiment.dev, total, choice))
+        asked, total = config.readout or "none", searched_for + scored.calls
+        answers, train = heard(scored, experiment.train)
+        choice = fitted(answers, train, asked)
+        learned = reading("tuned + readout", scored, choice.fit, experiment.dev, total, choice)
+        if config.refit:
+            learned = replace(learned, again=refitted(experiment, learned, answers, train, ledger, asked))
+        found.append(learned)
     return found

@@ -154,7 +154,7 @@ def _add_task_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_position_argument(task)
     task.add_argument(
-        "--instructions", type=Path, metavar="FILE", help="of --method auto: one a line, {labels} for the label words"
+        "--instructions", type=Path, metavar="FILE", help="of --method auto: lines ({labels}: the label words)"
     )
 
 
@@ -219,6 +219,10 @@ def add_readout_arguments(parser: argparse._ActionsContainer) -> None:
         metavar="KIND",
         help=f"{', '.join(ASKED)}: how scores are read (auto)",
     )
+    parser.add_argument(
+        "--refit", action="store_true", default=None,
+        help="in the end, fit it on the dev rows too (charged)",
+    )  # fmt: skip
     parser.add_argument("--readout-tokens", type=int, metavar="N", help=f"that a vocabulary readout reads ({TOKENS})")
 
 

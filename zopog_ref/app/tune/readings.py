@@ -74,6 +74,7 @@ class Reading:
     dev: Prediction
     test: Prediction | None
     choice: Choice | None = None
+    again: "Reading | None" = None  # with a readout of the dev rows too
 
     def losses(self, labels: INT64) -> FLOAT64:
         """-log p_y of the dev rows, in nats."""

@@ -1,0 +1,149 @@
+"""--refit: the deployed readout is one of the training and dev rows together, and what is said of it is left out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.app.conftest import Run, asked
+from zopog_models import load_model, load_prompt
+from zopog_models.tasks.task_files import Rows
+from zopog_ref import readout
+from zopog_ref.app.run.experiment import Experiment, prepare
+from zopog_ref.app.tune import readings
+from zopog_ref.app.tune.refit import dev_price, refitted
+from zopog_ref.conformal import conformal_threshold
+from zopog_ref.objective import Ledger
+
+FEW = ["--shots", "8", "--threads", "1"]  # 48 training and 48 dev rows: two calls a prompt each
+
+
+@pytest.fixture(scope="module")
+def experiment(small_task: Path) -> Experiment:
+    config, _ = asked(["--task", str(small_task), "--method", "none", *FEW])
+    return prepare(load_model(threads=1), config.task, config.preset, 42, 8)
+
+
+def _whole(experiment: Experiment, kind: str, ledger: Ledger) -> tuple[readings.Scored, readings.Reading]:
+    prompt = readings.template_prompt(experiment, [experiment.task.template])
+    scored = readings.ask(experiment, prompt, ledger, 200)
+    choice = readings.fitted(scored, experiment.train, kind)
+    return scored, readings.reading("manual + readout", scored, choice.fit, experiment.dev, scored.calls, choice)
+
+
+@pytest.mark.parametrize("kind", ["vocabulary", "labels", "centred"])
+def test_it_is_the_readout_of_both_splits(experiment: Experiment, kind: str, capsys: Any) -> None:
+    ledger, (train, dev) = experiment.ledger(), (experiment.train, experiment.dev)
+    scored, before = _whole(experiment, kind, ledger)
+    spent = ledger.calls
+    after = refitted(experiment, before, scored, train, ledger, kind)
+    assert ledger.calls == spent + dev_price(experiment, 1) == spent + 2 == after.calls
+    assert ledger.sequences == 96
+    labels = np.concatenate([train.labels, dev.labels])
+    groups = readings.groups_of(Rows([*train.texts, *dev.texts], labels))
+    both = np.concatenate([scored.train[0], scored.dev[0]])
+    exact = readout.choose(both, labels, 6, groups=groups, kinds=(kind,), columns=scored.columns).fit  # type: ignore
+    kept = after.prompt.readout
+    assert kept is not None
+    assert np.allclose(kept.matrices[0], exact.readout.matrices[0], atol=1e-9)
+    assert np.allclose(kept.bias, exact.readout.bias, atol=1e-9)
+    assert not np.allclose(kept.bias, before.prompt.readout.bias)  # type: ignore[union-attr]
+    assert kept.about["rows"] == 96
+    # What is said of the dev rows and of the sets is of fits that have not seen the row.
+    assert np.allclose(after.dev.probabilities, exact.left_out[48:], atol=1e-9)
+    assert kept.threshold == pytest.approx(
+        conformal_threshold(exact.left_out, labels, readings.ALPHA, groups), abs=1e-9
+    )
+    assert after.test is not None
+    given = scored.test if kind == "vocabulary" else scored.words(scored.test)  # type: ignore[arg-type]
+    assert np.allclose(after.test.probabilities, exact.readout.predict(given), atol=1e-9)
+    # The twin: the fit's own answers on rows it has seen look surer than they are.
+    seen = exact.readout.predict(scored.dev if kind == "vocabulary" else scored.words(scored.dev))
+    if kind != "centred":
+        assert _loss(seen, dev.labels) < _loss(after.dev.probabilities, dev.labels) - 0.01
+
+
+def _loss(p: np.ndarray, labels: np.ndarray) -> float:
+    return float(-np.log(p[np.arange(len(labels)), labels]).mean())
+
+
+def test_a_dev_row_s_own_label_does_not_help_it(experiment: Experiment) -> None:
+    """By definition: with another label on dev row 5, the row itself is answered as before, but for the temperature."""
+    scored, before = _whole(experiment, "vocabulary", experiment.ledger())
+    dev = experiment.dev
+    answers = []
+    for label in (0, 1, 2):
+        labels = dev.labels.copy()
+        labels[5] = label
+        object.__setattr__(experiment, "dev", Rows(dev.texts, labels))
+        try:
+            found = refitted(experiment, before, scored, experiment.train, experiment.ledger(), "vocabulary")
+        finally:
+            object.__setattr__(experiment, "dev", dev)
+        logits = np.log(found.dev.probabilities[5]) * found.prompt.readout.about["temperature"]  # type: ignore
+        answers.append(logits - logits.mean())
+    assert np.allclose(answers[0], answers[1], atol=1e-6)
+    assert np.allclose(answers[0], answers[2], atol=1e-6)
+
+
+def test_without_calls_for_it_the_reading_stays(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    scored, before = _whole(experiment, "vocabulary", experiment.ledger())
+    ledger = Ledger(batch_size=32, budget=1)
+    assert refitted(experiment, before, scored, experiment.train, ledger, "vocabulary") is before
+    assert ledger.calls == 0
+    assert "is not fitted on the dev rows too: that costs 2 calls, and 1 are left" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("method", "budget", "fits"),
+    [("none", 400, 96), ("auto", 9, 48), ("auto", 22, 96), ("auto", 60, 96), ("zo-pog", 60, 96), ("bbt", 80, 96)],
+)
+def test_runs_spend_what_their_budget_has(
+    zopog: Run, small_task: Path, tmp_path: Path, method: str, budget: int, fits: int
+) -> None:
+    small = ["--n-positions", "3", "--dim", "8", "--n-candidates", "12"]
+    if method == "bbt":
+        pytest.importorskip("cma")
+        small += ["--popsize", "4"]
+    more = [] if method in ("none", "auto") else [*small, "--policy-samples", "2"][: None if method == "zo-pog" else -2]
+    code, said, error = zopog(
+        "tune", "--task", small_task, "--method", method, "--budget", budget, *FEW, *more, "--refit", "--readout",
+        "vocabulary", "--json", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert code == 0, error
+    result = json.loads(said)
+    assert result["calls"] <= budget
+    assert result["readout"]["rows"] == fits
+    if method == "auto":
+        kept = sum(arm["kept"] for arm in result["auto"]["arms"])
+        asked_for = sum(-(-arm["rows"] // 32) for arm in result["auto"]["arms"])
+        assert result["calls"] == asked_for + (2 * kept if fits == 96 else 0)
+        assert result["auto"]["unspent"] == budget - result["calls"]
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["refit"] is True
+    prompt = load_prompt(tmp_path / "run" / "prompt")
+    assert prompt.readout is not None
+    assert prompt.readout.about["rows"] == fits
+
+
+def test_it_needs_a_readout_and_stays_as_it_was_started(zopog: Run, small_task: Path, tmp_path: Path) -> None:
+    code, _, error = zopog("tune", "--task", small_task, "--readout", "none", "--refit", "--out", tmp_path / "a")
+    assert (code, "--refit fits a readout on the dev rows too, and --readout is none" in error) == (2, True)
+    plain = ["tune", "--task", small_task, "--method", "none", *FEW, "--out", tmp_path / "b", "--json"]
+    assert zopog(*plain)[0] == 0
+    assert "refit" not in json.loads((tmp_path / "b" / "config.json").read_text())
+    code, _, error = zopog("tune", "--resume", tmp_path / "b", "--refit")
+    assert (code, "--refit" in error) == (2, True)
+
+
+def test_compare_refits_every_row_with_a_readout(zopog: Run, small_task: Path, tmp_path: Path) -> None:
+    code, said, error = zopog(
+        "compare", "--tasks", small_task, "--methods", "none,auto", "--budget", "40", "--shots", "8", "--seeds", "1,2",
+        "--refit", "--json", "--out", tmp_path,
+    )  # fmt: skip
+    assert code == 0, error
+    calls = {row["name"]: row["calls"] for row in json.loads(said)["tasks"][0]["methods"]}
+    assert calls["manual + readout"] == 4
+    assert calls["auto + readout"] > calls["auto"]
