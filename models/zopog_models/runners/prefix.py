@@ -239,7 +239,8 @@ class _TextFirst(_Beginnings):
         own = np.flatnonzero((part[0] <= self.owner) & (self.owner <= part[-1]))
         # Equal and like beginnings share a chunk, so little is copied and padded.
         order = own[np.lexsort((self._rows.lengths[own], self.owner[own]))]
-        return cut(order, self._rows.lengths[order] - self._starts[order] + self._rows.prompt_ids.shape[1])
+        own = self._rows.lengths[order] - self._starts[order] + self._rows.prompt_ids.shape[1]
+        return cut(order, own, self._rows.cells(order))
 
     def rest(self, chunk: np.ndarray) -> dict[str, np.ndarray]:
         return self._rows.feeds(chunk, self._starts[chunk], self._reuse.multiple)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from zopog_models.checkpoints.description import Description
-from zopog_models.runners.cutting import Cut
+from zopog_models.runners.cutting import CELLS, Cut
 from zopog_models.tasks.label_words import NOTHING
 
 __all__ = ["ModelRows"]
@@ -97,11 +97,27 @@ class ModelRows:
         return self.label_ids.ndim == 2 and not self.pooling
 
     def alike(self, rows: np.ndarray, cut: Cut, before: int = 0) -> list[np.ndarray]:
-        """Rows in chunks of like length, so that little is padding. before: tokens of each that are read elsewhere."""
-        order = rows[np.argsort(self.lengths[rows], kind="stable")]  # `stable` makes it unique
+        """Rows in chunks of like length, so that little is padding. before: tokens of each that are read elsewhere.
+
+        Where a graph takes each token once, those of one prompt stand together: a chunk reads it once.
+        """
+        lengths, prompts, n = self.lengths[rows], self.prompt_index[rows], self.prompt_ids.shape[1]
         if cut.tokens is None or not len(rows):
-            return cut(order, self.lengths[order])
-        return cut(order, self.lengths[order] - before - self._in_common(rows, before))
+            order = rows[np.argsort(lengths, kind="stable")]  # `stable` makes it unique
+            return cut(order, self.lengths[order], self.cells(order))
+        shared = n > 0 and len(set(prompts.tolist())) < len(rows)
+        order = rows[np.lexsort((lengths, prompts * shared))]
+        common = self._in_common(rows, before)
+        tokens = self.lengths[order] - before - common
+        if n:
+            tokens[1:] += (n + common) * (np.diff(self.prompt_index[order]) != 0)  # behind another prompt, read anew
+        return cut(order, tokens, self.cells(order))
+
+    def cells(self, rows: np.ndarray) -> np.ndarray:
+        """Of each row, what `Cut` counts: its tokens squared. Label words of several tokens take more than that, the
+        scores of all tokens behind each beginning of a word: of these a chunk has no more rows than it is said to."""
+        whole = (self.lengths[rows] + self.prompt_ids.shape[1]) ** 2
+        return np.maximum(whole, CELLS) if self.words else whole
 
     def _in_common(self, rows: np.ndarray, before: int) -> int:
         """Tokens that all of these rows go on with: a chunk reads them once."""

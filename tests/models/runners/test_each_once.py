@@ -11,7 +11,7 @@ from tests.models.graph.test_decoder_graph import TOLERANCE, D, reference
 from tests.models.tiny_decoders import BEGUN, FAMILY_NAMES, write_decoder
 from zopog_models import load_model
 from zopog_models.checkpoints.description import Description
-from zopog_models.runners.cutting import Cut
+from zopog_models.runners.cutting import CELLS, Cut
 from zopog_models.runners.each_once import EachOnce
 from zopog_models.runners.rows import ModelRows
 from zopog_models.runners.session import Session
@@ -176,3 +176,63 @@ def test_a_row_longer_than_all_others_together_leaves_no_chunk_empty(tmp_path: P
     chunks = rows.alike(np.arange(21), Cut(8, 5))
     assert all(len(chunk) for chunk in chunks)
     assert chunks[-1].tolist() == [0]
+
+
+def cut_by(about: Description, texts: list[np.ndarray], index: np.ndarray, n: int, **words: Any) -> list[np.ndarray]:
+    rows = ModelRows(
+        about, texts, np.array([len(text) - 1 for text in texts]), np.zeros((int(index.max()) + 1, n), np.int64), None,
+        index, words.get("label_ids", np.array([3])),
+    )  # fmt: skip
+    return rows.alike(np.arange(len(texts)), Cut(8, 256))
+
+
+def test_rows_of_one_prompt_share_a_chunk(tmp_path: Path) -> None:
+    """Twenty prompts on sixteen short rows, and ten behind long demonstrations: hardly a token is read in two chunks.
+    In order of their lengths alone, each chunk reads nearly all prompts: 1.4 and 2.5 times the tokens there are."""
+    about = load_model(write_decoder(tmp_path, "llama", max_position_embeddings=256), threads=1).description
+    rng = np.random.default_rng(5)
+    for prompts, count, shown in ((20, 16, 0), (10, 32, 138)):
+        begin = np.concatenate([[1], rng.integers(5, 60, shown)])
+        own = [np.concatenate([begin, rng.integers(5, 60, length)]) for length in rng.integers(6, 14, count)]
+        index = np.repeat(np.arange(prompts), count)
+        chunks = cut_by(about, own * prompts, index, 10)
+        texts = own * prompts
+        read = 0
+        for chunk in chunks:
+            width = max(len(texts[row]) for row in chunk)
+            used, prompt_index = np.unique(index[chunk], return_inverse=True)
+            padded = np.array([np.pad(texts[row], (0, width - len(texts[row]))) for row in chunk])
+            mask = np.array([np.arange(width) < len(texts[row]) for row in chunk]).astype(np.int64)
+            feeds = {
+                "text_ids": padded, "attention_mask": mask, "prompt_ids": np.zeros((len(used), 10), np.int64),
+                "prompt_index": prompt_index,
+            }  # fmt: skip
+            read += len(EachOnce(1)(feeds)["places"])
+        least = 1 + prompts * (10 + shown + sum(len(text) - len(begin) for text in own))
+        again = len(chunks) * (10 + shown + 1)  # that a chunk's first prompt was read in the chunk before it, too
+        assert least <= read <= least + again
+        assert [len(chunk) for chunk in chunks] == [len(chunk) for chunk in cut_by(about, texts, index, 10)]
+
+
+def test_a_row_with_a_prompt_of_its_own_stands_by_its_length(tmp_path: Path) -> None:
+    about = load_model(write_decoder(tmp_path, "llama"), threads=1).description
+    lengths = np.random.default_rng(6).integers(2, 30, 40)
+    chunks = cut_by(about, [np.arange(5, 5 + length) for length in lengths], np.arange(40)[::-1].copy(), 6)
+    ordered = [lengths[chunk] for chunk in chunks]
+    assert all(a.max() <= b.min() for a, b in itertools.pairwise(ordered))
+    assert all((part + 6).sum() <= 256 + 36 for part in ordered)  # their prompts count
+
+
+def test_rows_of_few_own_tokens_do_not_fill_the_memory(tmp_path: Path) -> None:
+    """Attention has its rows back: 300 equal rows of 500 tokens are 500 tokens, and 75 million cells in every head."""
+    about = load_model(write_decoder(tmp_path, "llama", max_position_embeddings=600), threads=1).description
+    text = np.random.default_rng(7).integers(5, 60, 500)
+    chunks = cut_by(about, [text] * 300, np.zeros(300, np.int64), 3)
+    assert all(len(chunk) * 503**2 <= CELLS for chunk in chunks)
+    assert sorted(np.concatenate(chunks)) == list(range(300))
+    assert len(chunks) == 38
+    assert [len(chunk) for chunk in cut_by(about, [text[:20]] * 300, np.zeros(300, np.int64), 3)] == [300]
+    # Of words of several tokens, a chunk has the scores of the whole vocabulary behind each beginning of a word.
+    words = np.array([[3, 4], [3, 5]])
+    summed = cut_by(about, [text[:20]] * 300, np.zeros(300, np.int64), 3, label_ids=words)
+    assert max(map(len, summed)) == 8
