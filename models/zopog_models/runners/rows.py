@@ -101,7 +101,8 @@ class ModelRows:
         order = rows[np.argsort(self.lengths[rows], kind="stable")]  # `stable` makes it unique
         if cut.tokens is None or not len(rows):
             return cut(order, self.lengths[order])
-        return cut(order, self.lengths[order] - before - self._in_common(rows, before))
+        common = self._in_common(rows, before)
+        return cut(order, self.lengths[order] - before - common, common)
 
     def _in_common(self, rows: np.ndarray, before: int) -> int:
         """Tokens that all of these rows go on with: a chunk reads them once."""

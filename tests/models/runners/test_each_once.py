@@ -176,3 +176,13 @@ def test_a_row_longer_than_all_others_together_leaves_no_chunk_empty(tmp_path: P
     chunks = rows.alike(np.arange(21), Cut(8, 5))
     assert all(len(chunk) for chunk in chunks)
     assert chunks[-1].tolist() == [0]
+
+
+def test_what_all_rows_have_in_common_makes_chunks_larger() -> None:
+    rows, tokens, cut = np.arange(100), np.full(100, 10), Cut(8, 50)
+    assert [len(chunk) for chunk in cut(rows, tokens)] == [5] * 20
+    assert [len(chunk) for chunk in cut(rows, tokens, common=50)] == [10] * 10
+    assert len(cut(rows, tokens, common=10**6)) == 4  # not fewer: several threads want them
+    assert len(cut(rows[:15], tokens[:15], common=10**6)) == 4
+    assert len(cut(rows[:9], tokens[:9], common=10**6)) == 2
+    assert len(cut(rows[:5], tokens[:5], common=10**6)) == 1
