@@ -14,6 +14,8 @@ __all__ = ["CELLS", "Cut"]
 # has its rows back, whole, however few tokens are their own.
 CELLS = 2**21
 
+FEW = 4  # chunks, which are not made fewer: several threads want them
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -23,20 +25,17 @@ class Cut:
     rows: int
     tokens: int | None = None
 
-    def number(self, rows: int, tokens: int) -> int:
-        """Chunks of so many rows with so many tokens; if not one, then an even number, for two threads."""
-        if self.tokens is None:
-            return -(-rows // self.rows)
-        chunks = -(-tokens // self.tokens)
-        return min(rows, chunks + chunks % 2 if chunks > 1 else chunks)
-
-    def __call__(self, order: np.ndarray, tokens: np.ndarray, cells: np.ndarray) -> list[np.ndarray]:
-        """The rows of each chunk, in the order given. Of each row, in the same order: tokens, and cells as above."""
+    def __call__(self, order: np.ndarray, tokens: np.ndarray, cells: np.ndarray, common: int = 0) -> list[np.ndarray]:
+        """The rows of each chunk, in the order given. Of each row, in the same order: tokens, besides those that all of
+        them have in common, which every chunk reads once; and cells as above."""
         if self.tokens is None:
             return [order[i : i + self.rows] for i in range(0, len(order), self.rows)]
         total = int(tokens.sum())
         middles = np.cumsum(tokens) - tokens / 2  # a row is where its middle is
-        chunks = max(1, self.number(len(order), total))
+        chunks = -(-total // self.tokens)
+        if chunks > FEW:  # the more is read in each chunk beside its rows, the more rows there have to be
+            chunks = max(FEW, -(-total // (self.tokens + common)))
+        chunks = max(1, min(len(order), chunks + chunks % 2 if chunks > 1 else 1))  # even, for two threads
         at = np.searchsorted(middles, total / chunks * np.arange(1, chunks))
         found: list[np.ndarray] = []
         for part in np.split(np.arange(len(order)), at):

@@ -111,7 +111,7 @@ class ModelRows:
         tokens = self.lengths[order] - before - common
         if n:
             tokens[1:] += (n + common) * (np.diff(self.prompt_index[order]) != 0)  # behind another prompt, read anew
-        return cut(order, tokens, self.cells(order))
+        return cut(order, tokens, self.cells(order), common)
 
     def cells(self, rows: np.ndarray) -> np.ndarray:
         """Of each row, what `Cut` counts: its tokens squared. Label words of several tokens take more than that, the

@@ -126,6 +126,8 @@ def test_runs_spend_what_their_budget_has(
     prompt = load_prompt(tmp_path / "run" / "prompt")
     assert prompt.readout is not None
     assert prompt.readout.about["rows"] == fits
+    card = (tmp_path / "run" / "prompt" / "README.md").read_text("utf-8")
+    assert f"the readout learned from {fits} rows, the dev rows among them where calls were left for it" in card
 
 
 def test_it_needs_a_readout_and_stays_as_it_was_started(zopog: Run, small_task: Path, tmp_path: Path) -> None:
@@ -133,6 +135,8 @@ def test_it_needs_a_readout_and_stays_as_it_was_started(zopog: Run, small_task: 
     assert (code, "--refit fits a readout on the dev rows too, and --readout is none" in error) == (2, True)
     plain = ["tune", "--task", small_task, "--method", "none", *FEW, "--out", tmp_path / "b", "--json"]
     assert zopog(*plain)[0] == 0
+    card = (tmp_path / "b" / "prompt" / "README.md").read_text("utf-8")
+    assert "the readout learned from 48 rows; with --refit the dev rows teach it too, in the end" in card
     assert "refit" not in json.loads((tmp_path / "b" / "config.json").read_text())
     code, _, error = zopog("tune", "--resume", tmp_path / "b", "--refit")
     assert (code, "--refit" in error) == (2, True)

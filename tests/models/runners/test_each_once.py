@@ -236,3 +236,14 @@ def test_rows_of_few_own_tokens_do_not_fill_the_memory(tmp_path: Path) -> None:
     words = np.array([[3, 4], [3, 5]])
     summed = cut_by(about, [text[:20]] * 300, np.zeros(300, np.int64), 3, label_ids=words)
     assert max(map(len, summed)) == 8
+
+
+def test_what_all_rows_have_in_common_makes_chunks_larger() -> None:
+    rows, tokens, cut = np.arange(100), np.full(100, 10), Cut(8, 50)
+    small = np.ones(100, np.int64)
+    assert [len(chunk) for chunk in cut(rows, tokens, small)] == [5] * 20
+    assert [len(chunk) for chunk in cut(rows, tokens, small, common=50)] == [10] * 10
+    assert len(cut(rows, tokens, small, common=10**6)) == 4  # not fewer: several threads want them
+    assert len(cut(rows[:15], tokens[:15], small[:15], common=10**6)) == 4
+    assert len(cut(rows[:9], tokens[:9], small[:9], common=10**6)) == 2
+    assert len(cut(rows[:5], tokens[:5], small[:5], common=10**6)) == 1

@@ -3,6 +3,7 @@
 from zopog_models.files.quoting import quoted
 from zopog_ref.app.report.html import elsewhere
 from zopog_ref.app.tune.finished import Finished
+from zopog_ref.app.tune.result import taught_said
 
 _TERMS = "NLL: mean -log p of the right class. ECE: how far confidence is from the share of right answers."
 
@@ -48,6 +49,7 @@ def card(run: Finished) -> str:
         "## Data",
         "",
         *data,
+        *(f"- {line}" for line in taught_said(run)),
         "",
         "## Limits",
         "",

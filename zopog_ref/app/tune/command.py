@@ -15,7 +15,7 @@ from zopog_ref.app.tune.finished import read_finished
 from zopog_ref.app.tune.next_steps import next_said
 from zopog_ref.app.tune.options import add_arguments
 from zopog_ref.app.tune.page import write_page
-from zopog_ref.app.tune.result import examples_said, learned_said, model_said, table
+from zopog_ref.app.tune.result import examples_said, learned_said, model_said, table, taught_said
 from zopog_ref.methods import MissingPackage
 
 __all__ = ["add_arguments", "run"]
@@ -42,6 +42,6 @@ def run(arguments: argparse.Namespace) -> int:
         show_json(result, indent=2)
         return 0
     show(table(result, path), styled=True)
-    show("\n".join([model_said(found), *learned_said(found), *examples_said(found)]))
+    show("\n".join([model_said(found), *learned_said(found), *taught_said(found), *examples_said(found)]))
     show((f"report: {report}\n" if report else "") + next_said(path, found.config))
     return 0

@@ -217,6 +217,16 @@ def learned_said(run: Finished) -> list[str]:
     return [f"learned tokens: {words}{norm}"]
 
 
+def taught_said(run: Finished) -> list[str]:
+    """What the deployed readout learned from, and what it could have."""
+    about = run.result.get("readout", {})
+    if about.get("kind", "none") == "none" or "rows" not in about:
+        return []
+    if run.config.refit:
+        return [f"the readout learned from {about['rows']} rows, the dev rows among them where calls were left for it"]
+    return [f"the readout learned from {about['rows']} rows; with --refit the dev rows teach it too, in the end"]
+
+
 def examples_said(run: Finished, count: int = 3) -> list[str]:
     """The first test rows whose answer changes: the manual prompt's, and that of what is deployed."""
     p, texts, kept = run.probabilities(), run.texts, run.predictions
