@@ -9,6 +9,7 @@ from zopog_models.files.quoting import quoted
 from zopog_models.prompts.bundle import load_prompt
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.output import show, show_json
+from zopog_ref.app.run.folder import RunFolder
 from zopog_ref.app.tune.finished import read_finished
 from zopog_ref.app.tune.page import write_page
 from zopog_ref.app.tune.result import learned_said, table
@@ -26,7 +27,12 @@ def run(arguments: argparse.Namespace) -> int:
         return _prompt(folder, arguments.json)
     found = read_finished(folder)
     if arguments.command == "report":
-        path = write_page(found)
+        lock = RunFolder(folder)
+        lock.take_lock()  # who opens a run sweeps away what it takes for an unfinished write
+        try:
+            path = write_page(found)
+        finally:
+            lock.close()
         show_json({"report": str(path)}) if arguments.json else show(str(path))
     elif arguments.json:
         show_json(found.result, indent=2)

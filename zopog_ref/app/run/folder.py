@@ -42,6 +42,7 @@ except ImportError:  # Windows: no advisory locks; two runs on one folder are no
 
 LARGEST_JSON = 100_000_000  # bytes: a config.json names the rows of a test file, one number each
 ANSWERS = "answers"  # of `auto`: a file for each call
+_PART = re.compile(r"\..+\.[0-9a-f]{16}\.part")  # as `write_atomically` names what it has not finished
 CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 
 
@@ -97,8 +98,9 @@ class RunFolder:
     def _tidy(self) -> None:
         """Of a folder that is ours alone. Errors: InputError for a link in it."""
         _refuse_links(self.path)
-        for torn in self.path.glob("**/.*.part"):  # a kill in the middle of a write left it, be it after the last step
-            torn.unlink(missing_ok=True)
+        for torn in _own_files(self.path):  # a kill in the middle of a write left it, be it after the last step
+            if _PART.fullmatch(torn.name):
+                torn.unlink(missing_ok=True)
 
     def take_lock(self) -> None:
         """Keep other processes out of the folder until close(). Errors: InputError when one is in it."""
@@ -235,10 +237,14 @@ class RunFolder:
         self._lock = None
 
 
+def _own_files(path: Path) -> list[Path]:
+    """What stands where a run writes. --out may name a folder with other folders in it, even with runs that go on."""
+    return [*path.iterdir(), *(entry for name in ("journal", "prompt", ANSWERS) for entry in (path / name).glob("*"))]
+
+
 def _refuse_links(path: Path) -> None:
     """Errors: InputError for a link in the folder, through which a file elsewhere would be written or deleted."""
-    inside = [entry for name in ("journal", "prompt", ANSWERS) for entry in (path / name).glob("*")]
-    for entry in [*path.iterdir(), *inside]:
+    for entry in _own_files(path):
         if entry.is_symlink():
             raise InputError(f"{entry} is a link: a run folder holds its own files")
 

@@ -1,13 +1,11 @@
 """zopog tune: learn a prompt, keep everything, compare with the manual prompt on the test split."""
 
 import argparse
-from contextlib import closing
 from pathlib import Path
 
 from zopog_models.files.atomic import write_atomically
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.output import say, show, show_json
-from zopog_ref.app.run.folder import RunFolder
 from zopog_ref.app.tune import learning
 from zopog_ref.app.tune.card import card
 from zopog_ref.app.tune.choices import check_resumed, chosen_machine, chosen_run
@@ -28,19 +26,24 @@ def run(arguments: argparse.Namespace) -> int:
         config, out = chosen_run(arguments), arguments.out
     else:
         check_resumed(arguments)
-    with learning.stop_requests() as should_stop:
-        path, result = learning.learn(config, machine, out, should_stop, quiet=arguments.json or arguments.quiet)
-    found = read_finished(path)
-    with closing(RunFolder.open(path)[0]):
-        write_atomically(path / "prompt" / "README.md", [card(found).encode("utf-8")])
+    report: Path | None = None
+
+    def finish(folder: Path) -> None:
+        nonlocal report
+        found = read_finished(folder)
+        write_atomically(folder / "prompt" / "README.md", [card(found).encode("utf-8")])
         try:
-            report: Path | None = write_page(found)
+            report = write_page(found)
         except (MissingPackage, InputError) as error:  # a run is none the worse without its page
-            report = None
             say(f"no report.html: {error}")
+
+    quiet = arguments.json or arguments.quiet
+    with learning.stop_requests() as should_stop:
+        path, result = learning.learn(config, machine, out, should_stop, quiet, finish)
     if arguments.json:
         show_json(result, indent=2)
         return 0
+    found = read_finished(path)
     show(table(result, path), styled=True)
     show("\n".join([model_said(found), *learned_said(found), *taught_said(found), *examples_said(found)]))
     show((f"report: {report}\n" if report else "") + next_said(path, found.config))

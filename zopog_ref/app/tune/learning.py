@@ -40,10 +40,11 @@ from zopog_ref.objective import Ledger
 
 
 def learn(
-    config: RunConfig | None, machine: Machine, out: Path | None, should_stop: Callable[[], bool], quiet: bool
-) -> tuple[Path, dict[str, Any]]:
+    config: RunConfig | None, machine: Machine, out: Path | None, should_stop: Callable[[], bool], quiet: bool,
+    finish: Callable[[Path], None] = lambda folder: None,
+) -> tuple[Path, dict[str, Any]]:  # fmt: skip
     """Carry a run to its end: its folder and result. config: of a new run, in `out` (None: a name of its own);
-    None: go on with the run in `out`.
+    None: go on with the run in `out`. finish: what else is written to its folder, while no other process can.
 
     Errors: Interrupted after saving; ServiceError, from which the run can go on too.
     """
@@ -63,6 +64,7 @@ def learn(
             with tracked(machine.track, folder.path, about, say) as watchers:
                 result = _run(folder, experiment, config, should_stop, quiet, watchers)
                 watchers.close(result)
+            finish(folder.path)
             return folder.path, result
         except Stopped as error:
             raise Interrupted(
