@@ -1,6 +1,7 @@
 """--refit: the deployed readout is one of the training and dev rows together, and what is said of it is left out."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from zopog_models import load_model, load_prompt
 from zopog_models.tasks.task_files import Rows
 from zopog_ref import readout
 from zopog_ref.app.run.experiment import Experiment, prepare
-from zopog_ref.app.tune import readings
+from zopog_ref.app.tune import ending, readings
 from zopog_ref.app.tune.refit import dev_price, refitted
 from zopog_ref.conformal import conformal_threshold
 from zopog_ref.objective import Ledger
@@ -38,7 +39,7 @@ def test_it_is_the_readout_of_both_splits(experiment: Experiment, kind: str, cap
     ledger, (train, dev) = experiment.ledger(), (experiment.train, experiment.dev)
     scored, before = _whole(experiment, kind, ledger)
     spent = ledger.calls
-    after = refitted(experiment, before, scored, train, ledger, kind)
+    after = refitted(experiment, before, scored, train, ledger, kind, searched=False)
     assert ledger.calls == spent + dev_price(experiment, 1) == spent + 2 == after.calls
     assert ledger.sequences == 96
     labels = np.concatenate([train.labels, dev.labels])
@@ -79,7 +80,7 @@ def test_a_dev_row_s_own_label_does_not_help_it(experiment: Experiment) -> None:
         labels[5] = label
         object.__setattr__(experiment, "dev", Rows(dev.texts, labels))
         try:
-            found = refitted(experiment, before, scored, experiment.train, experiment.ledger(), "vocabulary")
+            found = refitted(experiment, before, scored, experiment.train, experiment.ledger(), "vocabulary", False)
         finally:
             object.__setattr__(experiment, "dev", dev)
         logits = np.log(found.dev.probabilities[5]) * found.prompt.readout.about["temperature"]  # type: ignore
@@ -88,10 +89,63 @@ def test_a_dev_row_s_own_label_does_not_help_it(experiment: Experiment) -> None:
     assert np.allclose(answers[0], answers[2], atol=1e-6)
 
 
+def test_sets_of_a_prompt_that_the_training_rows_chose_are_of_the_dev_rows_alone(experiment: Experiment) -> None:
+    """A search makes its training rows easier than others: their left-out answers too. A text that the service refused
+    counts for the sets as it does without --refit, even where its copy was answered."""
+    scored, _ = _whole(experiment, "labels", experiment.ledger())
+    dev, texts = experiment.dev, list(experiment.train.texts)
+    texts[3] = dev.texts[5]
+    train = Rows(texts, experiment.train.labels)
+    scored.dev[0][5] = 0.0  # no answer
+    easy = scored.train[0] + 9 * np.eye(6, scored.train[0].shape[1])[train.labels]
+    found = {}
+    for name, given in (("plain", scored), ("searched", replace(scored, train=[easy]))):
+        fit = readings.fitted(given, train, "labels").fit
+        one = readings.reading("tuned + readout", given, fit, dev, 2)
+        after = refitted(experiment, one, given, train, experiment.ledger(), "labels", searched=True)
+        kept, groups = after.prompt.readout, readings.groups_of(dev)
+        assert kept is not None
+        assert kept.about["rows"] == 95
+        assert np.array_equal(kept.threshold, conformal_threshold(after.dev.probabilities, dev.labels, 0.1, groups))
+        said = kept.probabilities(np.stack(given.words(given.dev)))
+        assert np.allclose(after.dev.probabilities[5], said[5])  # it told no fit, so nothing is left out
+        assert np.abs(after.dev.probabilities - said).max(axis=1)[np.arange(48) != 5].min() > 0
+        both = refitted(experiment, one, given, train, experiment.ledger(), "labels", searched=False)
+        found[name] = float(kept.threshold[0] - both.prompt.readout.threshold[0])  # type: ignore[union-attr, index]
+    assert found["searched"] > 0.04 > found["plain"], found  # the twin: rows that were searched on make sets too small
+
+
+@pytest.mark.parametrize(
+    ("method", "searched"), [("zo-pog", {"tuned + readout"}), ("auto", {"tuned + readout"}), ("none", set())]
+)
+def test_which_prompts_the_training_rows_have_chosen(
+    zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, searched: set[str]
+) -> None:
+    asked_of: dict[str, bool] = {}
+
+    def noted(experiment: Experiment, one: readings.Reading, *rest: Any, searched: bool) -> readings.Reading:
+        asked_of[one.name] = searched
+        return refitted(experiment, one, *rest, searched)
+
+    monkeypatch.setattr(ending, "refitted", noted)
+    small = ["--n-positions", "3", "--dim", "8", "--n-candidates", "12"] * (method == "zo-pog")
+    code, said, error = zopog(
+        "tune", "--task", small_task, "--method", method, *FEW, *small, "--budget", "200", "--refit", "--out",
+        tmp_path / "run", "--json",
+    )  # fmt: skip
+    assert code == 0, error
+    assert {name for name, value in asked_of.items() if value} == searched
+    assert "manual + readout" in asked_of
+    # What is reported as learned is what its p-value says, or the dev rows.
+    answer = json.loads(said)
+    told = answer["readout"]["choices"]["tuned + readout" if method == "auto" else "manual + readout"]
+    assert answer["learned"] or told["p_value"] > 0.05
+
+
 def test_without_calls_for_it_the_reading_stays(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
     scored, before = _whole(experiment, "vocabulary", experiment.ledger())
     ledger = Ledger(batch_size=32, budget=1)
-    assert refitted(experiment, before, scored, experiment.train, ledger, "vocabulary") is before
+    assert refitted(experiment, before, scored, experiment.train, ledger, "vocabulary", False) is before
     assert ledger.calls == 0
     assert "is not fitted on the dev rows too: that costs 2 calls, and 1 are left" in capsys.readouterr().err
 

@@ -168,7 +168,7 @@ def end(
         _LOG.info("%s: %d calls, mean -log p on dev %.4f", one.name, one.calls, one.losses(dev.labels).mean())
         if one.choice is not None:
             _LOG.debug("%s: left-out losses %s, skipped %s", one.name, one.choice.losses, one.choice.skipped)
-    told = manual_ones[-1].choice
+    told = (manual_ones[-1].again or manual_ones[-1]).choice  # the p-value that is reported
     learned = (told is not None and told.learned) or beats_chance(chosen, dev.labels, len(experiment.task.labels))
     found, chosen, best = [one.again or one for one in found], chosen.again or chosen, best.again or best
     return Ending(found, chosen, best, learned, 0 if tuned is None else cost)
@@ -189,9 +189,10 @@ def _of_arms(experiment: Experiment, config: RunConfig, ledger: Ledger) -> Endin
     # Where nothing was chosen by the training rows, these tell how wide prediction sets have to be.
     calibrating = None if found.chosen else train
     chosen = reading("tuned + readout", scored, choice.fit, experiment.dev, calls, choice, calibrating)
-    learned = choice.learned or beats_chance(chosen, experiment.dev.labels, len(experiment.task.labels))
+    beats = beats_chance(chosen, experiment.dev.labels, len(experiment.task.labels))
     if config.refit:
-        chosen = refitted(experiment, chosen, scored, train, ledger, asked)
+        chosen = refitted(experiment, chosen, scored, train, ledger, asked, searched=found.chosen)
+    learned = beats or (chosen.choice is not None and chosen.choice.learned)
     beside = replace(ledger, budget=2**62)  # of the task's own templates, a comparison that is not charged
     own = _manual(experiment, found.own, found.own_train, config, beside)
     report = found.report | {"unspent": ledger.left}
@@ -213,7 +214,7 @@ def _manual(experiment: Experiment, scored: Scored, rows: Rows, config: RunConfi
         found.append(reading(name, one, plain, dev, calls, train=train))
     read = reading("manual + readout", scored, choice.fit, dev, scored.calls, choice, train)
     if config.refit:
-        read = replace(read, again=refitted(experiment, read, scored, train, ledger, asked))
+        read = replace(read, again=refitted(experiment, read, scored, train, ledger, asked, searched=False))
     centred = reading("manual + centred", scored, without_labels(scored, train), dev, scored.calls, train=train)
     return [*found, centred, read]
 
@@ -234,6 +235,8 @@ def _tuned(
         choice = fitted(answers, train, asked)
         learned = reading("tuned + readout", scored, choice.fit, experiment.dev, total, choice)
         if config.refit:
-            learned = replace(learned, again=refitted(experiment, learned, answers, train, ledger, asked))
+            learned = replace(
+                learned, again=refitted(experiment, learned, answers, train, ledger, asked, searched=True)
+            )
         found.append(learned)
     return found

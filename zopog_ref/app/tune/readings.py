@@ -192,14 +192,24 @@ def scores_of(
 
 
 def heard(scored: Scored, train: Rows) -> tuple[Scored, Rows]:
-    """With those training rows alone that every prompt was answered on: what is fitted to.
+    """With those training rows alone that every prompt was answered on: what is fitted to."""
+    return only(scored, train, heard_rows(scored, train))
 
-    Where there are fewer than two texts, with all of them: their scores tell nothing, and that is what will be found.
+
+def heard_rows(scored: Scored, train: Rows) -> INT64:
+    """Which training rows every prompt was answered on.
+
+    Where there are fewer than two texts, all of them: their scores tell nothing, and that is what will be found.
     """
     kept = np.flatnonzero(~np.any([unanswered(s) for s in scored.train], axis=0))
+    if len(kept) < 2 or groups_of(Rows([train.texts[row] for row in kept], train.labels[kept])).max() == 0:
+        return np.arange(len(train.labels))
+    return kept
+
+
+def only(scored: Scored, train: Rows, kept: INT64) -> tuple[Scored, Rows]:
+    """With these training rows alone."""
     rows = Rows([train.texts[row] for row in kept], train.labels[kept])
-    if len(kept) < 2 or groups_of(rows).max() == 0:
-        return scored, train
     return replace(scored, train=[s[kept] for s in scored.train]), rows
 
 

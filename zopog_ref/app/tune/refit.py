@@ -16,7 +16,7 @@ from zopog_models.tasks.task_files import Rows
 from zopog_models.tasks.template import replace_template
 from zopog_ref.app.output import say
 from zopog_ref.app.run.experiment import Experiment
-from zopog_ref.app.tune.readings import ALPHA, Reading, Scored, fitted, groups_of, heard, reading
+from zopog_ref.app.tune.readings import ALPHA, Reading, Scored, fitted, groups_of, heard_rows, only, reading
 from zopog_ref.conformal import conformal_threshold
 from zopog_ref.objective import Ledger
 
@@ -28,10 +28,13 @@ def dev_price(experiment: Experiment, prompts: int) -> int:
     return experiment.ledger().price(prompts, len(experiment.dev.labels))
 
 
-def refitted(experiment: Experiment, one: Reading, scored: Scored, train: Rows, ledger: Ledger, asked: str) -> Reading:
+def refitted(
+    experiment: Experiment, one: Reading, scored: Scored, train: Rows, ledger: Ledger, asked: str, searched: bool
+) -> Reading:
     """The reading with a readout of the training and dev rows; as it is, with a word, where no calls are left for it.
 
-    scored: the scores that it reads, with those of `train` as training rows.
+    scored: the scores that it reads, with those of `train` as training rows. searched: whether these have chosen the
+    prompt, for then they look easier than other rows, and the threshold is of the dev rows alone, as in `reading`.
     """
     dev, prompts = experiment.dev, len(one.prompt.ids)
     cost = dev_price(experiment, prompts)
@@ -45,13 +48,20 @@ def refitted(experiment: Experiment, one: Reading, scored: Scored, train: Rows, 
     ledger.charge(cost, prompts * len(dev.labels), read)
     rows = Rows([*train.texts, *dev.texts], np.concatenate([train.labels, dev.labels]))
     whole = replace(scored, train=[np.concatenate(pair) for pair in zip(scored.train, scored.dev, strict=True)])
-    answered, of_them = heard(whole, rows)
+    kept = heard_rows(whole, rows)
+    answered, of_them = only(whole, rows, kept)
     choice = fitted(answered, of_them, asked)
     again = reading(one.name, scored, choice.fit, dev, one.calls + cost, choice)
-    left_out = dict(zip(of_them.texts, choice.fit.left_out, strict=True))  # equal texts are left out together
-    on_dev = zip(dev.texts, again.dev.probabilities, strict=True)
-    p = np.array([left_out.get(text, answer) for text, answer in on_dev])  # one without an answer has told no fit
-    threshold = conformal_threshold(choice.fit.left_out, of_them.labels, ALPHA, groups_of(of_them))
+    own = kept >= len(train.labels)  # of the rows fitted to, the dev rows; one without an answer has told no fit
+    p = again.dev.probabilities.copy()
+    p[kept[own] - len(train.labels)] = choice.fit.left_out[own]
+    told, seen = p, dev
+    if not searched:
+        told = np.concatenate([p, choice.fit.left_out[~own]])
+        seen = Rows(
+            [*dev.texts, *(rows.texts[row] for row in kept[~own])], np.concatenate([dev.labels, of_them.labels[~own]])
+        )
+    threshold = conformal_threshold(told, seen.labels, ALPHA, groups_of(seen))
     assert again.prompt.readout is not None
     prompt = replace(again.prompt, readout=replace(again.prompt.readout, threshold=threshold))
     return replace(again, prompt=prompt, dev=Prediction(p, p[None], 0))
