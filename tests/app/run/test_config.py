@@ -13,7 +13,8 @@ import zopog_ref.app
 from zopog_models.tasks.task_files import load_task
 from zopog_models.tasks.template import make_task
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.config import Evidence, Precision, RunConfig, Served
+from zopog_ref.app.run.config import Precision, RunConfig, Served
+from zopog_ref.app.run.evidence import Evidence
 from zopog_ref.app.run.presets import PRESETS
 from zopog_ref.app.run.splits import Split
 

@@ -24,7 +24,7 @@ import numpy as np
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
-    from sklearn.utils import check_random_state, column_or_1d
+    from sklearn.utils import column_or_1d
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_consistent_length, validate_data
 except ImportError as error:
@@ -33,27 +33,23 @@ except ImportError as error:
         "does the same from the command line"
     ) from error
 
-from zopog_models.frozen.model import locate_model
 from zopog_models.prompts.bundle import Prompt, save_prompt
-from zopog_models.tasks.chat import chat_template, in_conversation
 from zopog_models.tasks.template import make_task
 from zopog_ref import search
 from zopog_ref.app.classifier import data
+from zopog_ref.app.classifier.chosen import chosen
 from zopog_ref.app.classifier.fitted import AnswersMissing, Fitted, TextsCut, warn_of_cuts
-from zopog_ref.app.classifier.served import asked_of
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.output import say
 from zopog_ref.app.report.progress import Progress
-from zopog_ref.app.run.config import WORD_SCORINGS, Machine, RunConfig
+from zopog_ref.app.run.config import Machine, RunConfig
 from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.folder import RunFolder
 from zopog_ref.app.run.presets import SEARCHLESS
 from zopog_ref.app.track.watchers import Watchers
 from zopog_ref.app.tune.ending import end, reads, reserved
 from zopog_ref.app.tune.models import keep_requests, probe
-from zopog_ref.app.tune.options import plain_name
 from zopog_ref.app.tune.outlay import missing_words
-from zopog_ref.app.tune.readings import ASKED
 from zopog_ref.objective import Ledger
 
 __all__ = ["AnswersMissing", "NothingLearned", "PromptClassifier", "TextsCut"]
@@ -196,7 +192,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         words = data.label_words(classes, self.labels)
         if self.unanswered is not None and self.unanswered not in classes.tolist():
             raise ValueError(f"unanswered is {self.unanswered!r}, which is no class of y: {classes.tolist()!r:.200}")
-        config, wire = self._config(words)
+        config, wire = chosen(self, words)
         machine, fraction = Machine(self.device, self.threads, wire=wire), self.validation_fraction
         alone = config.remote is not None and self.run_folder is not None  # its requests are written down in the folder
         given = () if self.on_step is None else (self.on_step,) if callable(self.on_step) else tuple(self.on_step)
@@ -239,44 +235,6 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         if not ending.learned:
             warnings.warn("nothing was learned: the scores do not tell the classes", NothingLearned, stacklevel=3)
         return ending.deployed.prompt
-
-    def _config(self, words: Mapping[str, str]) -> tuple[RunConfig, dict[str, Any]]:
-        """What the parameters say of a run, and how a served model is reached. Errors: ValueError; ImportError."""
-        remote, wire = asked_of(str(self.model), self.served)
-        readout = self.readout
-        if remote is not None and remote.answers == "labels":
-            if readout not in ("auto", "none"):
-                raise ValueError(f"readout {readout!r} reads scores, and served answers 'labels' gives none")
-            readout = "none"
-        model, method, drawn = str(self.model), plain_name(str(self.method)), self.random_state
-        name, preset = data.chosen_preset(
-            method, self.settings, model, self.budget, self.batch_size, self.method_options
-        )
-        if not isinstance(drawn, int | np.integer) or drawn < 0:
-            drawn = check_random_state(drawn).randint(2**31 - 1)
-        shots = int(self.shots) if isinstance(self.shots, np.integer) else self.shots
-        if readout not in ASKED:
-            raise ValueError(f"readout is {readout!r}; choose one of {', '.join(ASKED)}")
-        if self.refit and readout == "none":
-            raise ValueError("refit fits a readout on the validation rows too, and readout is 'none'")
-        plain = readout == "none" and method not in SEARCHLESS
-        template = self.template
-        if self.chat and remote is not None:
-            raise ValueError("chat is for a model that is here; a served one has a conversation with chat+http://...")
-        if self.system and not self.chat:
-            raise ValueError("system needs chat=True; of a served model it is served={'system': ...}")
-        if self.chat:
-            template = in_conversation(template, chat_template(locate_model(model)[0]), self.system)
-        if self.label_words not in WORD_SCORINGS:
-            raise ValueError(f"label_words is {self.label_words!r}; choose one of {', '.join(WORD_SCORINGS)}")
-        task = make_task(
-            template, words, name="fit", first_pieces=self.label_words == "first-piece",
-            summed_pieces=self.label_words == "sum", position=self.prompt_position,
-        )  # fmt: skip
-        return RunConfig(
-            task, None, model, preset, name, int(drawn), shots, remote=remote,
-            readout=None if plain else readout, refit=self.refit or None,
-        ), wire  # fmt: skip
 
     def _run(
         self, experiment: Experiment, saved: dict[str, Any], ledger: Ledger, config: RunConfig, watchers: Watchers

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from zopog_models.frozen.model import FrozenModel, load_model
 from zopog_models.tasks.task_files import Rows
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.config import WIRE, Evidence, Machine, RunConfig, Served
+from zopog_ref.app.run.config import WIRE, Machine, RunConfig, Served
+from zopog_ref.app.run.evidence import Evidence
 from zopog_ref.app.run.experiment import Experiment, assemble, method_of
 from zopog_ref.app.run.presets import (
     PRESET_FIELDS,

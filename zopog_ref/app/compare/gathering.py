@@ -16,8 +16,9 @@ from zopog_ref.app.compare.plan import MANUAL, READ, Plan, Variant
 from zopog_ref.app.compare.results import Comparison, Learned, Method, Run, Spread, TaskResult
 from zopog_ref.app.compare.statistics import Scores, statistics
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.config import Evidence, RunConfig, read_run, versions
+from zopog_ref.app.run.config import RunConfig, read_run, versions
 from zopog_ref.app.run.curve import read_curve, read_record
+from zopog_ref.app.run.evidence import Evidence
 from zopog_ref.app.run.predictions import Answers, Predictions, load_predictions
 from zopog_ref.app.run.presets import SEARCHLESS, TEMPLATE_ALONE
 from zopog_ref.app.run.saved_run import Answered, Result

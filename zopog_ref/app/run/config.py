@@ -1,4 +1,4 @@
-"""What a run is: everything that was chosen for it, what it found when it started, and the config.json of both.
+"""What a run is: everything that was chosen for it, and the config.json of that and of what it found (evidence.py).
 
     config = RunConfig(task, "supersense", "embedded", preset, "embedded", seed=42, shots=16)
 
@@ -18,11 +18,10 @@ from zopog_models.frozen.model import FrozenModel
 from zopog_models.tasks.task_files import embedded_tasks, load_task
 from zopog_models.tasks.template import Task, make_task
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.experiment import Experiment
+from zopog_ref.app.run.evidence import Evidence
 from zopog_ref.app.run.folder import read_json
 from zopog_ref.app.run.presets import PRESET_FIELDS, Preset, settings_of
-from zopog_ref.app.run.splits import Split
-from zopog_ref.app.run.typed_json import Seed, TokenId, Whole, damage_named, from_fields, plain
+from zopog_ref.app.run.typed_json import Seed, Whole, damage_named, from_fields, plain
 
 FORMAT = 1
 _TASK = ("name", "description", "template", "labels", "metric", "text_columns", "label_column", "skip_labels")
@@ -119,50 +118,6 @@ class Machine:
     most: bool = False  # of a new run: ask a text endpoint for as many log-probabilities as it gives
     track: tuple[str, ...] = ()  # experiment trackers
     shorter: Path | None = None  # folder of the same run on a smaller budget, whose steps need not be taken again
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a run found when it started: it can be repeated where the same is found again."""
-
-    model_sha256: str
-    tokenizer_sha256: str
-    splits: Mapping[str, Split]
-    candidates: tuple[TokenId, ...]
-    injection: str = ""
-    label_ids: tuple[TokenId, ...] | None = None  # None: a sentence-embedding model, whose labels are phrases
-
-    @classmethod
-    def of(cls, experiment: Experiment) -> "Evidence":
-        """What is found now."""
-        model = experiment.model
-        return cls(
-            model.sha256,
-            model.tokenizer_sha256,
-            experiment.splits,
-            tuple(experiment.candidates.tolist()),
-            model.injection,
-            None if model.pooling else tuple(experiment.labels[experiment.labels >= 0].tolist()),
-        )
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any], path: Path) -> "Evidence":
-        """What config.json says of it. Errors: InputError."""
-        with damage_named(path):
-            return from_fields(cls, {f.name: values[f.name] for f in fields(cls) if f.name in values})
-
-    def check_same(self, now: "Evidence") -> None:
-        """Errors: InputError when model, tokenizer, data or candidates are no longer those of the start."""
-        changed = [what for what, then in self._parts().items() if then != now._parts().get(what)]
-        if changed:
-            raise InputError(
-                f"this run cannot be continued: {', '.join(changed)} changed since it was started; restore them, "
-                "or start a new run"
-            )
-
-    def _parts(self) -> dict[str, object]:
-        rows = {f"{name} rows": (split.sha256, split.rows) for name, split in self.splits.items()}
-        return {"model": self.model_sha256, "tokenizer": self.tokenizer_sha256, **rows, "candidates": self.candidates}
 
 
 @dataclass(frozen=True)

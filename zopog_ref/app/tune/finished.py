@@ -12,8 +12,9 @@ from zopog_models.files.tensor_file import read_tensors
 from zopog_models.files.untrusted import check_regular
 from zopog_models.tasks.task_files import read_rows
 from zopog_ref.app.errors import InputError
-from zopog_ref.app.run.config import Evidence, RunConfig, read_run
+from zopog_ref.app.run.config import RunConfig, read_run
 from zopog_ref.app.run.curve import read_curve, read_record
+from zopog_ref.app.run.evidence import Evidence
 from zopog_ref.app.run.folder import read_json
 from zopog_ref.app.run.predictions import PREDICTIONS, Predictions, load_predictions
 from zopog_ref.app.run.presets import TEMPLATE_ALONE

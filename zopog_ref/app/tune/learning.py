@@ -20,7 +20,8 @@ from zopog_ref import search
 from zopog_ref.app.errors import InputError, Interrupted
 from zopog_ref.app.output import say
 from zopog_ref.app.report.progress import Progress
-from zopog_ref.app.run.config import Evidence, Machine, RunConfig, versions
+from zopog_ref.app.run.config import Machine, RunConfig, versions
+from zopog_ref.app.run.evidence import Evidence
 from zopog_ref.app.run.experiment import Experiment, method_of, prepare
 from zopog_ref.app.run.folder import ANSWERS, RunFolder, free_name, write_json
 from zopog_ref.app.run.growing import grow
