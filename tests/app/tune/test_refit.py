@@ -205,3 +205,50 @@ def test_compare_refits_every_row_with_a_readout(zopog: Run, small_task: Path, t
     calls = {row["name"]: row["calls"] for row in json.loads(said)["tasks"][0]["methods"]}
     assert calls["manual + readout"] == 4
     assert calls["auto + readout"] > calls["auto"]
+
+
+@pytest.mark.parametrize("command", [["tune", "--method", "none"], ["tune"], ["compare", "--methods", "none"]])
+def test_labels_alone_have_no_readout_to_fit(zopog: Run, tmp_path: Path, command: list[str]) -> None:
+    where = ["--model", "chat+http://127.0.0.1:1/v1", "--tokenizer", tmp_path, "--answers", "labels"]
+    code, _, error = zopog(*command, *where, "--refit", "--out", tmp_path / "run")
+    assert (code, "--refit fits a readout, which reads scores, and --answers labels gives none" in error) == (2, True)
+
+
+def test_a_comparison_does_not_go_on_with_runs_that_were_refitted(zopog: Run, small_task: Path, tmp_path: Path) -> None:
+    """Neither way round: the rows of one table are of one kind."""
+    for name, first, then in (("a", ["--refit"], []), ("b", [], ["--refit"])):
+        plan = [
+            "compare",
+            "--tasks",
+            small_task,
+            "--methods",
+            "none",
+            "--shots",
+            4,
+            "--seeds",
+            1,
+            "--out",
+            tmp_path / name,
+        ]
+        assert zopog(*plan, *first)[0] == 0
+        code, _, error = zopog(*plan, *then)
+        assert (code, "was started with refit" in error) == (2, True), error
+        assert zopog(*plan, *first)[0] == 0
+
+
+def test_a_curve_reads_as_many_templates_as_it_can_refit(zopog: Run, small_task: Path, tmp_path: Path) -> None:
+    """A template costs two calls and its dev rows two: of four calls it is one template, refitted, and not two that
+    are not, which larger budgets would take over."""
+    task = small_task.with_name("two.toml")
+    several = 'templates = ["{text} . it is a kind of {mask} .", "{text} {mask}"]\n\n[labels]'
+    task.write_text(small_task.read_text("utf-8").replace("[labels]", several))
+    code, said, error = zopog(
+        "compare", "--curve", "--tasks", task, "--methods", "none", "--budgets", "4,8", "--shots", 8, "--seeds", 1,
+        "--refit", "--json", "--out", tmp_path,
+    )  # fmt: skip
+    assert code == 0, error
+    [read] = [row for row in json.loads(said)["tasks"][0]["rows"] if row["name"] == "manual + readout"]
+    assert [(point["templates"], point["calls"]) for point in read["at"]] == [(1, 4), (2, 8)]
+    for budget in (4, 8):
+        [result] = (tmp_path / f"calls-{budget}").glob("runs/*/*/1/result.json")
+        assert json.loads(result.read_text())["readout"]["rows"] == 96

@@ -57,5 +57,5 @@ def chosen(clf: PromptClassifier, words: Mapping[str, str]) -> tuple[RunConfig, 
     )  # fmt: skip
     return RunConfig(
         task, None, model, preset, name, int(drawn), shots, remote=remote,
-        readout=None if plain else readout, refit=clf.refit or None,
+        readout=None if plain else readout, refit=bool(clf.refit) or None,
     ), wire  # fmt: skip

@@ -14,12 +14,13 @@ from zopog_ref.app.errors import InputError
 from zopog_ref.app.output import say
 from zopog_ref.app.run.config import Machine, Precision, RunConfig, Served, read_run
 from zopog_ref.app.run.experiment import Experiment, prepare
-from zopog_ref.app.run.presets import SEARCHLESS, Preset
+from zopog_ref.app.run.presets import SEARCHLESS, TEMPLATE_ALONE, Preset
 from zopog_ref.app.tune.choices import chosen_preset
 from zopog_ref.app.tune.ending import reserved
 from zopog_ref.app.tune.models import open_model
 from zopog_ref.app.tune.outlay import few_steps
 from zopog_ref.app.tune.readings import check_scores, price
+from zopog_ref.app.tune.refit import dev_price
 from zopog_ref.methods import METHODS
 from zopog_ref.search import step_price
 
@@ -134,10 +135,12 @@ def first_runs(plan: Plan) -> tuple[FrozenModel, dict[str, Experiment]]:
 
 
 def costs(experiment: Experiment, config: RunConfig) -> tuple[int, int]:
-    """Calls of a step, and of the readouts that are kept back from the budget; where nothing steps, of one prompt."""
+    """Calls of a step, and of the readouts that are kept back from the budget; where nothing steps, of one prompt: of
+    the template alone with what --refit asks for, since it is read as often as the budget pays it."""
     own = replace(experiment, preset=config.preset)
     if config.method not in METHODS:
-        return price(own, 1), 0
+        both = config.refit and config.method == TEMPLATE_ALONE
+        return price(own, 1), dev_price(own, 1) if both else 0
     rows = len(own.train.labels)
     return step_price(own.method(), own.ledger(), rows, own.preset.batch_size), reserved(own, config)
 
@@ -148,6 +151,6 @@ def check_started(cells: Sequence[Cell]) -> None:
         if not (cell.folder / "config.json").exists():
             continue
         wanted, found = cell.config.named(), read_run(cell.folder)[0].named()
-        if changed := [name for name in wanted if found.get(name) != wanted[name]]:
-            was = ", ".join(f"{name} {quoted(found.get(name))} (now {wanted[name]!r})" for name in changed)
+        if changed := [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]:
+            was = ", ".join(f"{name} {quoted(found.get(name))} (now {wanted.get(name)!r})" for name in changed)
             raise InputError(f"{cell.folder} was started with {was}: choose another --out, or give what it had")

@@ -122,6 +122,8 @@ def check_readout(arguments: argparse.Namespace) -> None:
         raise InputError(f"--readout-tokens is {tokens}; it must be at least 1")
     if arguments.refit and arguments.readout == "none":
         raise InputError("--refit fits a readout on the dev rows too, and --readout is none")
+    if arguments.refit and arguments.answers == "labels":
+        raise InputError("--refit fits a readout, which reads scores, and --answers labels gives none")
     if tokens is not None and arguments.readout not in (None, "auto", "vocabulary"):
         raise InputError(f"--readout-tokens is for the vocabulary readout, and --readout is {arguments.readout}")
 
