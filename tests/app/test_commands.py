@@ -72,7 +72,14 @@ def test_predict_reads_what_tune_reads_and_passes_ids_through(zopog: Run, tuned:
         code, out, error = zopog("predict", own, tmp_path / name)
         assert (code, [json.loads(line) for line in out.splitlines()]) == (0, wanted if ids else plain), error
     code, _, error = zopog("predict", own, tmp_path / "b.jsonl", "--text-column", "text")
-    assert (code, 'expected a JSON object with "text"' in error) == (2, True)
+    assert (code, 'expected a JSON object with "text" (' in error) == (2, True)
+    for name, lines, said in (
+        ("c.csv", "foo\nx\n", "missing column review; the header has: foo"),
+        ("c.jsonl", '{"foo": "x"}\n', 'expected a JSON object with "text" or "review" ('),
+    ):
+        (tmp_path / name).write_text(lines)
+        code, _, error = zopog("predict", own, tmp_path / name)
+        assert (code, said in error) == (2, True), error
 
 
 def test_a_long_text_is_cut_and_counted(zopog: Run, tuned: Path) -> None:

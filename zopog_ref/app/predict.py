@@ -156,7 +156,7 @@ def _texts(
 
 def _table(path: Path, either: tuple[Text, Text], named: str | None) -> Iterator[tuple[Text, Any]]:
     """Of a file as tune reads it. Without --id-column a column `id` is taken where there is one."""
-    columns = either[0] if _has(path, either[0]) or not _has(path, either[1]) else either[1]
+    columns = either[0] if _has(path, either[0]) else either[1]  # which are missed where both are
     if named is None and _has(path, (*columns, "id")):
         named = "id"
     for _, values in records(path, (*columns, columns[-1] if named is None else named)):
@@ -195,7 +195,8 @@ def _rows(
         except UnicodeDecodeError as error:
             raise InputError(f"{name}, line {number}: not UTF-8 ({error})") from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            wanted, said = ", ".join(f'"{column}"' for column in either[0]), f"{type(error).__name__}: {error}"
+            wanted = " or ".join(", ".join(f'"{column}"' for column in names) for names in dict.fromkeys(either))
+            said = f"{type(error).__name__}: {error}"
             raise InputError(f"{name}, line {number}: expected a JSON object with {wanted} ({said:.200})") from error
         if not all(isinstance(part, str) and is_text(part) for part in text):
             raise InputError(f"{name}, line {number}: the texts must be strings that UTF-8 can write")
