@@ -1,9 +1,7 @@
 """What a PromptClassifier's parameters say of a run."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -18,14 +16,11 @@ from zopog_ref.app.run.presets import SEARCHLESS
 from zopog_ref.app.tune.options import plain_name
 from zopog_ref.app.tune.readings import ASKED
 
-if TYPE_CHECKING:
-    from zopog_ref.app.classifier.classifier import PromptClassifier
-
 __all__ = ["chosen"]
 
 
-def chosen(clf: PromptClassifier, words: Mapping[str, str]) -> tuple[RunConfig, dict[str, Any]]:
-    """The run asked for, and how a served model is reached. Errors: ValueError; ImportError."""
+def chosen(clf: Any, words: Mapping[str, str]) -> tuple[RunConfig, dict[str, Any]]:
+    """Of a PromptClassifier: the run asked for, and how a served model is reached. Errors: ValueError; ImportError."""
     remote, wire = asked_of(str(clf.model), clf.served)
     readout = clf.readout
     if remote is not None and remote.answers == "labels":
