@@ -18,11 +18,10 @@ __all__ = ["EachOnce"]
 class EachOnce:
     """Adds to a chunk's inputs where its distinct tokens stand.
 
-    first: tokens of a row that stand before its prompt. multiple: of tokens, of their number; the last is repeated.
+    first: tokens of a row that stand before its prompt.
     """
 
     first: int
-    multiple: int = 1
 
     def __call__(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """feeds and places (B,), of each token in the rows with their prompts (R S,); tokens (R, S), which of the B
@@ -42,7 +41,6 @@ class EachOnce:
                     places.append(r * rows.shape[1] + p)
                 before = after[step]
                 tokens[r, p] = before
-        places += places[-1:] * (-len(places) % self.multiple)
         return {**feeds, "places": np.array(places, np.int64), "tokens": tokens}
 
     def _with_prompts(self, text: np.ndarray, prompt: np.ndarray) -> np.ndarray:

@@ -93,16 +93,6 @@ def test_what_is_not_looked_at_would_be_noticed(blind: str) -> None:
     assert wrong > 5
 
 
-def test_their_number_is_a_multiple() -> None:
-    feeds = drawn(np.random.default_rng(2), 1, 0)
-    one, eight = EachOnce(1)(feeds), EachOnce(1, multiple=8)(feeds)
-    count = len(one["places"])
-    assert len(eight["places"]) == -(-count // 8) * 8
-    assert np.array_equal(eight["places"][:count], one["places"])
-    assert set(eight["places"][count:]) <= {one["places"][-1]}
-    assert np.array_equal(eight["tokens"], one["tokens"])
-
-
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_scores_of_rows_that_begin_alike(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Demonstrations in front of every text, two prompts, a text that is there twice: the scores of the plain forward
