@@ -82,7 +82,7 @@ def _use_prompt(folder: Path) -> None:
 
 def _read_texts(folder: Path) -> None:
     model = _model()
-    texts = [text for text, _ in _rows(_lines(folder / "rows.jsonl"), "rows.jsonl", ("text",), None)]
+    texts = [text for text, _ in _rows(_lines(folder / "rows.jsonl"), "rows.jsonl", (("text",),) * 2, None)]
     encoded = encode(texts, ROWS, model, 3)
     for row, position in zip(encoded.ids, encoded.answer_position):
         assert 0 < len(row) <= model.max_positions - 3

@@ -73,7 +73,7 @@ def _reader(kind: str) -> Callable[[Path], None]:
 
 
 def _read_texts(folder: Path) -> None:
-    for row, _ in _rows(_lines(folder / "rows.jsonl"), "rows.jsonl", ("text",), None):
+    for row, _ in _rows(_lines(folder / "rows.jsonl"), "rows.jsonl", (("text",),) * 2, None):
         assert row[0].encode() is not None
 
 
