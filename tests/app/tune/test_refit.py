@@ -70,6 +70,18 @@ def _loss(p: np.ndarray, labels: np.ndarray) -> float:
     return float(-np.log(p[np.arange(len(labels)), labels]).mean())
 
 
+def test_the_tokens_of_a_prompt_are_counted(experiment: Experiment) -> None:
+    """Four tokens in front of each of the 48 dev rows are 192 more than without."""
+    scored, before = _whole(experiment, "centred", experiment.ledger())
+    plain, prompt = experiment.ledger(), before.prompt
+    refitted(experiment, before, scored, experiment.train, plain, "centred", searched=False)
+    size = prompt.offsets.shape[2]
+    longer = replace(before, prompt=replace(prompt, ids=np.full((1, 4), 7), offsets=np.zeros((1, 4, size))))
+    more = experiment.ledger()
+    refitted(experiment, longer, scored, experiment.train, more, "centred", searched=False)
+    assert more.tokens == plain.tokens + 48 * 4
+
+
 def test_a_dev_row_s_own_label_does_not_help_it(experiment: Experiment) -> None:
     """By definition: with another label on dev row 5, the row itself is answered as before, but for the temperature."""
     scored, before = _whole(experiment, "vocabulary", experiment.ledger())
@@ -152,7 +164,15 @@ def test_without_calls_for_it_the_reading_stays(experiment: Experiment, capsys: 
 
 @pytest.mark.parametrize(
     ("method", "budget", "fits"),
-    [("none", 400, 96), ("auto", 9, 48), ("auto", 22, 96), ("auto", 60, 96), ("zo-pog", 60, 96), ("bbt", 80, 96)],
+    [
+        ("none", 400, 96),
+        ("auto", 3, 48),
+        ("auto", 9, 96),
+        ("auto", 22, 96),
+        ("auto", 60, 96),
+        ("zo-pog", 60, 96),
+        ("bbt", 68, 96),
+    ],
 )
 def test_runs_spend_what_their_budget_has(
     zopog: Run, small_task: Path, tmp_path: Path, method: str, budget: int, fits: int
@@ -170,6 +190,8 @@ def test_runs_spend_what_their_budget_has(
     result = json.loads(said)
     assert result["calls"] <= budget
     assert result["readout"]["rows"] == fits
+    assert ("is not fitted on the dev rows too" in error) == (fits == 48)  # a search keeps that back
+    assert result["answers"][-1]["name"] == ("manual" if method == "none" else "tuned") + " + readout"
     if method == "auto":
         kept = sum(arm["kept"] for arm in result["auto"]["arms"])
         asked_for = sum(-(-arm["rows"] // 32) for arm in result["auto"]["arms"])
@@ -181,7 +203,8 @@ def test_runs_spend_what_their_budget_has(
     assert prompt.readout is not None
     assert prompt.readout.about["rows"] == fits
     card = (tmp_path / "run" / "prompt" / "README.md").read_text("utf-8")
-    assert f"the readout learned from {fits} rows, the dev rows among them where calls were left for it" in card
+    told = "rows, those of training and of dev" if fits == 96 else "rows: no calls were left to ask the dev rows"
+    assert f"the readout learned from {fits} {told}" in card
 
 
 def test_it_needs_a_readout_and_stays_as_it_was_started(zopog: Run, small_task: Path, tmp_path: Path) -> None:

@@ -237,3 +237,18 @@ def test_what_all_rows_have_in_common_makes_chunks_larger() -> None:
     assert len(cut(rows[:15], tokens[:15], small[:15], common=10**6)) == 4
     assert len(cut(rows[:9], tokens[:9], small[:9], common=10**6)) == 2
     assert len(cut(rows[:5], tokens[:5], small[:5], common=10**6)) == 1
+
+
+def test_in_fewer_bits_prompts_stay_apart_and_chunks_are_larger_in_bf16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prompt's keys and values stay float32, which is what `zopog tune` accepts fewer bits for."""
+    monkeypatch.setattr("zopog_models.runners.local.OpenVINOSession", lambda *rest: None)
+    runner = load_model(write_decoder(tmp_path, "llama"), threads=1).runner
+    assert runner.reuse.each_once
+    assert runner.rule == Cut(8, 256)
+    for precision, tokens in (("int8", 256), ("bf16", 512)):
+        fewer = runner.reduced(precision)
+        assert not fewer.reuse.each_once
+        assert fewer.rule == Cut(8, tokens)
+    assert runner.reuse.each_once

@@ -79,16 +79,14 @@ class Board:
         size = experiment.preset.batch_size
         self.race = Race(train.labels, len(config.task.labels), groups_of(train), size, self._ask, experiment.seed)
         self.said: list[dict[str, Any]] = []
+        # Mini-batches of the dev rows that `--refit` will ask an arm, and of how many arms: they are kept back.
+        self.dev_blocks = dev_price(experiment, 1) // ledger.price(1, 1) if config.refit else 0
         self.arms_to_refit = 0
 
     @property
     def left(self) -> int:
-        """Mini-batches of one prompt that can still be paid; label words of several tokens make each several calls.
-
-        What `--refit` will cost for the arms that are kept is left out.
-        """
-        kept_back = dev_price(self.experiment, self.arms_to_refit) if self.config.refit else 0
-        return (self.ledger.left - kept_back) // self.ledger.price(1, 1)
+        """Mini-batches of one prompt that can still be paid; label words of several tokens make each several calls."""
+        return self.ledger.left // self.ledger.price(1, 1) - self.dev_blocks * self.arms_to_refit
 
     def add(self, arms: Sequence[Arm]) -> list[int]:
         """Their numbers."""
@@ -205,7 +203,7 @@ def find(experiment: Experiment, config: RunConfig, ledger: Ledger) -> Found:
 def _first_round(board: Board, first: Sequence[Arm], given: int) -> tuple[list[int], list[int]]:
     """The task's own templates and all of the round that answered their rows; of too small a budget, what it pays."""
     numbers, blocks = board.add(first), board.race.blocks()
-    whole = numbers[: board.left // blocks]
+    whole = numbers[: board.left // (blocks + board.dev_blocks)] or numbers[: board.left // blocks]
     for arm in whole:
         for _ in range(blocks):
             board.race.go_on(arm)

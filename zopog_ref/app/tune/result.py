@@ -222,8 +222,10 @@ def taught_said(run: Finished) -> list[str]:
     about = run.result.get("readout", {})
     if about.get("kind", "none") == "none" or "rows" not in about:
         return []
+    if about["rows"] > len(run.found.splits["train"].rows):
+        return [f"the readout learned from {about['rows']} rows, those of training and of dev"]
     if run.config.refit:
-        return [f"the readout learned from {about['rows']} rows, the dev rows among them where calls were left for it"]
+        return [f"the readout learned from {about['rows']} rows: no calls were left to ask the dev rows"]
     return [f"the readout learned from {about['rows']} rows; with --refit the dev rows teach it too, in the end"]
 
 
