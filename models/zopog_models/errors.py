@@ -14,6 +14,7 @@ __all__ = [
     "PromptMismatch",
     "ProviderError",
     "Refused",
+    "RepeatedColumn",
     "RepeatedKey",
     "ServiceError",
     "SetupError",
@@ -60,6 +61,10 @@ class ProviderError(UnusableInput, RuntimeError):
 
 class TaskError(UnusableInput):
     """A task file, a template, a label or a data row cannot be used. The message says which and why."""
+
+
+class RepeatedColumn(TaskError):
+    """A table has a column twice that is to be read."""
 
 
 class VocabularyError(UnusableInput):

@@ -82,6 +82,23 @@ def test_predict_reads_what_tune_reads_and_passes_ids_through(zopog: Run, tuned:
         assert (code, said in error) == (2, True), error
 
 
+def test_predict_reads_quote_marks_as_the_run_s_files_have_them(zopog: Run, tuned: Path, tmp_path: Path) -> None:
+    text, run = 'a "large" wild cat', tmp_path / "run"
+    shutil.copytree(tuned, run)
+    config = json.loads((run / "config.json").read_text())
+    (tmp_path / "x.tsv").write_text('id\ttext\n7\t"a ""large"" wild cat"\n')
+    wanted = {"double": text, "none": '"a ""large"" wild cat"', "": '"a ""large"" wild cat"'}
+    answers = {}
+    for quoting, read in wanted.items():
+        config["task"]["quoting"] = quoting
+        (run / "config.json").write_text(json.dumps(config))
+        code, out, error = zopog("predict", run, tmp_path / "x.tsv")
+        assert code == 0, error
+        answers[quoting] = json.loads(out)
+        assert answers[quoting] == {"id": "7"} | json.loads(zopog("predict", run, "--text", read)[1])
+    assert answers["double"] != answers["none"]
+
+
 def test_a_long_text_is_cut_and_counted(zopog: Run, tuned: Path) -> None:
     code, out, error = zopog("predict", tuned, "--text", "cat " * 1000, "a cat")
     assert (code, len(out.splitlines())) == (0, 2)
@@ -96,15 +113,20 @@ def test_a_long_text_is_cut_and_counted(zopog: Run, tuned: Path) -> None:
         (["{bad}"], "line 2: expected a JSON object"),
         (["{number}"], "line 1: the texts must be strings"),
         (["{latin}"], "not UTF-8"),
+        (["{twice}"], "line 1: expected a JSON object with \"text\" (RepeatedKey: the key 'text' is there twice"),
+        (["{nan}"], "line 1: expected a JSON object with"),  # its id would be written as what is no JSON
+        (["{ids}.tsv"], "the column 'id' is there twice"),
     ],
 )
 def test_predict_refuses(zopog: Run, tuned: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
     (tmp_path / "bad").write_text('{"text": "fine"}\n{"words": "no"}\n')
     (tmp_path / "number").write_text('{"text": 5}\n')
     (tmp_path / "latin").write_bytes(b'{"text": "\xff"}\n')
-    filled = [
-        argument.format(**{name: tmp_path / name for name in ("bad", "number", "latin")}) for argument in arguments
-    ]
+    (tmp_path / "twice").write_text('{"text": "a cat", "text": "a city"}\n')
+    (tmp_path / "nan").write_text('{"text": "a cat", "id": [NaN]}\n')
+    (tmp_path / "ids.tsv").write_text("id\tid\ttext\n1\t2\ta cat\n")
+    names = ("bad", "number", "latin", "twice", "nan", "ids")
+    filled = [argument.format(**{name: tmp_path / name for name in names}) for argument in arguments]
     code, _, error = zopog("predict", tuned, *filled)
     assert code == 2
     assert words in error

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from zopog_models.errors import TaskError
+from zopog_models.errors import RepeatedColumn, TaskError
 from zopog_models.files.quoting import quoted
+from zopog_models.files.repeated_keys import parse_json
 from zopog_models.prompts.bundle import Prompt, load_prompt, shared_source
 from zopog_models.prompts.predicting import Prediction, chosen, predict
 from zopog_models.served.addresses import is_served
@@ -78,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     if len(columns) != len(slots):
         raise InputError(f"--text-column was given {len(columns)} times; this task takes {len(slots)} texts")
     own = columns if arguments.text_column else tuned.columns or columns
-    texts = _texts(arguments.text, arguments.file, (columns, own), arguments.id_column)
+    texts = _texts(arguments.text, arguments.file, (columns, own), arguments.id_column, tuned.quoting)
     truncated = silent = 0
     while rows := list(islice(texts, ROWS_AT_ONCE)):
         prediction = predict(model, prompt, [text for text, _ in rows])
@@ -102,6 +103,7 @@ class Tuned:
     temperature: float | None = None
     remote: Served | None = None
     columns: tuple[str, ...] = ()  # of the texts in the run's files; of a prompt without its run they are not known
+    quoting: str = ""  # of these files
 
 
 def prompt_and_model(run: Path, model: str | None) -> tuple[Prompt, Tuned]:
@@ -120,8 +122,9 @@ def prompt_and_model(run: Path, model: str | None) -> tuple[Prompt, Tuned]:
         config, _ = read_run(folder.parent)
         if model is None:
             check_place(config.model)
-        place, columns = model or config.model, config.task.text_columns
-        return load_prompt(folder), Tuned(place, config.pooling, config.temperature, config.remote, columns)
+        place, task = model or config.model, config.task
+        about = (config.pooling, config.temperature, config.remote, task.text_columns, task.quoting)
+        return load_prompt(folder), Tuned(place, *about)
     prompt = load_prompt(folder)
     source = model or shared_source(prompt.source) or ("embedded" if prompt.model == "embedded" else None)
     if source is None:
@@ -130,11 +133,11 @@ def prompt_and_model(run: Path, model: str | None) -> tuple[Prompt, Tuned]:
 
 
 def _texts(
-    texts: list[list[str]] | None, file: str | None, either: tuple[Text, Text], named: str | None
+    texts: list[list[str]] | None, file: str | None, either: tuple[Text, Text], named: str | None, quoting: str
 ) -> Iterator[tuple[Text, Any]]:
     """Each text with its id, which is None where there is none. Errors: InputError, TaskError.
 
-    either: names of the texts' columns, and the names to take where a file has no such columns.
+    either: names of the texts' columns, and the names to take where a file has no such columns. quoting: see `Task`.
     """
     columns = either[0]
     for given in texts or []:
@@ -149,23 +152,25 @@ def _texts(
     if file == "-":
         yield from _rows(getattr(sys.stdin, "buffer", sys.stdin), "standard input", either, named)
     elif file and _TABLE.search(file):
-        yield from _table(Path(file), either, named)
+        yield from _table(Path(file), either, named, quoting)
     elif file:
         yield from _rows(_lines(file), file, either, named)
 
 
-def _table(path: Path, either: tuple[Text, Text], named: str | None) -> Iterator[tuple[Text, Any]]:
+def _table(path: Path, either: tuple[Text, Text], named: str | None, quoting: str) -> Iterator[tuple[Text, Any]]:
     """Of a file as tune reads it. Without --id-column a column `id` is taken where there is one."""
-    columns = either[0] if _has(path, either[0]) else either[1]  # which are missed where both are
-    if named is None and _has(path, (*columns, "id")):
+    columns = either[0] if _has(path, either[0], quoting) else either[1]  # which are missed where both are
+    if named is None and _has(path, (*columns, "id"), quoting):
         named = "id"
-    for _, values in records(path, (*columns, columns[-1] if named is None else named)):
+    for _, values in records(path, (*columns, columns[-1] if named is None else named), quoting):
         yield tuple(values[:-1]), None if named is None else values[-1]
 
 
-def _has(path: Path, columns: tuple[str, ...]) -> bool:
+def _has(path: Path, columns: tuple[str, ...], quoting: str) -> bool:
     try:
-        columns_of(path, columns)
+        columns_of(path, columns, quoting)
+    except RepeatedColumn:  # it has them: which is meant is said where they are read
+        return True
     except TaskError:  # what else is wrong with the file is said where it is read
         return False
     return True
@@ -188,10 +193,11 @@ def _rows(
         if not line.strip():
             continue
         try:
-            row = json.loads(line if isinstance(line, str) else line.decode())
+            row = parse_json(line if isinstance(line, str) else line.decode())
             columns = next((names for names in either if row.keys() >= set(names)), either[0])
             text = tuple(row[column] for column in columns)
             passed = row.get("id") if named is None else row[named]
+            json.dumps(passed, allow_nan=False)  # NaN, and numbers beyond the largest, are no JSON to write again
         except UnicodeDecodeError as error:
             raise InputError(f"{name}, line {number}: not UTF-8 ({error})") from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

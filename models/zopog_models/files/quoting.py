@@ -20,7 +20,7 @@ def quoted(value: Any) -> str:
 
 
 def quoted_names(names: Any) -> str:
-    """a, b, c: at most ten of them, each cut."""
-    names = [str(name) for name in names]
+    """a, b, c: at most ten of them, each cut; between quote marks where spaces at its ends could not be seen."""
+    names = [name if name and name == name.strip() else repr(name) for name in map(str, names)]
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return ", ".join(name if len(name) <= 100 else f"{name[:100]}..." for name in names[:10]) + more

@@ -69,6 +69,8 @@ def _headers(parts: SplitResult, wire: Wire) -> tuple[dict[str, str], list[str]]
                 "shown: it may hold the key itself)"
             )
         secret = _secret(parts, variable, wire.allow_http)
+        if header.lower() in map(str.lower, headers):
+            raise SetupError(f"the header {header!r} is given twice; leave one of the two out")
         headers[header] = f"Bearer {secret}" if header.lower() == "authorization" and " " not in secret else secret
         hidden += {secret, secret.rpartition(" ")[2]}
     return headers, hidden

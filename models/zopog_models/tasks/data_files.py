@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from zopog_models.errors import RepeatedKey, TaskError, UnusableFile
+from zopog_models.errors import RepeatedColumn, RepeatedKey, TaskError, UnusableFile
 from zopog_models.files.quoting import quoted, quoted_names
 from zopog_models.files.repeated_keys import parse_json
 from zopog_models.files.untrusted import read_at_most, read_untrusted
@@ -35,9 +35,9 @@ _INSTEAD = {
 _QUOTED_HINT = 'if fields stand between quote marks, say so: quoting = "double" in the task\'s TOML'
 
 
-def columns_of(path: Path, wanted: Sequence[str]) -> None:
+def columns_of(path: Path, wanted: Sequence[str], quoting: str = "") -> None:
     """See that a file's first row has these columns. Raises TaskError as `records`."""
-    next(records(path, tuple(wanted)), None)
+    next(records(path, tuple(wanted), quoting), None)
 
 
 def records(path: Path, columns: tuple[str, ...], quoting: str = "") -> Iterator[tuple[int, list[str]]]:
@@ -124,6 +124,8 @@ def _rows(
         fields = itertools.chain([first], fields)
     else:
         header = first[1]
+    if not double and any("\r" in value for value in header):
+        raise TaskError(f"{path}: its lines end in \\r alone, as on old Macs; save it with \\n or \\r\\n")
     _check_header(path, header, columns)
     places = [header.index(column) for column in columns]
     for line, values in fields:
@@ -144,7 +146,7 @@ def _check_header(path: Path, header: list[str], columns: Sequence[str]) -> None
             f"of a file without a header){hint}"
         )
     if twice := [column for column in columns if header.count(column) > 1]:
-        raise TaskError(f"{path}: the column {quoted(twice[0])} is there twice; rename one of the two in the header")
+        raise RepeatedColumn(f"{path}: the column {quoted(twice[0])} is there twice; rename one in the header")
 
 
 def _quoted_fields(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:

@@ -1,5 +1,6 @@
 """PromptClassifier as scikit-learn's users meet it: conventions, inputs, keeping, resuming, every method, errors."""
 
+import copy
 import json
 import pickle
 import subprocess
@@ -237,6 +238,13 @@ def test_labels_that_are_no_map_are_named(labels: Any) -> None:
         PromptClassifier(**SMALL, labels=labels).fit(texts, y)
 
 
+def test_a_class_that_has_two_words_is_named() -> None:
+    """The last of 1 and "1" was taken."""
+    texts, _ = rows_of("supersense", 2, 4)
+    with pytest.raises(ValueError, match="labels: the key '1' is there twice"):
+        PromptClassifier(**SMALL, labels={0: "animal", 1: "food", "1": "city"}).fit(texts, [0, 1] * 4)
+
+
 def test_uncertainty_of_one_prompt(fitted, data) -> None:
     found = fitted.predict_uncertainty(data[0])
     p = fitted.predict_proba(data[0])
@@ -461,6 +469,18 @@ def test_not_fitted() -> None:
     with pytest.raises(NotFittedError):
         PromptClassifier().save("nowhere")
     assert not Path("nowhere").exists()
+
+
+def test_after_a_fit_that_failed_nothing_is_fitted(fitted, data) -> None:
+    """The earlier prompt answered for the columns of the later data; a first fit that failed left an AttributeError."""
+    pandas = pytest.importorskip("pandas", reason="DataFrame needs pandas")
+    table = pandas.DataFrame({"words": data[0]})
+    for clf in (copy.copy(fitted), PromptClassifier(**SMALL)):
+        with pytest.raises(ValueError, match="labels has no word"):
+            clf.set_params(labels={"x": "animal"}).fit(table, data[1])
+        with pytest.raises(NotFittedError):
+            clf.predict(table)
+    assert fitted.predict(data[0][:1]).shape == (1,)
 
 
 def test_texts_that_are_cut_are_counted(fitted, data) -> None:

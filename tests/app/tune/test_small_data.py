@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,16 @@ def test_too_few_rows_for_train_and_dev_are_halved(tmp_path: Path, counts: list[
 def test_fewer_rows_than_shots_are_still_refused(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="class '0' has 15 rows, but 16 shots were asked for"):
         draw(make_task("{text} {mask}", {"0": "animal", "1": "food"}, rows(tmp_path / "x.tsv", [15, 40])), 1, 16)
+
+
+def test_one_row_of_a_class_is_not_said_to_be_none(tmp_path: Path) -> None:
+    """It was taken to train on, so "class '1' has 0 rows" was said; and a dev file's lack was not said to be there."""
+    task = make_task("{text} {mask}", {"0": "animal", "1": "food"}, rows(tmp_path / "x.tsv", [2, 1]))
+    with pytest.raises(TaskError, match=r"x\.tsv: class '1' has one row, and one more is needed for dev: give --dev"):
+        draw(task, 1, 1)
+    dev = replace(task, train=rows(tmp_path / "y.tsv", [20, 20]), dev=task.train)
+    with pytest.raises(TaskError, match=r"x\.tsv: class '0' has 2 rows, but 16 shots"):
+        draw(dev, 1, 16)
 
 
 def test_exactly_sixteen_rows_a_class_is_a_run_that_says_so(zopog: Run, tmp_path: Path) -> None:

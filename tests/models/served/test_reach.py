@@ -103,6 +103,15 @@ def test_every_header_s_secret_is_hidden(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "401: no *** nor *** nor ***" in str(caught.value)
 
 
+@pytest.mark.parametrize("headers", [("X-Tenant=TENANT", "X-Tenant=OTHER"), ("authorization=TENANT",)])
+def test_a_header_twice_is_named(monkeypatch: pytest.MonkeyPatch, headers: tuple[str, ...]) -> None:
+    """The last one was sent; a key and another header of the same name in other letters were sent both."""
+    for name, value in (("TENANT", "blue"), ("OTHER", "red"), ("MY_KEY", KEY)):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SetupError, match=r"the header '(X-Tenant|Authorization)' is given twice"):
+        to("http://127.0.0.1:9", headers_env=headers, key_variable="MY_KEY")
+
+
 @pytest.mark.parametrize("header", ["X Tenant=TENANT", "X\r\nEvil=TENANT", "=TENANT", "X-Tenant="])
 def test_headers_that_are_none(monkeypatch: pytest.MonkeyPatch, header: str) -> None:
     monkeypatch.setenv("TENANT", "blue")

@@ -60,6 +60,8 @@ def test_a_byte_order_mark_is_no_column(tmp_path: Path) -> None:
         ("a.tsv", "text\tlabel\n", "holds no rows"),
         ("a.tsv", b"text\tlabel\na\t1\n\xff\t1\n", r"line 3: not UTF-8 .*; save it as UTF-8"),
         ("a.tsv", "text\tclass\na\t1\n", "missing column label; the header has: text, class"),
+        ("a.tsv", "text \tlabel\na\t1\n", "missing column text; the header has: 'text ', label"),
+        ("a.tsv", "text\tlabel\ra\t1\r", r"a\.tsv: its lines end in \\r alone"),
         ("a.tsv", "text\tlabel\na\t1\nb\t2\n", r"line 3: unknown label '2'; the task's labels: 0, 1"),
         ("a.tsv", "text\tlabel\na\t1\nb\n", r"line 3: 1 fields, the header has 2"),
         ("a.csv", 'text,label\na,1\n"b,1\n', r"line 3: unexpected end of data"),

@@ -176,7 +176,12 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
     # -- learning ------------------------------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Learn a prompt from texts X (list, array or Series; two columns for pairs) and their classes y."""
+        """Learn a prompt from texts X (list, array or Series; two columns for pairs) and their classes y.
+
+        Where this fails, nothing is fitted: an earlier prompt would answer for the new columns and classes.
+        """
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
         if y is None:
             raise ValueError("PromptClassifier requires y to be passed, but the target y is None")
         slots = make_task(self.template, {"a": "a", "b": "b"}).slots

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zopog_models.errors import RepeatedKey
+from zopog_models.files.repeated_keys import once
 from zopog_models.frozen.model import FrozenModel, load_model
 from zopog_models.tasks.task_files import Rows
 from zopog_ref.app.errors import InputError
@@ -86,7 +88,10 @@ def label_words(classes: NDArray[Any], given: Mapping[Any, str] | None) -> dict[
     if not isinstance(given, Mapping):
         example = dict(zip(values, ("bad", "good", "fair")))
         raise ValueError(f"labels is {given!r:.80}; it must map each class to its label word, as {example!r}")
-    words = {str(value): word for value, word in given.items()}
+    try:
+        words = once((str(value), word) for value, word in given.items())
+    except RepeatedKey as error:  # 1 and "1", say
+        raise ValueError(f"labels: {error}") from None
     if missing := [value for value in values if str(value) not in words]:
         raise ValueError(f"labels has no word for the class {missing[0]!r}; it has words for {', '.join(words)}")
     return {str(value): words[str(value)] for value in values}

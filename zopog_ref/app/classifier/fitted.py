@@ -57,6 +57,9 @@ class Fitted:
     seed_: int | None
     run_folder_: Path | None
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "prompt_")
+
     def predict(self, X: Any) -> NDArray[Any]:
         """The most probable class of each text. (rows,)
 

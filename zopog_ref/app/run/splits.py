@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from zopog_models.errors import TaskError
 from zopog_models.tasks.task_files import Rows, few_shot, read_rows
 from zopog_models.tasks.template import Task
 from zopog_ref.app.errors import InputError
@@ -47,18 +48,24 @@ def draw(task: Task, seed: int, shots: int) -> Drawn:
         raise InputError(f"task {task.name!r} has no train file: give one with --train")
     pool, names = read_rows(task.train, task), list(task.labels)
     if task.dev is None:  # the rows of both are here: where they are enough for one alone, each gets half
-        rarest = int(np.bincount(pool.labels, minlength=len(names)).min())
+        counts = np.bincount(pool.labels, minlength=len(names))
+        rarest = int(counts.min())
         shots = rarest // 2 if max(2, shots) <= rarest < 2 * shots else shots
+        if rarest == shots == 1:
+            raise TaskError(
+                f"{task.train}: class {names[counts.argmin()]!r} has one row, and one more is needed for dev: give "
+                "--dev FILE or more data"
+            )
     order = permutation(seed, 0, Purpose.SPLIT, len(pool.labels))
-    train = few_shot(pool.labels, shots, order, names=names)
+    train = _few(task.train, pool, shots, order, names)
     rest = order[~np.isin(order, train)]
     splits = {"train": _split(task.train, train)}
     if task.dev is not None:
         dev_pool, dev_path = read_rows(task.dev, task), task.dev
         dev_order = permutation(seed, 1, Purpose.SPLIT, len(dev_pool.labels))
-        dev = few_shot(dev_pool.labels, shots, dev_order, names=names)
+        dev = _few(dev_path, dev_pool, shots, dev_order, names)
     else:
-        dev_pool, dev_path, dev = pool, task.train, few_shot(pool.labels, shots, rest, names=names)
+        dev_pool, dev_path, dev = pool, task.train, _few(task.train, pool, shots, rest, names)
         rest = rest[~np.isin(rest, dev)]
     splits["dev"] = _split(dev_path, dev)
     test = None
@@ -70,6 +77,14 @@ def draw(task: Task, seed: int, shots: int) -> Drawn:
         test = taken(pool, held_out)
         splits["test"] = _split(task.train, held_out)
     return Drawn(taken(pool, train), taken(dev_pool, dev), test, splits, [" ".join(row) for row in pool.texts])
+
+
+def _few(path: Path, rows: Rows, shots: int, order: INT64, names: list[str]) -> INT64:
+    """`few_shot`, whose error names the file too."""
+    try:
+        return few_shot(rows.labels, shots, order, names=names)
+    except TaskError as error:
+        raise TaskError(f"{path}: {error}") from None
 
 
 def taken(rows: Rows, which: INT64) -> Rows:
