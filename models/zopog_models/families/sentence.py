@@ -43,7 +43,7 @@ def refuse_other_reading(folder: Path) -> None:
     """What sentence-transformers does to a text before its tokens, and this package does not.
 
     Raises CheckpointError naming it: a prompt before every text, one that is left out of the pooling, lower-casing
-    that the tokenizer does not do by itself.
+    that the tokenizer does not do by itself, a similarity that is not the cosine.
     """
     path = folder / "config_sentence_transformers.json"
     settings = read_object(path) if path.is_file() else {}
@@ -55,6 +55,13 @@ def refuse_other_reading(folder: Path) -> None:
         raise CheckpointError(
             f"{path}: default_prompt_name {quoted(name)}{written} stands before every text, which is not supported; "
             f"begin the template and the label phrases with it, and {by_hand}"
+        )
+    similarity, modules = settings.get("similarity_fn_name"), read_value(folder / "modules.json")
+    same = ("cosine", "dot") if len(modules) == 3 else ("cosine",)  # behind a Normalize the dot product is the cosine
+    if similarity is not None and similarity not in same:
+        raise CheckpointError(
+            f"{path}: similarity_fn_name is {quoted(similarity)}, and labels are scored by the cosine: give "
+            "pooling='mean' or pooling='cls' (--pooling) to read the model so"
         )
     path, settings = _settings(folder)
     if settings.get("do_lower_case") and not _lowers(_normalizer(folder)):

@@ -19,8 +19,8 @@ _Row = tuple[tuple[str, ...], int]
 def data_notices(splits: Mapping[str, Rows], task: Task) -> list[str]:
     """Lines about the rows of "train", "dev", "test" (any of them), in the order of the splits; [] where all is well.
 
-    Splits that hold the same rows; rows of one that are in another too; empty texts; labels that no test row has; a
-    text with several labels; columns whose every field stands between quote marks.
+    Splits that hold the same rows; rows of one that are in another too; empty texts; rows that are there several times;
+    labels that no test row has; a text with several labels; columns whose every field stands between quote marks.
     """
     rows = {name: _stripped(found) for name, found in splits.items()}
     notices = _shared(rows)
@@ -60,6 +60,9 @@ def _of_one(name: str, rows: list[_Row], task: Task) -> list[str]:
     notices = []
     if empty := sum(not all(texts) for texts, _ in rows):
         notices.append(f"{empty} of {len(rows)} rows of {name} have an empty text")
+    said = [row for row in rows if any(row[0])]
+    if repeated := len(said) - len(set(said)):
+        notices.append(f"{repeated} of {len(rows)} rows of {name} repeat an earlier row, so fewer tell something")
     there = {label for _, label in rows}
     absent = [quoted(value) for i, value in enumerate(task.labels) if i not in there]
     if rows and name == "test" and absent:

@@ -372,6 +372,11 @@ def test_a_surplus_tensor_is_named(tmp_path: Path) -> None:
             {"default_prompt_name": "passage"},
             "default_prompt_name 'passage' stands",
         ),
+        (
+            "config_sentence_transformers.json",
+            {"similarity_fn_name": "euclidean"},
+            "similarity_fn_name is 'euclidean', and labels are scored by the cosine: give pooling",
+        ),
         ("sentence_bert_config.json", {"do_lower_case": True}, "do_lower_case is true, but the tokenizer keeps case"),
         ("sentence_roberta_config.json", {"do_lower_case": 1}, r"roberta_config\.json: do_lower_case is true, but the"),
         ("1_Pooling/config.json", {"pooling_mode_mean_tokens": True, "include_prompt": 0}, "include_prompt is false"),
@@ -414,9 +419,20 @@ def test_a_tokenizer_that_transformers_would_make_otherwise_is_refused(tmp_path:
         load_model(folder, threads=1)
 
 
+def test_a_dot_product_is_the_cosine_behind_a_normalize_alone(tmp_path: Path) -> None:
+    for modules in (MODULES, MODULES[:2]):
+        folder = as_sentence_transformers(write_model(tmp_path / f"{len(modules)}", "bert"), modules)
+        (folder / "config_sentence_transformers.json").write_text(json.dumps({"similarity_fn_name": "dot"}))
+        if len(modules) == 3:
+            assert load_checkpoint(folder).pooling == "mean"
+        else:
+            with pytest.raises(CheckpointError, match="similarity_fn_name is 'dot', and labels are scored by the cosi"):
+                load_checkpoint(folder)
+
+
 def test_settings_of_sentence_transformers_that_change_nothing(tmp_path: Path) -> None:
     folder = as_sentence_transformers(write_model(tmp_path / "model", "bert"), include_prompt=True)
-    settings = {"default_prompt_name": None, "prompts": {"query": "query: "}}
+    settings = {"default_prompt_name": None, "prompts": {"query": "query: "}, "similarity_fn_name": "cosine"}
     (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
     (folder / "sentence_bert_config.json").write_text(json.dumps({"do_lower_case": True}))  # the tokenizer does so
     assert load_checkpoint(folder).pooling == "mean"

@@ -41,9 +41,18 @@ def test_empty_texts_and_opposite_labels() -> None:
     splits = {"train": rows(("", 0), ("  ", 0), ("a", 0), ("a ", 1), ("a", 1), ("b", 0))}
     assert data_notices(splits, ONE) == [
         "2 of 6 rows of train have an empty text",
+        "1 of 6 rows of train repeat an earlier row, so fewer tell something",
         "1 texts of train, in 3 rows, stand with different labels: 'a' with '0' and '1'",
     ]
     assert data_notices({"dev": rows(("a|", 0))}, TWO) == ["1 of 1 rows of dev have an empty text"]
+
+
+def test_rows_that_are_there_several_times() -> None:
+    splits = {"train": rows(("a", 0), ("b", 1)), "test": rows(("c", 0), ("c ", 0), ("d", 1), ("c", 0), ("d", 0))}
+    assert data_notices(splits, ONE) == [
+        "2 of 5 rows of test repeat an earlier row, so fewer tell something",
+        "1 texts of test, in 2 rows, stand with different labels: 'd' with '1' and '0'",
+    ]
 
 
 def test_a_label_that_no_test_row_has() -> None:
