@@ -93,6 +93,38 @@ def ready_to_stop(pid: int) -> bool:
     return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
+FROM_THE_HUB = """
+import time
+from concurrent.futures import ThreadPoolExecutor
+from zopog_ref.app.tune import models
+from zopog_ref.app.command_line import main
+
+def load_model(*_, **__):  # as the hub's client does: whoever leaves the pool waits for its threads
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(time.sleep, 900)
+        print("waiting", flush=True)
+        waiting.result()
+
+models.load_model = load_model
+main(["tune", "--task", "supersense", "--model", "org/slow"])
+"""
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_one_request_to_stop_ends_the_wait_for_the_hub(tmp_path: Path, stop: str) -> None:
+    """It took three: one that was written down, one that left for the pool's threads, one that left those."""
+    process = subprocess.Popen([sys.executable, "-c", FROM_THE_HUB], stdout=-1, stderr=-1, text=True, cwd=tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    process.send_signal(STOPS[stop])
+    try:
+        _, error = process.communicate(timeout=SECONDS)
+    finally:
+        process.kill()
+    assert (process.returncode, "stopped while files came from the hub" in error) == (130, True), error
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("stop", STOPS)
 def test_a_second_request_to_stop_ends_at_once_whichever_it_is(stop: str) -> None:
     with stop_requests() as should_stop:

@@ -1,11 +1,17 @@
 """The frozen model of a run, wherever it computes: here, on Ray actors, or behind somebody else's server."""
 
+import os
 import shlex
-from collections.abc import Callable
+import signal
+import threading
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from zopog_models.checkpoints.gguf import gguf_place
+from zopog_models.checkpoints.hub import is_hub_id
 from zopog_models.errors import ServiceError, Stopped, UnusableFile
 from zopog_models.files.quoting import quoted
 from zopog_models.files.suggestions import did_you_mean
@@ -64,9 +70,33 @@ def open_model(
             f"--model {quoted(source)}: there is no such folder; a model on the hub has a name of the form org/name"
             + did_you_mean(source, ("embedded", *_ON_THE_HUB))
         )
-    return load_model(
-        source, device=machine.device, threads=machine.threads, pooling=pooling, temperature=factor, stream=stream
-    )
+    with _left_at_once() if is_hub_id(source) and not Path(source).exists() else nullcontext():
+        return load_model(
+            source, device=machine.device, threads=machine.threads, pooling=pooling, temperature=factor, stream=stream
+        )
+
+
+@contextmanager
+def _left_at_once() -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM ends the process while files come from the hub.
+
+    The hub's client waits for threads of its own, which end with the last file or with the process. Nothing has been
+    computed yet, and what has come stays in the cache.
+    """
+
+    def leave(number: int, frame: types.FrameType | None) -> None:
+        say("\nstopped while files came from the hub: the same command goes on")
+        os._exit(130)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def check_place(source: str) -> None:
