@@ -4,11 +4,16 @@ Exit codes: 0 done, 1 failed, 2 unusable input (one message, no traceback), 130 
 """
 
 import argparse
+import atexit
 import importlib
 import os
 import re
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+import types
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import NoReturn
 
 from zopog_ref import __version__
@@ -35,6 +40,8 @@ COMMANDS = {
     "bench": ("bench.command", "measure this machine, as ratios side by side"),
 }
 
+_STOPPED_POLITELY = ("tune", "compare")  # they hear SIGTERM themselves
+
 _EVERYTHING = 'all that the commands need: pip install ".[cpu]" in a clone, "zopog-ref[cpu]" elsewhere (CUDA: [gpu])'
 
 
@@ -59,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parser.parse_intermixed_args(given[1:])  # options before, between and after what has no name
         arguments.command = name
         be_quiet(arguments.quiet)
-        with logged(arguments.verbose):
+        with logged(arguments.verbose), nullcontext() if name in _STOPPED_POLITELY else _tidied():
             return int(command.run(arguments))
     except SystemExit as leaving:  # argparse: --help, --version, or unusable options
         return int(leaving.code or 0)
@@ -77,6 +84,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except (OSError, FloatingPointError, MemoryError) as error:
         return _say(_disk_full(error) or str(error) or type(error).__name__, 1)
+
+
+@contextmanager
+def _tidied() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a terminal that closes, end the program as ever, but its temporary files go first.
+
+    A GGUF model has one as large as its weights in float32. Nothing is waited for that runs in other threads.
+    """
+
+    def end(number: int, frame: types.FrameType | None) -> None:
+        atexit._run_exitfuncs()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    main_thread = threading.current_thread() is threading.main_thread()
+    names = [name for name in ("SIGTERM", "SIGHUP") if main_thread and hasattr(signal, name)]
+    unheard = [number for name in names if signal.getsignal(number := getattr(signal, name)) == signal.SIG_DFL]
+    for number in unheard:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in unheard:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def complete() -> None:
