@@ -11,7 +11,8 @@ from zopog_models import FrozenModel, encode, make_task
 from zopog_models.tasks import encoding, long_texts
 from zopog_models.tasks.long_texts import shortened
 
-PATTERNS = ("ab c. ", "abcM ", "a", "ab", "  ", "a b\n", "[MASK] ", "ü", "zz a", "a" * 90 + " ")
+PATTERNS = ("ab c. ", "abcM ", "a", "ab", "  ", "a b\n", "[MASK] ", "ü", "zz a", "a" * 90 + " ",
+            "😀", "😀😃", "e\u0301", "\u0301", "\0", "\u200d", "\xad", "\x85", "\ufffd")  # fmt: skip
 TEMPLATES = (
     "{text} was {mask} .",
     "a{text}b {mask}",
@@ -50,6 +51,7 @@ def test_a_shortened_text_has_the_rows_of_the_whole(
         small(patch)
         found = rows(model, template, texts, n)
         patch.setattr(model.tokenizer, "can_leave_out", "")
+        patch.setattr(model.tokenizer, "has_unknown_words", False)
         whole = rows(model, template, texts, n)
     assert found == whole
 
@@ -89,13 +91,33 @@ def test_spaces_without_end_hold_no_token(bert: FrozenModel) -> None:
 
 def test_endless_words(bert: FrozenModel) -> None:
     task = make_task("{text}ed it was {mask} .", LABELS)
-    for word in ("city" * 10_000, "ü" * 20_000, "city" * 10_000 + "." + "a" * 20_000, "日本" * 20_000, "a_" * 20_000):
+    marked = "cafe\u0301" * 5000
+    for word in (
+        "city" * 10_000, "ü" * 20_000, "city" * 10_000 + "." + "a" * 20_000, "日本" * 20_000, "a_" * 20_000,
+        marked, "a" + "\u0301" * 30_000 + "city", "\u0301" * 20_000, "😀😃" * 10_000, "😀" * 20_000 + "ed", "\0" * 20_000,
+        "a\u200d" * 20_000, "\u200d" * 20_000 + "s", "\ufffd" * 20_000, "city" + "\n" * 20_000, "\xad" * 20_000 + "city" * 3000,
+    ):  # fmt: skip
         for text in (word, f"a {word} city", f"{word} {word}"):
             found = rows(bert, task.template, (text,), 5)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(bert.tokenizer, "has_unknown_words", False)
                 patch.setattr(bert.tokenizer, "can_leave_out", "")
                 assert rows(bert, task.template, (text,), 5) == found
+
+
+@pytest.mark.parametrize("run", ["city", "😀😃", "e\u0301", "\0", "\u200d", "\u0301", "\x85"])
+def test_what_is_read_of_a_run_without_end(bert: FrozenModel, monkeypatch: pytest.MonkeyPatch, run: str) -> None:
+    """Twenty megabytes of pictures cost 1.4 GB: they hold no token, so more and more was read, at last all."""
+    read: list[int] = []
+    original = bert.tokenizer.encode_batch
+
+    def watched(texts: list[str], **options: Any) -> Any:
+        read.extend(map(len, texts))
+        return original(texts, **options)
+
+    monkeypatch.setattr(bert.tokenizer, "encode_batch", watched)
+    encode([("a large " + run * 1_000_000 + " city",)], make_task("{text} it was {mask} .", LABELS), bert, 5)
+    assert max(read) < 60_000
 
 
 def test_where_the_middle_goes() -> None:
