@@ -6,7 +6,6 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -251,40 +250,6 @@ def test_python_m_is_the_command() -> None:
     assert (done.returncode, done.stdout) == (0, f"zopog-ref {__version__}\n"), done.stderr
     wrong = subprocess.run([sys.executable, "-m", "zopog_ref", "no-such-command"], capture_output=True, text=True)
     assert (wrong.returncode, "usage: zopog" in wrong.stderr) == (2, True)
-
-
-ENDED = """
-import signal, time, tempfile
-from zopog_models.files.scratch import Scratch
-from zopog_ref.app import listings
-from zopog_ref.app.command_line import main
-
-def run(arguments):
-    kept = Scratch(), tempfile.TemporaryDirectory(prefix="zopog-")
-    print("ready", flush=True)
-    time.sleep(900)
-
-listings.run = run
-{hangup}
-main(["models"])
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_command_that_is_ended_leaves_no_temporary_files(tmp_path: Path, number: int) -> None:
-    """A container that was stopped left half a gigabyte, each time, of every GGUF model."""
-    for ignored in ("", "signal.signal(signal.SIGHUP, signal.SIG_IGN)"):  # as nohup does
-        code = ENDED.format(hangup=ignored)
-        environment = {**os.environ, "TMPDIR": str(tmp_path)}
-        with subprocess.Popen([sys.executable, "-c", code], stdout=-1, text=True, env=environment) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            assert len(list(tmp_path.iterdir())) == 2
-            process.send_signal(number)
-            if ignored and number == signal.SIGHUP:
-                process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == -(signal.SIGTERM if ignored else number)
-        assert not list(tmp_path.iterdir())
 
 
 def test_missing_packages_name_the_extra(zopog: Run, monkeypatch: pytest.MonkeyPatch) -> None:

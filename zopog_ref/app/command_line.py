@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 unusable input (one message, no traceback), 130 
 
 import argparse
 import atexit
+import errno
 import importlib
 import os
 import re
@@ -14,7 +15,8 @@ import threading
 import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 from zopog_ref import __version__
 from zopog_ref.app.errors import InputError, Interrupted
@@ -40,6 +42,7 @@ COMMANDS = {
     "bench": ("bench.command", "measure this machine, as ratios side by side"),
 }
 
+_NEVER_EMPTY = ("task", "tasks", "methods", "seeds", "model", "checkpoint", "file")  # besides all paths
 _STOPPED_POLITELY = ("tune", "compare")  # they hear SIGTERM themselves
 
 _EVERYTHING = 'all that the commands need: pip install ".[cpu]" in a clone, "zopog-ref[cpu]" elsewhere (CUDA: [gpu])'
@@ -64,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         loud.add_argument("-q", "--quiet", action="store_true", help="no progress and no messages but errors")
         loud.add_argument("-v", "--verbose", action="count", default=0, help="what happens; twice: each step too")
         arguments = parser.parse_intermixed_args(given[1:])  # options before, between and after what has no name
+        if (threads := getattr(arguments, "threads", None)) is not None and threads < 1:
+            parser.error(f"--threads is {threads}; it must be at least 1")
         arguments.command = name
         be_quiet(arguments.quiet)
         with logged(arguments.verbose), nullcontext() if name in _STOPPED_POLITELY else _tidied():
@@ -134,7 +139,13 @@ def _every_command() -> argparse.ArgumentParser:
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what somebody may have meant who wrote a name that is not known."""
+    """Says what somebody may have meant who wrote a name that is not known, and refuses places without a name."""
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        # Path("") is the folder where one stands: a shell variable that is not set would be written and read there.
+        if not arg_string and (action.type is Path or action.dest in _NEVER_EMPTY):
+            raise argparse.ArgumentError(action, "it is empty: if a variable stands there, it is not set")
+        return super()._get_value(action, arg_string)
 
     def error(self, message: str) -> NoReturn:
         """Usage and message on stderr, exit code 2."""
@@ -165,7 +176,8 @@ def _disk_full(error: BaseException) -> str:
 
     if not isinstance(error, OSError) or isinstance(error, DiskFull) or error.errno not in FULL:
         return ""
-    return f"{FULL[error.errno]} {error.filename or 'the output'}: make room, then give the same command again"
+    advice = "let it be written, or name another folder" if error.errno == errno.EROFS else "make room"
+    return f"{FULL[error.errno]} {error.filename or 'the output'}: {advice}, then give the same command again"
 
 
 def _say(message: object, code: int) -> int:

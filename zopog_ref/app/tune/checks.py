@@ -8,6 +8,7 @@ from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import Machine, RunConfig, Served
 from zopog_ref.app.run.experiment import method_of
 from zopog_ref.app.run.presets import SEARCHLESS, learns_tokens_alone
+from zopog_ref.app.run.typed_json import whole
 from zopog_ref.app.tune.options import option
 from zopog_ref.objective import LOSSES, Ledger
 
@@ -52,6 +53,8 @@ def check_numbers(config: RunConfig) -> None:
     for name in (*(("n_positions", "n_candidates", "dim") if searches else ()), "batch_size", "budget"):
         if getattr(preset, name) < 1:
             raise InputError(f"{option(name)} is {getattr(preset, name)}; it must be at least 1")
+        if not whole(getattr(preset, name)):
+            raise InputError(f"{option(name)} is {getattr(preset, name)}; it must be less than 2^53")
     if preset.loss not in LOSSES:
         raise InputError(f"--loss is {preset.loss!r:.100}; choose one of {', '.join(LOSSES)}")
     if shots < 1:

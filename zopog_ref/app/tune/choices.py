@@ -19,6 +19,7 @@ from zopog_models.tasks.template import Task, make_task, replace_template
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.config import UNSAVED, WIRE, Machine, Precision, RunConfig, Served
 from zopog_ref.app.run.presets import AUTO, PRESET_FIELDS, SEARCHLESS, TEMPLATE_ALONE, Preset, default_preset, preset_of
+from zopog_ref.app.run.typed_json import whole
 from zopog_ref.app.track.watchers import check_installed
 from zopog_ref.app.tune.options import method_options, option, plain_name
 
@@ -120,6 +121,8 @@ def check_readout(arguments: argparse.Namespace) -> None:
     tokens = arguments.readout_tokens
     if tokens is not None and tokens < 1:
         raise InputError(f"--readout-tokens is {tokens}; it must be at least 1")
+    if tokens is not None and not whole(tokens):
+        raise InputError(f"--readout-tokens is {tokens}; it must be less than 2^53")
     if arguments.refit and arguments.readout == "none":
         raise InputError("--refit fits a readout on the dev rows too, and --readout is none")
     if arguments.refit and arguments.answers == "labels":
@@ -205,7 +208,7 @@ def _task(arguments: argparse.Namespace) -> tuple[Task, str | None]:
     """The task asked for, and its embedded name or TOML when it has one."""
     if arguments.train is None:
         check_no_data(arguments)
-        name = arguments.task or "supersense"
+        name = "supersense" if arguments.task is None else arguments.task
         task = _task_named(name, arguments.data)
         if arguments.template is None:
             return task, name

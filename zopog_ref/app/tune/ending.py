@@ -148,6 +148,8 @@ def end(
     tokens = 0 if asked in ("none", "centred", "labels") else config.readout_tokens or TOKENS
     manual = template_prompt(experiment, config.templates or (experiment.task.template,))
     cost = price(experiment, len(manual.ids)) + bool(config.refit) * dev_price(experiment, len(manual.ids))
+    if tuned is None and cost > ledger.left:
+        raise InputError(f"budget is {ledger.budget} calls and the template's scores cost {cost}: raise it")
     # A search that was begun before the baselines were kept back from its budget may have left too little for them.
     own = (
         ledger if tuned is None or cost <= ledger.left else replace(ledger, budget=cost, calls=0, sequences=0, tokens=0)
