@@ -73,6 +73,26 @@ def test_nothing_is_left_to_fill_in(page: Path) -> None:
     assert re.findall(r"@[A-Z_]+@|TODO|FIXME", page.read_text("utf-8")) == []
 
 
+def emphasised_by_underscores(text: str) -> list[str]:
+    """Paragraphs where the host of the code sets what stands between two indices, as in ∇_α f_{t, z}, in italics."""
+    parse = pytest.importorskip("markdown_it", reason="reads Markdown as hosts of code do").MarkdownIt("commonmark")
+    return [
+        block.content
+        for block in parse.enable("table").parse(text)
+        if any(piece.type.endswith("_open") and piece.markup.startswith("_") for piece in block.children or [])
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_indices_are_not_emphasis(page: Path) -> None:
+    assert emphasised_by_underscores(page.read_text("utf-8")) == []
+
+
+def test_an_index_that_begins_emphasis_is_caught() -> None:
+    assert emphasised_by_underscores("∇_α L and E_{t} f") == ["∇_α L and E_{t} f"]
+    assert emphasised_by_underscores("∇\\_α L and E_{t} f, *this* is, `∇_α L E_{t}` not") == []
+
+
 def outside_the_nav(config: str, pages: list[str]) -> list[str]:
     return sorted(set(pages) ^ set(re.findall(r"^ +- .*: (\S+\.md)$", config, re.MULTILINE)))
 

@@ -17,9 +17,18 @@ def hooks() -> ModuleType:
 
 
 def test_links_to_source_files_and_the_notebook_lead_to_their_pages(hooks: ModuleType) -> None:
-    page = "[a](../zopog_ref/readout.py) [b](x.ipynb#s1) [c](https://e.org/x.py) [d](#here) [e](y.md) ∇_α x"
-    led = "[a](../zopog_ref/readout.py.md) [b](x.ipynb.md#s1) [c](https://e.org/x.py) [d](#here) [e](y.md) ∇\\_α x"
+    page = "[a](../zopog_ref/readout.py) [b](x.ipynb#s1) [c](https://e.org/x.py) [d](#here) [e](y.md)"
+    led = "[a](../zopog_ref/readout.py.md) [b](x.ipynb.md#s1) [c](https://e.org/x.py) [d](#here) [e](y.md)"
     assert hooks.on_page_markdown(page) == led
+
+
+def test_an_index_begins_no_emphasis(hooks: ModuleType) -> None:
+    from markdown import markdown
+
+    page = "*a* ∇_α f̄_μ, (b)_i c_j, ∇\\_z, `(a)_b`\n\n```\nf(x)_y\n```\n"
+    led = hooks.on_page_markdown(page)
+    assert led == page.replace("∇_α f̄_μ, (b)_i", "∇\\_α f̄\\_μ, (b)\\_i")
+    assert "<p><em>a</em> ∇_α f̄_μ, (b)_i c_j, ∇_z, <code>" in markdown(led)
 
 
 def test_a_page_is_made_of_each_source_file_that_a_page_links_to(

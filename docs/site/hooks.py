@@ -35,6 +35,7 @@ CARRIED = (
     "CITATION.cff",
 )
 LANGUAGES = {".py": "python", ".mjs": "javascript"}  # what is listed
+INDEXED = re.compile(r"```.*?^ *```|`[^`]*`|(?<=[∇)}‖\u0302\u0304])_(?=[\w{])", re.DOTALL | re.MULTILINE)  # _, or code
 LISTED = re.compile(r"(?<=\]\()(?![a-z]+:)[^)#\s]+\.(?:py|mjs|ipynb)(?=[)#])")  # a link's target
 
 
@@ -52,8 +53,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Leads links to source files and to the notebook to their pages; ∇_α begins no emphasis, as on the code's host."""
-    return LISTED.sub(r"\g<0>.md", markdown).replace("∇_", r"∇\_")
+    """Leads links to source files and to the notebook to their pages; ∇_α and f̄_μ begin no emphasis."""
+    led = LISTED.sub(r"\g<0>.md", markdown)
+    return INDEXED.sub(lambda found: r"\_" if found[0] == "_" else found[0], led)
 
 
 def on_page_content(html: str, page: Page, **_: object) -> str:
