@@ -62,6 +62,15 @@ def test_mathematics_is_set_on_pages_and_not_in_listings(hooks: ModuleType) -> N
     assert {shown(place) for place in ("docs/api/x.md", "a.py.md", "b.mjs.md")} == {"<p>E_t</p>"}
 
 
+def test_options_and_intervals_stay_in_one_line(hooks: ModuleType) -> None:
+    page = "<td>57.8 (54.0 to 61.6), [−0.6–7.8]; (I to VI)</td><code>--text-column</code> <code>zopog tune --method auto --x</code>"
+    shown = hooks.unbroken(page)
+    assert '>(54.0 to 61.6)</span>, <span class="whole">[−0.6–7.8]</span>; (I to VI)<' in shown
+    assert '<code class="whole">--text-column</code> <code>zopog' in shown
+    css = (SITE / "style.css").read_text("utf-8")
+    assert ".md-typeset .whole { white-space: nowrap; }" in css
+
+
 def test_a_reader_can_leave_the_theme_that_the_browser_keeps() -> None:
     text = (SITE.parents[1] / "mkdocs.yml").read_text("utf-8")
     [palette] = re.findall(r"^  palette:.*\n((?:    .*\n)+)", text, re.MULTILINE)

@@ -36,6 +36,8 @@ CARRIED = (
 )
 LANGUAGES = {".py": "python", ".mjs": "javascript"}  # what is listed
 INDEXED = re.compile(r"```.*?^ *```|`[^`]*`|(?<=[∇)}‖\u0302\u0304])_(?=[\w{])", re.DOTALL | re.MULTILINE)  # _, or code
+SHORT = re.compile(r"<code>([^<]{1,24})</code>")
+INTERVAL = re.compile(r"[(\[][−+]?\d[\d.,]*%?(?: to |–)[−+]?\d[\d.,]*%?[)\]]")
 LISTED = re.compile(r"(?<=\]\()(?![a-z]+:)[^)#\s]+\.(?:py|mjs|ipynb)(?=[)#])")  # a link's target
 
 
@@ -62,7 +64,12 @@ def on_page_content(html: str, page: Page, **_: object) -> str:
     """Sets formulas as mathematics; listings of source and the pages of the code's own names stay as they are."""
     if page.file.src_uri.startswith("docs/api/") or page.file.src_uri.endswith((".py.md", ".mjs.md")):
         return html
-    return with_indices(with_formulas(html, FORMULAS, mathml))
+    return unbroken(with_indices(with_formulas(html, FORMULAS, mathml)))
+
+
+def unbroken(html: str) -> str:
+    """Options and intervals as they are read, in one line: --text-column, (54.0 to 61.6)."""
+    return INTERVAL.sub(r'<span class="whole">\g<0></span>', SHORT.sub(r'<code class="whole">\1</code>', html))
 
 
 def listing(path: str) -> str:
