@@ -36,7 +36,7 @@ CARRIED = (
 )
 LANGUAGES = {".py": "python", ".mjs": "javascript"}  # what is listed
 INDEXED = re.compile(r"```.*?^ *```|`[^`]*`|(?<=[∇)}‖\u0302\u0304])_(?=[\w{])", re.DOTALL | re.MULTILINE)  # _, or code
-SHORT = re.compile(r"<code>([^<]{1,24})</code>")
+SHORT = re.compile(r"<code>([^<]{1,28})</code>")
 INTERVAL = re.compile(r"[(\[][−+]?\d[\d.,]*%?(?: to |–)[−+]?\d[\d.,]*%?[)\]]")
 LISTED = re.compile(r"(?<=\]\()(?![a-z]+:)[^)#\s]+\.(?:py|mjs|ipynb)(?=[)#])")  # a link's target
 
