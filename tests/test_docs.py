@@ -191,6 +191,23 @@ def test_the_engineer_s_example_runs(tmp_path: Path) -> None:
     assert [line.split()[0] in task.labels for line in lines] == [True, True]
 
 
+@pytest.mark.parametrize(("signal", "kind"), [(3.0, "vocabulary"), (0.0, "centred")])
+def test_the_readout_page_s_example_runs_whatever_is_chosen(signal: float, kind: str) -> None:
+    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "readout.md").read_text("utf-8"), re.DOTALL)
+    rng, labels = np.random.default_rng(0), np.arange(96) % 6
+    scores = rng.normal(size=(96, 500))
+    scores[np.arange(96), 100 + labels] += signal
+    there: dict[str, Any] = {
+        "scores": scores,
+        "labels": labels,
+        "label_word_ids": np.arange(6),
+        "new_scores": scores[:3],
+    }
+    exec(f"{example.rstrip()}\n".replace("choice.fit.readout.predict(", "p = choice.fit.readout.predict("), there)
+    assert there["p"].shape == (3, 6)
+    assert there["choice"].kind == kind
+
+
 def commands_in(text: str) -> list[list[str]]:
     """The words of each zopog command in a page's shell blocks; no comments, redirections, `...`; variables are 1."""
     commands = []

@@ -63,7 +63,7 @@ def test_mathematics_is_set_on_pages_and_not_in_listings(hooks: ModuleType) -> N
 
 
 def test_options_and_intervals_stay_in_one_line(hooks: ModuleType) -> None:
-    page = "<td>57.8 (54.0 to 61.6), [−0.6–7.8]; (I to VI)</td><code>--text-column</code> <code>zopog tune --method auto --x</code>"
+    page = "<td>57.8 (54.0 to 61.6), [−0.6–7.8]; (I to VI)</td><code>--text-column</code> <code>zopog tune --method auto --budget 15</code>"
     shown = hooks.unbroken(page)
     assert '>(54.0 to 61.6)</span>, <span class="whole">[−0.6–7.8]</span>; (I to VI)<' in shown
     assert '<code class="whole">--text-column</code> <code>zopog' in shown
