@@ -117,7 +117,7 @@ class ClusterRunner(ChunkRunner):
             reuse = PrefixReuse(architecture, about.first, rows_engine=rows, prefix_engine=prefixes, each_once=once)
         super().__init__(
             rows, chunk_rows=CHUNK_ROWS[replica_device], chunk_tokens=tokens, pool=Threads(replicas.capacity),
-            reuse=reuse,
+            reuse=reuse, even=replica_device == "cuda",
         )  # fmt: skip
         self.providers = replicas.providers
         self.can_thin = not about.decoder

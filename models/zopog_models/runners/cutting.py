@@ -19,17 +19,25 @@ FEW = 4  # chunks, which are not made fewer: several threads want them
 
 @dataclass(frozen=True)
 class Cut:
-    """rows: of a chunk. tokens: of a chunk, in place of its rows, where a graph takes each token once: padding costs
-    little there, so chunks are made to take as long as each other, and threads end together."""
+    """rows: of a chunk, at most. tokens: of a chunk, in place of its rows, where a graph takes each token once: padding
+    costs little there, so chunks are made to take as long as each other, and threads end together. even: chunks have
+    equally many rows, so that the last one fills a GPU as the others do."""
 
     rows: int
     tokens: int | None = None
+    even: bool = False
+
+    def spans(self, count: int) -> list[tuple[int, int]]:
+        """Where the chunks of `count` rows in a row begin and end."""
+        chunks = -(-count // self.rows)
+        at = [i * count // chunks if self.even else i * self.rows for i in range(chunks)]
+        return list(zip(at, [*at[1:], count]))
 
     def __call__(self, order: np.ndarray, tokens: np.ndarray, cells: np.ndarray, common: int = 0) -> list[np.ndarray]:
         """The rows of each chunk, in the order given. Of each row, in the same order: tokens, besides those that all of
         them have in common, which every chunk reads once; and cells as above."""
         if self.tokens is None:
-            return [order[i : i + self.rows] for i in range(0, len(order), self.rows)]
+            return [order[start:stop] for start, stop in self.spans(len(order))]
         total = int(tokens.sum())
         middles = np.cumsum(tokens) - tokens / 2  # a row is where its middle is
         chunks = -(-total // self.tokens)

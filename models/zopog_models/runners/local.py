@@ -28,8 +28,8 @@ from zopog_models.runners.threads import Threads
 
 __all__ = ["CHUNK_ROWS", "CHUNK_TOKENS", "REDUCED", "LocalRunner"]
 
-# Rows of one run. On a CPU, chunks of 4 to 8 rows stay in the caches (32 at once take up to 1.2 times as long); a GPU
-# wants to be filled.
+# Rows of one run, at most. On a CPU, chunks of 4 to 8 rows stay in the caches (32 at once take up to 1.2 times as
+# long); a GPU wants to be filled, by the last chunk as well: there they are even.
 CHUNK_ROWS = {"cpu": 8, "cuda": 256}
 # Tokens of one run, of a decoder on a CPU, which takes each token once.
 CHUNK_TOKENS = 256
@@ -80,8 +80,9 @@ class LocalRunner(ChunkRunner):
                 multiple=multiple,
             )  # fmt: skip
         super().__init__(
-            session, chunk_rows=CHUNK_ROWS[device], chunk_tokens=tokens, pool=pool, reuse=reuse, multiple=multiple
-        )
+            session, chunk_rows=CHUNK_ROWS[device], chunk_tokens=tokens, pool=pool, reuse=reuse, multiple=multiple,
+            even=device == "cuda",
+        )  # fmt: skip
         self.providers = session.providers
         self.can_thin = not description.decoder  # a decoder's graph takes no mask
 

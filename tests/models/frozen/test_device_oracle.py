@@ -88,6 +88,23 @@ def test_points_in_parts(setting: dict[str, Any], monkeypatch: pytest.MonkeyPatc
     assert memory.addresses == taken
 
 
+@pytest.mark.parametrize("per_example", [False, True])
+@pytest.mark.parametrize("at_once", [1, 2])  # chunks whose offsets are in memory
+def test_even_chunks(setting: dict[str, Any], per_example: bool, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: 20 rows are read as 6, 7 and 7, by the host's oracle too; so the same bits."""
+    monkeypatch.setattr(oracle, "_OFFSET_BYTES", at_once * 8 * 4 * N_POSITIONS * 32)
+    monkeypatch.setattr(setting["model"].runner, "even", True)
+    host, device, _ = both(setting)
+    tokens, z, examples = query(4, 5, per_example)
+    if not per_example:
+        tokens, z = in_order(tokens, z)
+    assert [(chunk.start, chunk.stop) for chunk in device._laid_out(examples, 4).chunks] == [(0, 6), (6, 13), (13, 20)]
+    given, expected = device.logits(tokens, z, examples), host.logits(tokens, z, examples)
+    assert np.abs(given - expected).max() < 2e-6
+    if not per_example:  # there the host's oracle reads slices of its own
+        same_bits(given, expected)
+
+
 def test_padded_rows(setting: dict[str, Any]) -> None:
     """Rows padded to a multiple of 8 tokens, but never beyond the model's positions: nothing but rounding changes."""
     host, device, _ = both(setting, multiple=8)
