@@ -51,18 +51,24 @@ class Counted:
         return [(b[0] - a[0], b[1] - a[1]) for a, b in zip(self.ends, self.ends[1:])]
 
 
+def on_both(zopog: Run, common: tuple, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Counted:
+    """The same command in NumPy (folder / "numpy") and on the backend (folder / "cupy"), where no array is the host's."""
+    needs_compiler()
+    assert zopog(*common, "--out", folder / "numpy")[0] == 0
+    counted = Counted()
+    counted.patch(monkeypatch)
+    code, _, errors = zopog(*common, "--backend", "cupy", "--out", folder / "cupy")
+    assert code == 0, errors
+    assert "read through the host" not in errors
+    return counted
+
+
 def test_a_run_on_the_kernels_with_the_model_bound(
     zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole command with arrays that refuse implicit copies: the run of the NumPy backend to float32 accuracy."""
-    needs_compiler()
     common = ("tune", "--task", small_task, *SMALL)
-    assert zopog(*common, "--out", tmp_path / "numpy")[0] == 0
-    counted = Counted()
-    counted.patch(monkeypatch)
-    code, _, errors = zopog(*common, "--backend", "cupy", "--out", tmp_path / "cupy")
-    assert code == 0, errors
-    assert "read through the host" not in errors
+    counted = on_both(zopog, common, tmp_path, monkeypatch)
     same_curve((tmp_path / "numpy", tmp_path / "cupy"), 10, 1e-3)
     assert json.loads((tmp_path / "cupy" / "config.json").read_text())["backend"] == "cupy"
     # A step: one wait, two more where the checkpoint copies alpha and z, two more where dev scores are taken. Uploads:
@@ -118,11 +124,7 @@ def test_bdpl_on_the_kernels(
         "--budget",
         "48",
     )
-    assert zopog(*common, "--out", tmp_path / "numpy")[0] == 0
-    counted = Counted()
-    counted.patch(monkeypatch)
-    code, _, errors = zopog(*common, "--backend", "cupy", "--out", tmp_path / "cupy")
-    assert code == 0, errors
+    counted = on_both(zopog, common, tmp_path, monkeypatch)
     same_curve((tmp_path / "numpy", tmp_path / "cupy"), 10, 1e-5)
     assert {waits for waits, _ in counted.each} == {1}
     assert {uploads for _, uploads in counted.each} == {4}  # p, z = 0, the mini-batch's rows and labels
@@ -150,12 +152,7 @@ def test_a_method_without_kernels_on_a_bound_model(
     for package in METHODS[method].packages:
         pytest.importorskip(package, reason="it is in the methods extra")
     common = ("tune", "--task", small_task, "--method", method, *SEARCHES, "--budget", "400")
-    assert zopog(*common, "--out", tmp_path / "numpy")[0] == 0
-    counted = Counted()
-    counted.patch(monkeypatch)
-    code, _, errors = zopog(*common, "--backend", "cupy", "--out", tmp_path / "cupy")
-    assert code == 0, errors
-    assert "read through the host" not in errors
+    counted = on_both(zopog, common, tmp_path, monkeypatch)
     same_curve((tmp_path / "numpy", tmp_path / "cupy"), 1, 1e-6)
     assert {waits for waits, _ in counted.each} == {1}
     assert {uploads for _, uploads in counted.each} == {2}  # all rows are laid out in the first step
