@@ -191,7 +191,7 @@ class DeviceOracle(FrozenModelOracle):
         rows = np.tile(examples, count)  # (K·B,)
         order = np.argsort(self.lengths[rows], kind="stable")
         chunks, parts, filled = [], [], 0
-        for start, stop in self._model.rule.spans(len(order)):
+        for start, stop in self._model.rule.spans(self.lengths[rows[order]]):
             inputs = {}
             for name, array in self._integer_inputs(rows[order[start:stop]]).items():
                 inputs[name] = (filled, array.shape)
