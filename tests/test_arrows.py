@@ -12,7 +12,7 @@ STANDARD = set(sys.stdlib_module_names)
 # room -> what it may import besides the standard library and itself
 ALLOWED = {
     "core": {"numpy", "zopog_ref"},
-    "methods": {"numpy", "zopog_ref", "cma", "cmaes"},
+    "methods": {"numpy", "zopog_ref", "cma", "cmaes", "threadpoolctl"},
     "app": {
         "numpy",
         "zopog_ref",

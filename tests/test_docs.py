@@ -73,6 +73,26 @@ def test_nothing_is_left_to_fill_in(page: Path) -> None:
     assert re.findall(r"@[A-Z_]+@|TODO|FIXME", page.read_text("utf-8")) == []
 
 
+def emphasised_by_underscores(text: str) -> list[str]:
+    """Paragraphs where the host of the code sets what stands between two indices, as in ∇_α f_{t, z}, in italics."""
+    parse = pytest.importorskip("markdown_it", reason="reads Markdown as hosts of code do").MarkdownIt("commonmark")
+    return [
+        block.content
+        for block in parse.enable("table").parse(text)
+        if any(piece.type.endswith("_open") and piece.markup.startswith("_") for piece in block.children or [])
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_indices_are_not_emphasis(page: Path) -> None:
+    assert emphasised_by_underscores(page.read_text("utf-8")) == []
+
+
+def test_an_index_that_begins_emphasis_is_caught() -> None:
+    assert emphasised_by_underscores("∇_α L and E_{t} f") == ["∇_α L and E_{t} f"]
+    assert emphasised_by_underscores("∇\\_α L and E_{t} f, *this* is, `∇_α L E_{t}` not") == []
+
+
 def outside_the_nav(config: str, pages: list[str]) -> list[str]:
     return sorted(set(pages) ^ set(re.findall(r"^ +- .*: (\S+\.md)$", config, re.MULTILINE)))
 
@@ -169,6 +189,23 @@ def test_the_engineer_s_example_runs(tmp_path: Path) -> None:
     save_prompt(tmp_path / "runs" / "mine" / "prompt", prompt)
     lines = run_python(readme_s_python()[2], tmp_path).splitlines()
     assert [line.split()[0] in task.labels for line in lines] == [True, True]
+
+
+@pytest.mark.parametrize(("signal", "kind"), [(3.0, "vocabulary"), (0.0, "centred")])
+def test_the_readout_page_s_example_runs_whatever_is_chosen(signal: float, kind: str) -> None:
+    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "readout.md").read_text("utf-8"), re.DOTALL)
+    rng, labels = np.random.default_rng(0), np.arange(96) % 6
+    scores = rng.normal(size=(96, 500))
+    scores[np.arange(96), 100 + labels] += signal
+    there: dict[str, Any] = {
+        "scores": scores,
+        "labels": labels,
+        "label_word_ids": np.arange(6),
+        "new_scores": scores[:3],
+    }
+    exec(f"{example.rstrip()}\n".replace("choice.fit.readout.predict(", "p = choice.fit.readout.predict("), there)
+    assert there["p"].shape == (3, 6)
+    assert there["choice"].kind == kind
 
 
 def commands_in(text: str) -> list[list[str]]:

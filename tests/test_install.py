@@ -36,11 +36,20 @@ def packages(extra: str) -> set[str]:
 
 def test_the_extras_are_what_the_readme_says() -> None:
     assert packages("deploy") == {"onnxruntime", "tokenizers"}
-    assert packages("cpu") >= {"cma", "cmaes", "jinja2", "rich", "scipy", "scikit-learn", *packages("deploy")}
+    assert packages("cpu") >= {
+        "cma",
+        "cmaes",
+        "threadpoolctl",
+        "jinja2",
+        "rich",
+        "scipy",
+        "scikit-learn",
+        *packages("deploy"),
+    }
     for kind in ("gpu", "gpu-cu12"):
         assert packages(kind) == packages("cpu")
         assert packages(f"deploy-{kind}") == packages("deploy")
-    assert {entry.package for entry in METHODS.values()} - {None} <= packages("cpu")
+    assert {package for entry in METHODS.values() for package in entry.packages} <= packages("cpu")
     assert {entry.extra for entry in METHODS.values()} <= set(EXTRAS)
 
 
@@ -63,7 +72,7 @@ def needed(words: list[str]) -> set[str]:
     found = set() if words[0] in ("verify", "doctor", "methods", "models", "tasks") else packages("deploy")
     methods = ",".join([value(words, "--method"), value(words, "--methods")]).strip(",").split(",")
     for method in METHODS if "all" in methods else [name.partition(":")[0] for name in methods]:
-        found |= {METHODS[method].package or "numpy"} if method not in ("", *SEARCHLESS) else set()
+        found |= set(METHODS[method].packages) if method not in ("", *SEARCHLESS) else set()
     if words[0] in ("tune", "compare"):
         found |= {"rich"}
     if words[0] == "compare":
@@ -130,7 +139,7 @@ def test_the_readme_s_methods_come_with_its_install(monkeypatch: pytest.MonkeyPa
     for kind in ("cpu", "gpu", "gpu-cu12"):
         monkeypatch.setitem(EXTRAS, kind, ["zopog-ref[deploy,report,sklearn]"])
     page = (ROOT / "README.md").read_text("utf-8")
-    assert {package for _, lacking in missing(page) for package in lacking} == {"cma"}
+    assert {package for _, lacking in missing(page) for package in lacking} == {"cma", "threadpoolctl"}
 
 
 # -- the lines that errors name ---------------------------------------------------------------------------------------

@@ -17,9 +17,18 @@ def hooks() -> ModuleType:
 
 
 def test_links_to_source_files_and_the_notebook_lead_to_their_pages(hooks: ModuleType) -> None:
-    page = "[a](../zopog_ref/readout.py) [b](x.ipynb#s1) [c](https://e.org/x.py) [d](#here) [e](y.md) ∇_α x"
-    led = "[a](../zopog_ref/readout.py.md) [b](x.ipynb.md#s1) [c](https://e.org/x.py) [d](#here) [e](y.md) ∇\\_α x"
+    page = "[a](../zopog_ref/readout.py) [b](x.ipynb#s1) [c](https://e.org/x.py) [d](#here) [e](y.md)"
+    led = "[a](../zopog_ref/readout.py.md) [b](x.ipynb.md#s1) [c](https://e.org/x.py) [d](#here) [e](y.md)"
     assert hooks.on_page_markdown(page) == led
+
+
+def test_an_index_begins_no_emphasis(hooks: ModuleType) -> None:
+    from markdown import markdown
+
+    page = "*a* ∇_α f̄_μ, (b)_i c_j, ∇\\_z, `(a)_b`\n\n```\nf(x)_y\n```\n"
+    led = hooks.on_page_markdown(page)
+    assert led == page.replace("∇_α f̄_μ, (b)_i", "∇\\_α f̄\\_μ, (b)\\_i")
+    assert "<p><em>a</em> ∇_α f̄_μ, (b)_i c_j, ∇_z, <code>" in markdown(led)
 
 
 def test_a_page_is_made_of_each_source_file_that_a_page_links_to(
@@ -51,6 +60,15 @@ def test_mathematics_is_set_on_pages_and_not_in_listings(hooks: ModuleType) -> N
 
     assert shown("docs/theory.md") == "<p>E<sub>t</sub></p>"
     assert {shown(place) for place in ("docs/api/x.md", "a.py.md", "b.mjs.md")} == {"<p>E_t</p>"}
+
+
+def test_options_and_intervals_stay_in_one_line(hooks: ModuleType) -> None:
+    page = "<td>57.8 (54.0 to 61.6), [−0.6–7.8]; (I to VI)</td><code>--text-column</code> <code>zopog tune --method auto --budget 15</code>"
+    shown = hooks.unbroken(page)
+    assert '>(54.0 to 61.6)</span>, <span class="whole">[−0.6–7.8]</span>; (I to VI)<' in shown
+    assert '<code class="whole">--text-column</code> <code>zopog' in shown
+    css = (SITE / "style.css").read_text("utf-8")
+    assert ".md-typeset .whole { white-space: nowrap; }" in css
 
 
 def test_a_reader_can_leave_the_theme_that_the_browser_keeps() -> None:

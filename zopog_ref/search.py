@@ -131,7 +131,8 @@ def run(
     - objective: the training loss, with the ledger that holds the budget.
     - rows: rows of the training split; at least 1.
     - batch_size: rows of a mini-batch; at least 1. Default: 32.
-    - dev: scores prompts, and is not charged. Default: None, which returns the last prompts.
+    - dev: scores prompts, and is not charged; not asked again about the prompts of the step before, nor about the best
+      so far. Default: None, which returns the last prompts.
     - evaluate_every: steps between two evaluations on dev; the last step is always evaluated. Default: None, once an
       epoch, which is every step of a full_batch method.
     - store: makes the run resumable: saved after every step, continued bit for bit. Default: None.
@@ -151,6 +152,9 @@ def run(
             "raise the budget or use fewer samples a step"
         )
     _LOG.info("%r starts at step %d: %d calls left, %d a step", method, len(curve), objective.ledger.left, price)
+    last: list[_Scored] = []  # the prompts of the step before and their score, if it took one
+    if curve and curve[-1].dev_metric is not None and curve[-1].dev_loss is not None:
+        last = [(method.prompts(state), DevScore(curve[-1].dev_metric, curve[-1].dev_loss))]
     while not (stop_reason := _stop_reason(method, state, objective, price)):
         if should_stop():
             stop_reason = "interrupted"
@@ -162,10 +166,12 @@ def run(
         score = None
         if dev is not None and ((step + 1) % every == 0 or _stop_reason(method, state, objective, price)):
             prompts = method.prompts(state)
-            score = dev(prompts)
+            known = last if kept is None or best is None else [*last, (kept.prompts, best)]
+            score = _score_among(known, prompts) or dev(prompts)
             if score.beats(best):
                 best, kept = score, _Kept(step + 1, prompts, _paid_scores(objective, prompts))
                 _LOG.info("step %d: the best on dev so far, metric %.4g, loss %.4g", step + 1, *score)
+        last = [] if score is None else [(prompts, score)]
         curve.append(_record(step + 1, objective, score, state))
         _LOG.debug("%s", curve[-1])
         if store is not None:
@@ -177,6 +183,22 @@ def run(
         prompts = method.prompts(state)
         kept = _Kept(len(curve), prompts, _paid_scores(objective, prompts))
     return SearchResult(kept.prompts, best, kept.step, state, curve, stop_reason, kept.scores)
+
+
+_Scored = tuple[Sequence[WeightedPrompt], DevScore]
+
+
+def _score_among(known: Sequence[_Scored], prompts: Sequence[WeightedPrompt]) -> DevScore | None:
+    """The score of the same prompts, if it is known. A checkpoint has what is: a resumed run asks dev no more often."""
+    for scored, score in known:
+        if len(scored) == len(prompts) and all(_same(*pair) for pair in zip(scored, prompts)):
+            return score
+    return None
+
+
+def _same(one: WeightedPrompt, other: WeightedPrompt) -> bool:
+    parts: Any = zip(one, other)
+    return all(np.array_equal(a, b) for a, b in parts)  # a readout that is None equals None
 
 
 def _at_least_one(**sizes: int) -> None:

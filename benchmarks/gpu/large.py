@@ -59,8 +59,9 @@ def _commands(
     peer = [*python, str(TORCH_PEER), *shared, "--attention=sdpa"]
     kinds: tuple[str, ...] = ("float16",)
     kinds = ("bfloat16",) if place.rehearse else kinds  # a CPU's fp16 is emulated
+    backend = "numpy" if place.rehearse else "cupy"
     return {
-        "zopog": [*bench, f"--precision={place.reduced}", "--precision-scope=all", *shared],
+        "zopog": [*bench, f"--precision={place.reduced}", "--precision-scope=all", f"--backend={backend}", *shared],
         **{f"PyTorch SDPA {kind}": [*peer, f"--dtype={kind}"] for kind in kinds},
     }
 

@@ -15,16 +15,16 @@ TOTAL = 540.0
 NO_TF32 = {"NVIDIA_TF32_OVERRIDE": "0"}
 STAGES = (
     Stage("machine", "card, driver, versions, what ONNX Runtime loads", 20),
-    Stage("parity", "every kernel against NumPy", 30),
-    Stage("provider", "encoder, decoder, sentence model against the CPU; the nodes' providers", 40),
-    Stage("provider-no-tf32", "the same with TF32 off", 40, NO_TF32),
+    Stage("parity", "every kernel against NumPy", 15),
+    Stage("provider", "encoder, decoder, sentence model against the CPU; the nodes' providers", 30),
+    Stage("provider-no-tf32", "the same with TF32 off", 30, NO_TF32),
     Stage("refuse", "a hidden library is an error, never the CPU in silence", 20),
-    Stage("trace", "copies to the host and waits of one step", 35),
+    Stage("trace", "copies to the host and waits of one step", 30),
     Stage("large", "RoBERTa-large's shape against PyTorch SDPA", 190),
-    Stage("step", "a whole step of that shape, bound by address", 45),
-    Stage("kernels", "times against the floors and plain CuPy", 30),
+    Stage("step", "a whole step of that shape, bound by address", 60),
+    Stage("kernels", "times against the floors and plain CuPy", 25),
     Stage("agnews", "4,000 calls of ZO-PoG on AG News", 60),
-    Stage("variants", "chunk sizes, a CUDA graph", 15),
+    Stage("variants", "chunk sizes, a CUDA graph", 45),
     Stage("sanitize", "the parity run under compute-sanitizer", 15),
 )
 WORK = {  # module: function; imported by the stage's own process, so that one that does not import fails alone

@@ -35,6 +35,9 @@ CARRIED = (
     "CITATION.cff",
 )
 LANGUAGES = {".py": "python", ".mjs": "javascript"}  # what is listed
+INDEXED = re.compile(r"```.*?^ *```|`[^`]*`|(?<=[∇)}‖\u0302\u0304])_(?=[\w{])", re.DOTALL | re.MULTILINE)  # _, or code
+SHORT = re.compile(r"<code>([^<]{1,28})</code>")
+INTERVAL = re.compile(r"[(\[][−+]?\d[\d.,]*%?(?: to |–)[−+]?\d[\d.,]*%?[)\]]")
 LISTED = re.compile(r"(?<=\]\()(?![a-z]+:)[^)#\s]+\.(?:py|mjs|ipynb)(?=[)#])")  # a link's target
 
 
@@ -52,15 +55,21 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Leads links to source files and to the notebook to their pages; ∇_α begins no emphasis, as on the code's host."""
-    return LISTED.sub(r"\g<0>.md", markdown).replace("∇_", r"∇\_")
+    """Leads links to source files and to the notebook to their pages; ∇_α and f̄_μ begin no emphasis."""
+    led = LISTED.sub(r"\g<0>.md", markdown)
+    return INDEXED.sub(lambda found: r"\_" if found[0] == "_" else found[0], led)
 
 
 def on_page_content(html: str, page: Page, **_: object) -> str:
     """Sets formulas as mathematics; listings of source and the pages of the code's own names stay as they are."""
     if page.file.src_uri.startswith("docs/api/") or page.file.src_uri.endswith((".py.md", ".mjs.md")):
         return html
-    return with_indices(with_formulas(html, FORMULAS, mathml))
+    return unbroken(with_indices(with_formulas(html, FORMULAS, mathml)))
+
+
+def unbroken(html: str) -> str:
+    """Options and intervals as they are read, in one line: --text-column, (54.0 to 61.6)."""
+    return INTERVAL.sub(r'<span class="whole">\g<0></span>', SHORT.sub(r'<code class="whole">\1</code>', html))
 
 
 def listing(path: str) -> str:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 _TAG = re.compile(r"(<[^>]*>)")
 _LEFT_ALONE = re.compile(r"<(/?)(?:code|pre|math|svg|script|style)\b")
 # What may bear an index: a letter, a symbol, a bracket. `_min`, `_max`, `_ij` and one sign are indices, or what stands
-# in braces, as are `^k`, `^-2` and so on; a single letter that a word follows, as in n_positions, is none.
+# in braces, as are `^k`, `^-2.5` and so on; a sign before a word or a digit, as in n_positions and sm_80, is none.
 _INNER = r"\{((?:[^{}]|\{[^{}]*\})*)\}"
-_BASE = r"(?<=[A-Za-zα-ωΑ-Ωℓ∇ΣΠ∂ĝĥ\u0302\u0304⁻²³⁺)\]‖>*])"
-_INDEX = re.compile(rf"{_BASE}_(?:{_INNER}|(min|max|ij|ik|kb|ξ|[A-Za-z0-9α-ω](?![a-z]{{2}})))")
-_POWER = re.compile(rf"(?<=[\w)\]‖>])\^(?:{_INNER}|([−-]?\d+|[+*⁺]|[A-Za-z](?![a-z]{{2}})))")
+_BASE = r"(?<=[A-Za-zα-ωΑ-Ωℓ∇ΣΠ∂∫ĝĥ\u0302\u0304⁻²³⁺)\]‖>*])"
+_INDEX = re.compile(rf"{_BASE}_(?:{_INNER}|(min|max|ij|ik|i\d|kb|km|sr|GG|ξ|[A-Za-z0-9α-ω](?![a-z]{{2}}|\d)))")
+_POWER = re.compile(rf"(?<=[\w)\]‖>])\^(?:{_INNER}|([−-]?\d+(?:\.\d+)?|[+*⁺]|[A-Za-z](?![a-z]{{2}})))")
 _LABELLED = re.compile(r"(<(?:li|p)>\s*(?:<p>)?<strong>)((?:\[[A-Z]\d[a-z]?\](?:, )?)+)([^<]*</strong>)")
 
 

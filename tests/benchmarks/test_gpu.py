@@ -165,6 +165,15 @@ def test_a_rehearsal_with_one_stage_made_to_fail(tmp_path: Path) -> None:
     assert "--data is None" in found["agnews"]["skipped"]
 
 
+@pytest.mark.slow
+def test_a_run_of_the_command_line_is_rehearsed(tmp_path: Path) -> None:
+    """It failed unseen once its budget no longer paid for the readouts."""
+    out = tmp_path / "results.jsonl"
+    done = command("run", "--rehearse", "--stages=agnews", f"--data={tmp_path}", f"--out={out}")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "ok       agnews")
+    assert read_results(out)["agnews"]["result"]["calls"] <= 160
+
+
 def test_what_cannot_be_run_is_said_before_anything_starts(tmp_path: Path) -> None:
     done = command("run", "--stages=kernel", f"--out={tmp_path / 'r.jsonl'}")
     assert done.returncode == 2

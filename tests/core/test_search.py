@@ -1,10 +1,13 @@
 """The one loop: budget, mini-batches, selection on dev, and resuming bit for bit."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
 from tests.core import toy
-from zopog_ref import BudgetExhausted, DevScore, Ledger, Settings, ZOPoG, run
+from zopog_ref import BudgetExhausted, DevScore, FunctionObjective, Ledger, Settings, ZOPoG, run
+from zopog_ref.method import Method, WeightedPrompt
 from zopog_ref.search import mini_batch, step_price
 
 
@@ -99,6 +102,64 @@ def test_dev_once_an_epoch() -> None:
 def test_an_epoch_is_rounded_up(rows: int, batch: int, evaluated: list[int]) -> None:
     curve = search(400, rows=rows, batch_size=batch).curve
     assert [record.step for record in curve if record.dev_metric is not None] == evaluated
+
+
+class Scripted(Method):
+    """A full-batch method whose prompt after step s is the one that SCRIPT names."""
+
+    SCRIPT = "aabbbaabcca"
+
+    @dataclass(frozen=True)
+    class Settings:
+        pass
+
+    @dataclass(frozen=True)
+    class State:
+        step: int = 0
+
+    full_batch, calls_per_step = True, 1
+
+    def init(self):
+        return self.State()
+
+    def step(self, state, objective, examples):
+        objective.ledger.charge(1)
+        return self.State(state.step + 1)
+
+    def prompts(self, state):
+        return [WeightedPrompt(np.full(1, "abc".index(self.SCRIPT[state.step - 1])), np.zeros(1), 1.0)]
+
+
+DEV = {0: DevScore(0.6, 1.0), 1: DevScore(0.7, 1.0), 2: DevScore(0.5, 1.0)}
+
+
+def scripted(asked: list[int], store: Memory | None = None, **options):
+    def dev(prompts) -> DevScore:
+        asked.append(int(prompts[0].tokens[0]))
+        return DEV[asked[-1]]
+
+    objective = FunctionObjective(lambda tokens, z, examples: np.ones((1, 1)), Ledger(len(Scripted.SCRIPT)))
+    return run(Scripted(1, 3, 1), objective, rows=1, dev=dev, store=store, **options)
+
+
+def test_dev_is_not_asked_again_about_the_best_or_the_last_prompts() -> None:
+    """a, (last), b, (last), (last), a, (last), (best), c, (last), a."""
+    asked: list[int] = []
+    result = scripted(asked)
+    assert asked == [0, 1, 0, 2, 0]
+    found = [(record.dev_metric, record.dev_loss) for record in result.curve]
+    assert found == [DEV["abc".index(name)] for name in Scripted.SCRIPT]
+    assert (result.best_step, result.dev) == (3, DEV[1])
+
+
+@pytest.mark.parametrize("saves", range(1, 11))
+def test_a_resumed_run_asks_dev_as_often(saves: int) -> None:
+    """What the answers cost and counted is part of a result: nothing may be asked twice because of a kill."""
+    whole: list[int] = []
+    result, asked, store = scripted(whole), [], Memory()
+    scripted(asked, store, should_stop=iter([False] * saves + [True]).__next__)
+    assert same(scripted(asked, store), result)
+    assert asked == whole
 
 
 def test_without_dev_the_last_prompt_is_returned() -> None:

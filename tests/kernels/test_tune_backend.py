@@ -11,7 +11,9 @@ from tests.app.conftest import SMALL, Run, small_task, zopog  # noqa: F401  fixt
 from tests.kernels.device_array import DeviceArray, StrictDevice
 from tests.kernels.host_device import needs_compiler
 from zopog_kernels import KernelBackend
+from zopog_models.runners.local import LocalRunner
 from zopog_ref.app.run import folder as run_folder
+from zopog_ref.methods import METHODS
 
 
 def curves(*folders: Path) -> list[list[dict]]:
@@ -49,18 +51,24 @@ class Counted:
         return [(b[0] - a[0], b[1] - a[1]) for a, b in zip(self.ends, self.ends[1:])]
 
 
+def on_both(zopog: Run, common: tuple, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Counted:
+    """The same command in NumPy (folder / "numpy") and on the backend (folder / "cupy"), where no array is the host's."""
+    needs_compiler()
+    assert zopog(*common, "--out", folder / "numpy")[0] == 0
+    counted = Counted()
+    counted.patch(monkeypatch)
+    code, _, errors = zopog(*common, "--backend", "cupy", "--out", folder / "cupy")
+    assert code == 0, errors
+    assert "read through the host" not in errors
+    return counted
+
+
 def test_a_run_on_the_kernels_with_the_model_bound(
     zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole command with arrays that refuse implicit copies: the run of the NumPy backend to float32 accuracy."""
-    needs_compiler()
     common = ("tune", "--task", small_task, *SMALL)
-    assert zopog(*common, "--out", tmp_path / "numpy")[0] == 0
-    counted = Counted()
-    counted.patch(monkeypatch)
-    code, _, errors = zopog(*common, "--backend", "cupy", "--out", tmp_path / "cupy")
-    assert code == 0, errors
-    assert "read through the host" not in errors
+    counted = on_both(zopog, common, tmp_path, monkeypatch)
     same_curve((tmp_path / "numpy", tmp_path / "cupy"), 10, 1e-3)
     assert json.loads((tmp_path / "cupy" / "config.json").read_text())["backend"] == "cupy"
     # A step: one wait, two more where the checkpoint copies alpha and z, two more where dev scores are taken. Uploads:
@@ -116,11 +124,7 @@ def test_bdpl_on_the_kernels(
         "--budget",
         "48",
     )
-    assert zopog(*common, "--out", tmp_path / "numpy")[0] == 0
-    counted = Counted()
-    counted.patch(monkeypatch)
-    code, _, errors = zopog(*common, "--backend", "cupy", "--out", tmp_path / "cupy")
-    assert code == 0, errors
+    counted = on_both(zopog, common, tmp_path, monkeypatch)
     same_curve((tmp_path / "numpy", tmp_path / "cupy"), 10, 1e-5)
     assert {waits for waits, _ in counted.each} == {1}
     assert {uploads for _, uploads in counted.each} == {4}  # p, z = 0, the mini-batch's rows and labels
@@ -136,9 +140,53 @@ def test_without_cupy_the_command_says_what_to_install(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_method_without_kernels_says_so(zopog: Run, small_task: Path, tmp_path: Path) -> None:
-    code, _, errors = zopog(
-        "tune", "--task", small_task, "--method", "bbt", "--backend", "cupy", "--out", tmp_path / "run"
-    )
+SEARCHES = SMALL[SMALL.index("--n-positions") :]
+
+
+@pytest.mark.parametrize("method", ["bbt", "catcma", "random-search", "ensembles", "cma-elbo", "abc-smc"])
+def test_a_method_without_kernels_on_a_bound_model(
+    method: str, zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run of the NumPy backend; one wait a step, two uploads (prompts, points), and no answer lost to a kill."""
+    needs_compiler()
+    for package in METHODS[method].packages:
+        pytest.importorskip(package, reason="it is in the methods extra")
+    common = ("tune", "--task", small_task, "--method", method, *SEARCHES, "--budget", "400")
+    counted = on_both(zopog, common, tmp_path, monkeypatch)
+    same_curve((tmp_path / "numpy", tmp_path / "cupy"), 1, 1e-6)
+    assert {waits for waits, _ in counted.each} == {1}
+    assert {uploads for _, uploads in counted.each} == {2}  # all rows are laid out in the first step
+
+
+def test_a_decoder_s_points_are_read_through_the_host(
+    zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cma", reason="it is in the methods extra")
+    Counted().patch(monkeypatch)
+    monkeypatch.setattr(LocalRunner, "why_not_bound", property(lambda self: "it is a decoder"))
+    run = ("tune", "--task", small_task, "--method", "bbt", *SEARCHES, "--budget", "200")
+    code, _, errors = zopog(*run, "--backend", "cupy", "--out", tmp_path / "run")
+    assert code == 0, errors
+    assert "the model is read through the host, A z with it: it is a decoder" in errors
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (
+            "bbt",
+            "BBT runs in NumPy only (zo-pog and bdpl have kernels), and the model is on device cpu: add --device cuda",
+        ),
+        ("clip-tuning", "ClipTuning runs in NumPy only (zo-pog and bdpl have kernels), and its thinned networks"),
+    ],
+)
+def test_a_backend_with_nothing_to_do_is_refused(
+    method: str, message: str, zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cma", reason="it is in the methods extra")
+    Counted("cuda").patch(monkeypatch)
+    command = ("tune", "--task", small_task, "--method", method, "--backend", "cupy", "--out", tmp_path / "run")
+    code, _, errors = zopog(*command)
     assert code == 2
-    assert "BBT runs in NumPy only; zo-pog and bdpl have kernels" in errors
+    assert message in errors
+    assert not (tmp_path / "run").exists()

@@ -1,5 +1,6 @@
 """CmaEs against `cma` called directly, and what resuming must not change."""
 
+import os
 import subprocess
 import sys
 import warnings
@@ -7,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
+from zopog_ref.methods import blas_threads
 from zopog_ref.methods.cma_es import CmaEs, standing_at
 
 pytest.importorskip("cma", reason="the evolution strategy is in the methods extra")
@@ -188,6 +190,51 @@ def test_loading_the_package_warns_of_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+POINTS = """
+import hashlib
+import numpy as np
+from zopog_ref.methods.catcma import CatCMA, MixedSearch
+from zopog_ref.methods.cma_es import CmaEs
+search = CmaEs(500, 1.0, 20, 0)  # its first decomposition of a matrix that is not diagonal is in the sixth generation
+for _ in range(8):
+    search.tell(((search.ask() - 1) ** 2).sum(axis=1))
+mixed = MixedSearch((2, 3, 300), CatCMA.Settings(), 0, np.zeros((0, 20)))
+for _ in range(4):
+    tokens, z = mixed.ask()
+    mixed.tell(((z - 1) ** 2).sum(axis=1))
+print(*(hashlib.sha256(points.tobytes()).hexdigest() for points in (search.ask(), mixed.ask()[1])))
+"""
+
+
+def test_the_points_are_the_same_for_any_number_of_blas_threads() -> None:
+    """A run that is resumed on more cores goes on as it would have (without the limit, d = 500 differs)."""
+    pytest.importorskip("cmaes", reason="CatCMA needs the package cmaes (extra methods)")
+    found = set()
+    for threads in ("1", "2", "3"):
+        environment = os.environ | dict.fromkeys(
+            ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", POINTS], env=environment, capture_output=True, text=True, check=True
+        )
+        found.add(done.stdout)
+    assert len(found) == 1
+
+
+def test_the_number_of_threads_is_put_back() -> None:
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    threads = [library["num_threads"] for library in threadpoolctl.threadpool_info()]
+    CmaEs(3, 1.0, 6, seed=1).ask()
+    assert [library["num_threads"] for library in threadpoolctl.threadpool_info()] == threads
+
+
+def test_without_threadpoolctl(monkeypatch: pytest.MonkeyPatch) -> None:
+    blas_threads._libraries.cache_clear()
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    with pytest.raises(ImportError, match=r'pip install "threadpoolctl>=3\.5"'):
+        CmaEs(3, 1.0, 6, seed=1)
 
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

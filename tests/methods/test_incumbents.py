@@ -23,8 +23,7 @@ INCUMBENTS = {
 
 
 def made(name: str):
-    package = METHODS[name].package
-    if package is not None:
+    for package in METHODS[name].packages:
         pytest.importorskip(package, reason="needs the extra methods")
     cls = method_class(name)
     return cls(*SHAPE, cls.Settings(**INCUMBENTS[name][0]), 3)

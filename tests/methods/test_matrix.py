@@ -31,8 +31,7 @@ SYNTHETIC: dict[str, problems.Problem] = {
 
 @pytest.fixture(params=METHODS)
 def name(request: pytest.FixtureRequest) -> str:
-    package = METHODS[request.param].package
-    if package is not None:
+    for package in METHODS[request.param].packages:
         pytest.importorskip(package, reason="this method needs the extra methods")
     return str(request.param)
 

@@ -30,8 +30,8 @@ def test_every_number_is_checked(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_class_of_the_one_interface(name: str) -> None:
-    if METHODS[name].package is not None:
-        pytest.importorskip(METHODS[name].package, reason="this method needs the extra methods")
+    for package in METHODS[name].packages:
+        pytest.importorskip(package, reason="this method needs the extra methods")
     cls = method_class(name)
     assert issubclass(cls, Method)
     with pytest.raises(ValueError, match="n_candidates is 0"):
@@ -44,7 +44,7 @@ def test_an_unknown_name_names_the_known() -> None:
 
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = Entry("about", "zopog_ref.methods.random_search", "RandomSearch", package="no_such_package")
+    entry = Entry("about", "zopog_ref.methods.random_search", "RandomSearch", packages=("numpy", "no_such_package"))
     monkeypatch.setitem(METHODS, "needy", entry)
     with pytest.raises(
         MissingPackage,
@@ -63,8 +63,8 @@ def test_options_of_all_methods_do_not_clash() -> None:
 
 
 def method_or_skip(name: str, preset):
-    if METHODS[name].package is not None:
-        pytest.importorskip(METHODS[name].package, reason="this method needs the extra methods")
+    for package in METHODS[name].packages:
+        pytest.importorskip(package, reason="this method needs the extra methods")
     return method_class(name)(preset.n_positions, preset.n_candidates, preset.dim, preset.method, 0)
 
 

@@ -42,8 +42,7 @@ KINDS = {
 
 
 def made(name: str):
-    package = METHODS[name].package
-    if package is not None:
+    for package in METHODS[name].packages:
         pytest.importorskip(package, reason="needs the extra methods")
     return method_class(name)(N, CANDIDATES, DIM, seed=1)
 

@@ -25,6 +25,9 @@ class NumPyMemory:
         self.uploads.append(dtype)
         return np.ascontiguousarray(array, dtype)
 
+    def to_numpy(self, array: np.ndarray) -> np.ndarray:
+        return array.copy()
+
     def pointer(self, array: np.ndarray) -> int:
         assert array.flags.c_contiguous
         return array.ctypes.data if array.size else 0  # an empty array of CuPy has no address

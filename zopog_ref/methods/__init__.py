@@ -18,13 +18,13 @@ __all__ = ["METHODS", "Entry", "MissingPackage", "UnknownMethod", "entry_of", "m
 
 @dataclass(frozen=True)
 class Entry:
-    """One method: what it is, in a line; where its class is; the package it needs beyond NumPy, if any."""
+    """One method: what it is, in a line; where its class is; the packages it needs beyond NumPy."""
 
     about: str
     module: str
     cls: str
-    package: str | None = None  # import name
-    extra: str = "methods"  # of this distribution, the extra that brings the package
+    packages: tuple[str, ...] = ()  # import names
+    extra: str = "methods"  # of this distribution, the extra that brings them
 
 
 METHODS = {
@@ -38,11 +38,11 @@ METHODS = {
     ),
     "bbt": Entry(
         "CMA-ES on a continuous prompt in a random subspace (ICML 2022)",
-        "zopog_ref.methods.bbt", "BBT", package="cma",
+        "zopog_ref.methods.bbt", "BBT", packages=("cma", "threadpoolctl"),
     ),
     "catcma": Entry(
         "one evolution strategy over tokens and continuous prompt together (GECCO 2024)",
-        "zopog_ref.methods.catcma", "CatCMA", package="cmaes",
+        "zopog_ref.methods.catcma", "CatCMA", packages=("cmaes", "threadpoolctl"),
     ),
     "sspt": Entry(
         "zeroth-order steps on a sparse continuous prompt (KDD 2024)",
@@ -50,11 +50,11 @@ METHODS = {
     ),
     "ensembles": Entry(
         "several CMA-ES runs, a prompt of each, equal weights (EACL Findings 2023)",
-        "zopog_ref.methods.gflf_ensembles", "Ensembles", package="cma",
+        "zopog_ref.methods.gflf_ensembles", "Ensembles", packages=("cma", "threadpoolctl"),
     ),
     "cma-elbo": Entry(
         "CMA-ES fits a Gaussian over prompts to the evidence lower bound (EACL Findings 2023)",
-        "zopog_ref.methods.gflf_cma_elbo", "CmaElbo", package="cma",
+        "zopog_ref.methods.gflf_cma_elbo", "CmaElbo", packages=("cma", "threadpoolctl"),
     ),
     "abc-smc": Entry(
         "a posterior over prompts from predicted labels alone, by sequential Monte Carlo (EACL Findings 2023)",
@@ -62,7 +62,7 @@ METHODS = {
     ),
     "clip-tuning": Entry(
         "CMA-ES on a mixture of thinned networks' losses (EMNLP Findings 2022)",
-        "zopog_ref.methods.clip_tuning", "ClipTuning", package="cma",
+        "zopog_ref.methods.clip_tuning", "ClipTuning", packages=("cma", "threadpoolctl"),
     ),
     "random-search": Entry(
         "independent random prompts, the best on the training rows: what the others must beat",
@@ -94,9 +94,10 @@ def settings_class(name: str) -> type[Any]:
 def method_class(name: str) -> type[Method]:
     """The method's class. Errors: UnknownMethod; MissingPackage, which says what to install."""
     entry = entry_of(name)
-    if entry.package is not None and importlib.util.find_spec(entry.package) is None:
-        install = f"pip install {entry.package} (the extra {entry.extra} has it)"
-        raise MissingPackage(f"the method {name} needs the package {entry.package!r}: {install}")
+    for package in entry.packages:
+        if importlib.util.find_spec(package) is None:
+            install = f"pip install {package} (the extra {entry.extra} has it)"
+            raise MissingPackage(f"the method {name} needs the package {package!r}: {install}")
     return _load(entry)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from zopog_ref.arrays import BOOL, FLOAT64, INT64
 from zopog_ref.checks import POSITIVE, at_least, check
 from zopog_ref.method import Method, WeightedPrompt
+from zopog_ref.methods.blas_threads import one_blas_thread
 from zopog_ref.objective import Objective
 
 __all__ = ["CatCMA", "CatCMAState", "MixedSearch"]
@@ -55,13 +56,15 @@ class MixedSearch:
     def ask(self) -> tuple[INT64, FLOAT64]:
         """tokens (popsize, n), z (popsize, d) of the next generation; the same ones until they are told."""
         if not self._points:
-            self._points = [self._strategy.ask() for _ in range(self._popsize)]
+            with one_blas_thread():
+                self._points = [self._strategy.ask() for _ in range(self._popsize)]
         one_hot = np.stack([c for _, c in self._points])  # (popsize, n, N)
         return one_hot.argmax(axis=-1).astype(np.int64), np.stack([x for x, _ in self._points])
 
     def tell(self, losses: FLOAT64) -> None:
         """Losses (popsize,) of the prompts asked for, in their order."""
-        self._strategy.tell(list(zip(self._points, losses.tolist())))
+        with one_blas_thread():
+            self._strategy.tell(list(zip(self._points, losses.tolist())))
         self._points = []
         self.told = np.concatenate([self.told, losses[None]])
 

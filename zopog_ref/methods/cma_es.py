@@ -10,8 +10,8 @@ are a pure function of (options, seed, losses told), so the losses are all that 
 The trajectory is that of cma.CMAEvolutionStrategy with the same `seed`, to the bit (a seed of 0, which cma reads as
 "from the clock", is a seed here). NumPy's global random state, which cma draws from, is put back after every use.
 
-Replaying is exact where the linear algebra is: on another BLAS, or another number of its threads, the eigenvectors may
-differ in the last digits, and a resumed run then goes on as another run would.
+Replaying is exact where the linear algebra is: on another BLAS the eigenvectors may differ in the last digits, and a
+resumed run then goes on as another run would. The number of threads does not matter (`blas_threads`).
 """
 
 import threading
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from zopog_ref.arrays import FLOAT64
+from zopog_ref.methods.blas_threads import one_blas_thread
 
 __all__ = ["CmaEs", "standing_at"]
 
@@ -35,8 +36,8 @@ class CmaEs:
 
     popsize points a generation; diagonal=True learns variances only (separable CMA-ES, for large d); bound keeps every
     coordinate in [-bound, bound]; told (G, popsize): losses of earlier generations, replayed.
-    Attributes: popsize, told (G, popsize). Errors: ImportError when `cma` is missing; ValueError for a size below 1
-    (2 for popsize), losses of another shape or not finite.
+    Attributes: popsize, told (G, popsize). Errors: ImportError when `cma` or threadpoolctl is missing;
+    ValueError for a size below 1 (2 for popsize), losses of another shape or not finite.
     """
 
     def __init__(
@@ -112,8 +113,8 @@ class CmaEs:
 
     @contextmanager
     def _own_random_state(self) -> Iterator[None]:
-        """numpy.random holds this search's state inside, the caller's again outside."""
-        with _GLOBAL_RANDOM_STATE:
+        """numpy.random holds this search's state inside, the caller's again outside; BLAS has one thread inside."""
+        with _GLOBAL_RANDOM_STATE, one_blas_thread():
             outside = np.random.get_state()  # noqa: NPY002
             np.random.set_state(self._random_state)  # noqa: NPY002
             try:

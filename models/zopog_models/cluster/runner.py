@@ -24,7 +24,7 @@ from zopog_models.families.decoder import DecoderArchitecture
 from zopog_models.frozen.model import FrozenModel, locate_model
 from zopog_models.graph import check_injection
 from zopog_models.runners.chunks import ChunkRunner
-from zopog_models.runners.local import CHUNK_ROWS, CHUNK_TOKENS
+from zopog_models.runners.local import CHUNK_ROWS, CHUNK_TOKENS, turn_tokens
 from zopog_models.runners.prefix import PrefixReuse
 from zopog_models.runners.rows import ModelRows
 from zopog_models.runners.session import DEVICES
@@ -117,7 +117,7 @@ class ClusterRunner(ChunkRunner):
             reuse = PrefixReuse(architecture, about.first, rows_engine=rows, prefix_engine=prefixes, each_once=once)
         super().__init__(
             rows, chunk_rows=CHUNK_ROWS[replica_device], chunk_tokens=tokens, pool=Threads(replicas.capacity),
-            reuse=reuse,
+            reuse=reuse, turn=turn_tokens(about.hidden_size) if replica_device == "cuda" else None,
         )  # fmt: skip
         self.providers = replicas.providers
         self.can_thin = not about.decoder

@@ -143,15 +143,15 @@ class DeviceOracle(FrozenModelOracle):
 
     def _read_points_of_rows(self, batch: _Batch, tokens: Any, z: Any, out: Any) -> None:
         """Every row has a point of its own: row by row, the prompt and A z, as many at once as memory allows."""
-        memory, total, width = self._memory, len(z), self._project.rows
+        memory, width = self._memory, self._project.rows
         model = self._reader(one_point=False)
-        at_once = rows_at_once(width, model.chunk_rows)
-        for first in range(0, total, at_once):
-            rows = slice(first, min(first + at_once, total))
-            count = rows.stop - first
-            place, prompt = (batch.integers[at + first : at + rows.stop] for at in (batch.place, batch.prompt))
+        at_once = rows_at_once(width, model.chunk_rows) // model.chunk_rows  # chunks
+        for i in range(0, len(batch.chunks), at_once):
+            chunks = batch.chunks[i : i + at_once]
+            first, stop = chunks[0].start, chunks[-1].stop
+            place, prompt = (batch.integers[at + first : at + stop] for at in (batch.place, batch.prompt))
             points = memory.asarray(np.take(z, place, axis=0), "float32")  # (rows, d)
-            offsets = self._space("offsets", count * width)
+            offsets = self._space("offsets", (stop - first) * width)
             self._project.bound(memory, points, offsets)
             prompt_ids = np.take(self._candidate_ids, np.take(tokens, prompt, axis=0))  # (rows, n)
 
@@ -161,7 +161,7 @@ class DeviceOracle(FrozenModelOracle):
                 index = part(memory, self._numbers, 0, (count,))
                 self._read(model, batch, chunk, prompts | {"prompt_index": index}, out)
 
-            model.run_all(run, [chunk for chunk in batch.chunks if rows.start <= chunk.start < rows.stop])
+            model.run_all(run, chunks)
 
     def _prompts(self, prompt_ids: Any, offsets: Any, first: int, count: int) -> dict[str, Tensor]:
         """Prompts first .. first + count of those that lie there."""
@@ -191,8 +191,7 @@ class DeviceOracle(FrozenModelOracle):
         rows = np.tile(examples, count)  # (K·B,)
         order = np.argsort(self.lengths[rows], kind="stable")
         chunks, parts, filled = [], [], 0
-        for start in range(0, len(order), self._model.chunk_rows):
-            stop = min(start + self._model.chunk_rows, len(order))
+        for start, stop in self._model.rule.spans(self.lengths[rows[order]]):
             inputs = {}
             for name, array in self._integer_inputs(rows[order[start:stop]]).items():
                 inputs[name] = (filled, array.shape)

@@ -23,6 +23,7 @@ from zopog_models.errors import ProviderError
 from zopog_models.files.shown import Shown
 from zopog_models.frozen.projector import Projector
 from zopog_models.runners.bound import Tensor
+from zopog_models.runners.cutting import Cut
 from zopog_models.runners.local import LocalRunner
 from zopog_models.runners.rows import ModelRows
 from zopog_models.runners.runner import Runner, Scores
@@ -158,8 +159,13 @@ class FrozenModel(Shown, Described):
 
     @property
     def chunk_rows(self) -> int:
-        """How many rows are read at once."""
+        """How many rows are read at once, at most."""
         return self.runner.chunk_rows
+
+    @property
+    def rule(self) -> Cut:
+        """How rows are cut into the chunks that are read at once."""
+        return self.runner.rule
 
     @property
     def precision(self) -> str:

@@ -28,6 +28,10 @@ class DeviceMemory(Protocol):
         """The array on the device, C-contiguous, of this type. From the host: a copy that nothing waits for."""
         ...
 
+    def to_numpy(self, array: Any) -> np.ndarray:
+        """A copy for the host. Waits for the device."""
+        ...
+
     def pointer(self, array: Any) -> int:
         """The address of the first element; 0 where there is none."""
         ...

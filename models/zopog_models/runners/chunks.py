@@ -22,6 +22,7 @@ class ChunkRunner(Runner):
         pool: the threads that chunks are computed in
         reuse: the engines of a decoder's prompts, where there are any
         multiple: of tokens, of the length of a padded row with its prompt
+        turn: tokens that a GPU takes at once in its narrowest product
     """
 
     def __init__(
@@ -33,9 +34,10 @@ class ChunkRunner(Runner):
         pool: Threads,
         reuse: PrefixReuse | None = None,
         multiple: int = 1,
+        turn: int | None = None,
     ) -> None:
         self.engine, self.multiple = engine, multiple
-        self.chunk_rows, self.chunk_tokens = chunk_rows, chunk_tokens
+        self.chunk_rows, self.chunk_tokens, self.turn = chunk_rows, chunk_tokens, turn
         self.pool = pool
         self.reuse = reuse
         self.fixed_feeds: dict[str, np.ndarray] = {}  # inputs that every chunk has besides its rows
@@ -71,8 +73,8 @@ class ChunkRunner(Runner):
     @property
     def rule(self) -> Cut:
         """How rows are cut into chunks. In bf16 products are so fast that reading the weights for each chunk shows."""
-        tokens = self.chunk_tokens
-        return Cut(self.chunk_rows, tokens and tokens * (2 if self.precision == "bf16" else 1))
+        tokens = self.chunk_tokens and self.chunk_tokens * (2 if self.precision == "bf16" else 1)
+        return Cut(self.chunk_rows, tokens, self.turn, self.multiple)
 
     def cut(self, rows: ModelRows) -> list[np.ndarray]:
         """The indices of each chunk's rows."""

@@ -14,22 +14,35 @@ __all__ = ["CELLS", "Cut"]
 # has its rows back, whole, however few tokens are their own.
 CELLS = 2**21
 
+STEP = 8  # rows: chunks in turns of a GPU are cut at multiples of it
+LAUNCH = 0.5  # turns that a chunk's own start is taken to cost
 FEW = 4  # chunks, which are not made fewer: several threads want them
 
 
 @dataclass(frozen=True)
 class Cut:
-    """rows: of a chunk. tokens: of a chunk, in place of its rows, where a graph takes each token once: padding costs
-    little there, so chunks are made to take as long as each other, and threads end together."""
+    """rows: of a chunk, at most. tokens: of a chunk, in place of its rows, where a graph takes each token once: padding
+    costs little there, so chunks are made to take as long as each other, and threads end together. turn: tokens that a
+    GPU takes at once in its narrowest product; chunks are then cut for the fewest turns. multiple: of tokens, that rows
+    are padded to."""
 
     rows: int
     tokens: int | None = None
+    turn: int | None = None
+    multiple: int = 1
+
+    def spans(self, lengths: np.ndarray) -> list[tuple[int, int]]:
+        """Where the chunks of rows begin and end. lengths: of these, ascending, with their prompts."""
+        if self.turn is not None and len(lengths):
+            return _in_fewest_turns(-(-lengths // self.multiple) * self.multiple, self.rows, self.turn)
+        at = range(0, len(lengths), self.rows)
+        return [(start, min(start + self.rows, len(lengths))) for start in at]
 
     def __call__(self, order: np.ndarray, tokens: np.ndarray, cells: np.ndarray, common: int = 0) -> list[np.ndarray]:
         """The rows of each chunk, in the order given. Of each row, in the same order: tokens, besides those that all of
         them have in common, which every chunk reads once; and cells as above."""
         if self.tokens is None:
-            return [order[i : i + self.rows] for i in range(0, len(order), self.rows)]
+            return [order[start:stop] for start, stop in self.spans(tokens)]
         total = int(tokens.sum())
         middles = np.cumsum(tokens) - tokens / 2  # a row is where its middle is
         chunks = -(-total // self.tokens)
@@ -43,3 +56,24 @@ class Cut:
                 most = max(self.rows, CELLS // int(cells[part].max()))
                 found += np.array_split(order[part], -(-len(part) // most))
         return found
+
+
+def _in_fewest_turns(lengths: np.ndarray, most: int, turn: int) -> list[tuple[int, int]]:
+    """Spans of at most `most` rows with the least sum of ceil(rows x longest / turn) + LAUNCH, by dynamic programming.
+
+    A last turn takes as long as a full one, and rows are padded to the longest of their chunk: both are counted.
+    """
+    at = np.append(np.arange(0, len(lengths), STEP), len(lengths))
+    least, begin = np.zeros(len(at)), np.zeros(len(at), np.int64)
+    for end in range(1, len(at)):
+        first = int(np.searchsorted(at, at[end] - most))
+        turns = -(-(at[end] - at[first:end]) * lengths[at[end] - 1] // turn)
+        costs = least[first:end] + turns + LAUNCH
+        chosen = int(np.argmin(costs))
+        least[end], begin[end] = costs[chosen], first + chosen
+    spans = []
+    end = len(at) - 1
+    while end:
+        spans.append((int(at[begin[end]]), int(at[end])))
+        end = int(begin[end])
+    return spans[::-1]

@@ -26,18 +26,25 @@ from zopog_models.runners.prefix import PrefixReuse
 from zopog_models.runners.session import Session, require_device
 from zopog_models.runners.threads import Threads
 
-__all__ = ["CHUNK_ROWS", "CHUNK_TOKENS", "REDUCED", "LocalRunner"]
+__all__ = ["CHUNK_ROWS", "CHUNK_TOKENS", "REDUCED", "LocalRunner", "turn_tokens"]
 
-# Rows of one run. On a CPU, chunks of 4 to 8 rows stay in the caches (32 at once take up to 1.2 times as long); a GPU
-# wants to be filled.
+# Rows of one run, at most. On a CPU, chunks of 4 to 8 rows stay in the caches (32 at once take up to 1.2 times as
+# long); a GPU wants to be filled, by a chunk's last turn as well.
 CHUNK_ROWS = {"cpu": 8, "cuda": 256}
 # Tokens of one run, of a decoder on a CPU, which takes each token once.
 CHUNK_TOKENS = 256
 # Tokens that a padded row's length is a multiple of: on a GPU, ONNX Runtime's fused attention takes a mask in steps of
 # 4, and every new length costs a choice of algorithms.
 MULTIPLE = {"cpu": 1, "cuda": 4}
+# What a GPU takes at once of a product: tiles of 256 tokens x 128 columns on an H100's or H200's 132 multiprocessors.
+TILES, TILE_TOKENS, TILE_COLUMNS = 132, 256, 128
 # precision -> the device it is for
 REDUCED = {"int8": "cpu", "bf16": "cpu", "fp16": "cuda"}
+
+
+def turn_tokens(hidden_size: int) -> int:
+    """Tokens that a GPU takes at once in a product as wide as the model; other GPUs differ, and gain less."""
+    return max(TILE_TOKENS, TILES * TILE_TOKENS * TILE_COLUMNS // hidden_size)
 
 
 class LocalRunner(ChunkRunner):
@@ -80,8 +87,9 @@ class LocalRunner(ChunkRunner):
                 multiple=multiple,
             )  # fmt: skip
         super().__init__(
-            session, chunk_rows=CHUNK_ROWS[device], chunk_tokens=tokens, pool=pool, reuse=reuse, multiple=multiple
-        )
+            session, chunk_rows=CHUNK_ROWS[device], chunk_tokens=tokens, pool=pool, reuse=reuse, multiple=multiple,
+            turn=turn_tokens(description.hidden_size) if device == "cuda" else None,
+        )  # fmt: skip
         self.providers = session.providers
         self.can_thin = not description.decoder  # a decoder's graph takes no mask
 

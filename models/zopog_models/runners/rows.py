@@ -104,7 +104,7 @@ class ModelRows:
         lengths, prompts, n = self.lengths[rows], self.prompt_index[rows], self.prompt_ids.shape[1]
         if cut.tokens is None or not len(rows):
             order = rows[np.argsort(lengths, kind="stable")]  # `stable` makes it unique
-            return cut(order, self.lengths[order], self.cells(order))
+            return cut(order, self.lengths[order] + n, self.cells(order))
         shared = n > 0 and len(set(prompts.tolist())) < len(rows)
         order = rows[np.lexsort((lengths, prompts * shared))]
         common = self._in_common(rows, before)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from zopog_models.runners.bound import Tensor
+from zopog_models.runners.cutting import Cut
 from zopog_models.runners.rows import ModelRows
 from zopog_models.runners.threads import Threads
 
@@ -33,8 +34,9 @@ class Runner(Protocol):
     """What computes the scores of a frozen model. All numbers are those of the rows, whatever the threads do.
 
     scores: which label words it can score; providers: what computes, for people; precision: of the products;
-    chunk_rows: rows that are read at once; multiple: of tokens, of the length they are padded to; pool: the threads
-    that ask; device, stream: where arrays would have to lie that are read in place; can_thin: whether `thinned` works.
+    chunk_rows: rows that are read at once, at most; rule: how they are cut; multiple: of tokens, of the length they are
+    padded to; pool: the threads that ask; device, stream: where arrays would have to lie that are read in place;
+    can_thin: whether `thinned` works.
     """
 
     scores: Scores = Scores.ANY
@@ -46,6 +48,11 @@ class Runner(Protocol):
     device: str = "cpu"
     stream: int | None = None
     can_thin: bool = False
+
+    @property
+    def rule(self) -> Cut:
+        """How rows are cut into chunks."""
+        return Cut(self.chunk_rows)
 
     @abstractmethod
     def logits(self, rows: ModelRows) -> np.ndarray:

@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 
 from tests.app.conftest import Run
-from zopog_ref.app.bench.random_model import Shape
+from tests.kernels.device_array import StrictDevice
+from tests.kernels.host_device import needs_compiler
+from zopog_kernels import KernelBackend
+from zopog_models import load_model
+from zopog_ref.app.bench import worker
+from zopog_ref.app.bench.random_model import Shape, write_random_inputs, write_random_model
 from zopog_ref.app.bench.sides import spread
 from zopog_ref.app.bench.worker import evaluation_flops
+from zopog_ref.backend import NUMPY
 
 SMALL = ["--rounds", 2, "--batch-size", 2, "--n-positions", 3, "--text-length", 8, "--threads", 1, "--json"]
 OURSELVES = f"{sys.executable} -m zopog_ref.app.command_line bench loss"
@@ -41,6 +47,28 @@ def test_a_step_and_a_run(zopog: Run, what: str, method: str) -> None:
     assert report["seconds"]["zopog"]["median"] > 0
     assert report.get("calls") == (40 if what == "run" else None)
     assert "gflops" not in report
+
+
+@pytest.mark.parametrize("method", ["zo-pog", "bbt"])
+def test_steps_and_runs_of_a_bound_model_are_those_of_the_host(method: str, tmp_path: Path) -> None:
+    """What --backend cupy measures, on arrays that refuse implicit copies."""
+    needs_compiler()
+    if method == "bbt":
+        pytest.importorskip("cma", reason="BBT needs cma (extra methods)")
+    shape = Shape(1, 16, 2, 160)
+    write_random_model(tmp_path, shape)
+    write_random_inputs(tmp_path / "inputs.npz", shape, 3, 4, 8)
+    given = worker.Work(tmp_path, "mini", 3, 1, "cpu", method, 80, "fp32", "policy", "cupy")
+    model, inputs = load_model(tmp_path, threads=1), dict(np.load(tmp_path / "inputs.npz"))
+    device = StrictDevice()
+    found = {}
+    for backend in (NUMPY, KernelBackend(device)):
+        step = worker._iteration(given, backend, model, None, inputs)
+        run = worker._run(given, backend, model, None, inputs)
+        assert (run["calls"], run["sequences"]) == (80, 320)
+        found[backend is NUMPY] = [step()["loss"], step()["loss"], run["loss"]]
+    assert found[False] == pytest.approx(found[True], rel=1e-4)
+    assert device.uploads > 0
 
 
 def test_fewer_bits_may_differ_by_what_they_round(zopog: Run) -> None:

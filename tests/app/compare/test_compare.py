@@ -112,6 +112,29 @@ def test_without_a_readout_it_is_the_comparison_of_version_0_2_0(zopog: Run, sma
     assert "was started with readout 'none' (now 'auto')" in error
 
 
+@pytest.mark.parametrize("more", [(), ("--curve", "--budgets", 30)])
+def test_a_comparison_whose_texts_hold_fewer_candidates_goes_on(
+    zopog: Run, small_task: Path, tmp_path: Path, more: tuple[object, ...]
+) -> None:
+    given = ["compare", "--tasks", small_task, "--methods", "random-search", "--seeds", 1, "--batch-size", 4,
+             "--shots", 3, "--executor", "serial", "--out", tmp_path / "out", *(more or ("--budget", 30))]  # fmt: skip
+    asked_for = 8000  # of the vocabulary's 8192
+    assert zopog(*given, "--n-candidates", asked_for)[0] == 0
+    [config] = (tmp_path / "out").rglob("random-search/1/config.json")
+    held = json.loads(config.read_text("utf-8"))["preset"]["n_candidates"]
+    assert held < asked_for
+    code, _, error = zopog(*given, "--n-candidates", asked_for)
+    assert code == 0, error
+    assert "1 finished already" in error or more
+    values = json.loads(config.read_text("utf-8"))
+    values["preset"]["n_candidates"] = held - 1  # as of a run that was asked for so many
+    values["candidates"].pop()
+    config.write_text(json.dumps(values), "utf-8")
+    code, _, error = zopog(*given, "--n-candidates", asked_for)
+    assert code == 2
+    assert f"was started with n_candidates {held - 1} (now {asked_for})" in error
+
+
 def test_the_template_alone_in_several_templates(zopog: Run, small_task: Path, tmp_path: Path) -> None:
     given = ["compare", "--tasks", small_task, "--methods", "none", "--seeds", "1", "--batch-size", 4, "--shots", 3,
              "--executor", "serial", "--out", tmp_path / "out"]  # fmt: skip

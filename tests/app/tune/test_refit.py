@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from zopog_ref import readout
 from zopog_ref.app.run.experiment import Experiment, prepare
 from zopog_ref.app.tune import ending, readings
 from zopog_ref.app.tune.refit import dev_price, refitted
+from zopog_ref.app.tune.result import taught_said
 from zopog_ref.conformal import conformal_threshold
 from zopog_ref.objective import Ledger
 
@@ -205,6 +207,14 @@ def test_runs_spend_what_their_budget_has(
     card = (tmp_path / "run" / "prompt" / "README.md").read_text("utf-8")
     told = "rows, those of training and of dev" if fits == 96 else "rows: no calls were left to ask the dev rows"
     assert f"the readout learned from {fits} {told}" in card
+
+
+def test_centred_scores_are_not_said_to_have_learned() -> None:
+    about = {"kind": "centred", "rows": 16}
+    finished: Any = SimpleNamespace(
+        result={"readout": about}, name="manual + centred", config=SimpleNamespace(refit=True)
+    )
+    assert taught_said(finished) == ["no label taught what is deployed: scores less their mean over 16 rows"]
 
 
 def test_it_needs_a_readout_and_stays_as_it_was_started(zopog: Run, small_task: Path, tmp_path: Path) -> None:

@@ -266,3 +266,16 @@ def test_the_table_fits_eighty_columns(run: Path) -> None:
     for row in result["answers"]:  # the widest that these numbers can be
         row |= {"accuracy": 1.0, "interval": [0.999, 1.0], "nll": 36.044, "calls": 999_999, "readout": "vocabulary"}
     assert max(len(line) for line in table(result, run).splitlines()[: len(lines)]) <= 80
+
+
+def test_changed_answers_are_said_in_a_line_each(run: Path) -> None:
+    from zopog_ref.app.tune.result import examples_said
+
+    found = read_finished(run)
+    object.__setattr__(found, "texts", [["two\nlines\t" + "x" * 99]] * len(found.texts))
+    kept = found.predictions
+    kept.manual[:] = np.eye(kept.manual.shape[1])[(found.probabilities()[found.name].argmax(1) + 1) % 2]
+    lines = examples_said(found, count=2)
+    assert len(lines) == 3
+    assert all(line.startswith(f"  two lines {'x' * 49}…: ") for line in lines[1:])
+    assert not any("\n" in line for line in lines)

@@ -412,7 +412,7 @@ def test_a_missing_package_says_what_to_install(zopog: Run, small_task: Path, mo
 
     from zopog_ref.methods import METHODS
 
-    monkeypatch.setitem(METHODS, "random-search", replace(METHODS["random-search"], package="no_such_package"))
+    monkeypatch.setitem(METHODS, "random-search", replace(METHODS["random-search"], packages=("no_such_package",)))
     refused(
         zopog("tune", "--task", small_task, "--method", "random-search"),
         "pip install no_such_package (the extra methods has it)",

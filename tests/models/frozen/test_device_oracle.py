@@ -23,7 +23,9 @@ from zopog_models import (
     make_task,
 )
 from zopog_models.frozen import oracle
+from zopog_models.runners import cutting
 from zopog_models.runners.bound import part
+from zopog_models.runners.cutting import Cut
 from zopog_models.runners.rows import ModelRows
 from zopog_models.runners.runner import Runner
 from zopog_models.runners.session import _on_stream
@@ -86,6 +88,28 @@ def test_points_in_parts(setting: dict[str, Any], monkeypatch: pytest.MonkeyPatc
     taken = set(memory.addresses)
     device.logits(tokens, z, examples[::-1].copy())
     assert memory.addresses == taken
+
+
+@pytest.mark.parametrize("per_example", [False, True])
+@pytest.mark.parametrize("at_once", [1, 2])  # chunks whose offsets are in memory
+def test_chunks_cut_as_for_a_gpu(
+    setting: dict[str, Any], per_example: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They begin elsewhere, for the host's oracle too; so the bits are the same."""
+    monkeypatch.setattr(oracle, "_OFFSET_BYTES", at_once * 8 * 4 * N_POSITIONS * 32)
+    monkeypatch.setattr(cutting, "STEP", 1)
+    monkeypatch.setattr(setting["model"].runner, "turn", 50)
+    host, device, _ = both(setting)
+    tokens, z, examples = query(4, 5, per_example)
+    if not per_example:
+        tokens, z = in_order(tokens, z)
+    spans = [(chunk.start, chunk.stop) for chunk in device._laid_out(examples, 4).chunks]
+    assert spans != Cut(8).spans(np.arange(20))
+    assert spans == setting["model"].rule.spans(np.sort(np.tile(device.lengths[examples], 4)))
+    given, expected = device.logits(tokens, z, examples), host.logits(tokens, z, examples)
+    assert np.abs(given - expected).max() < 2e-6
+    if not per_example:  # there the host's oracle reads slices of its own
+        same_bits(given, expected)
 
 
 def test_padded_rows(setting: dict[str, Any]) -> None:

@@ -28,6 +28,7 @@ from zopog_ref.app.bench.worker import Work, evaluation_flops, work
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.output import say, show, show_json
 from zopog_ref.app.run.config import versions
+from zopog_ref.app.tune.backends import BACKENDS
 from zopog_ref.app.tune.options import plain_name
 from zopog_ref.app.tune.precision import PRECISIONS, SCOPES
 
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of our policy step; see zopog tune")
     parser.add_argument("--precision-scope", choices=SCOPES, default="policy")
+    parser.add_argument("--backend", choices=BACKENDS, default="numpy", help="of an iteration or a run; see zopog tune")
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--rounds", type=int, help="measurements of each side (default: 15 losses, 5 others)")
     peer = 'a command to compare with, any number of times: "/path/to/python benchmarks/torch_peer.py"'
@@ -88,7 +90,8 @@ def _commands(arguments: argparse.Namespace, folder: str) -> dict[str, list[str]
     a = arguments
     numbers = ("n_positions", "threads", "device", "method", "budget")
     shared = [f"--worker={folder}", *(f"--{name.replace('_', '-')}={getattr(a, name)}" for name in numbers)]
-    ours = [f"--shape={a.shape}", f"--precision={a.precision}", f"--precision-scope={a.precision_scope}"]
+    names = ("shape", "precision", "precision-scope", "backend")
+    ours = [f"--{name}={getattr(a, name.replace('-', '_'))}" for name in names]
     commands = {"zopog": [sys.executable, "-m", "zopog_ref.app.command_line", "bench", a.what, *shared, *ours]}
     for number, peer in enumerate(a.peer, start=1):
         commands["peer" if len(a.peer) == 1 else f"peer {number}"] = [*shlex.split(peer), *shared]
@@ -102,11 +105,11 @@ def _measure(sides: dict[str, Side], arguments: argparse.Namespace) -> dict[str,
     warm_up = 2 if arguments.what == "loss" else 1
     answers = in_turn(sides, arguments.what, arguments.rounds, warm_up)
     seconds = {name: [answer["seconds"] for answer in found] for name, found in answers.items()}
-    names = ("shape", "n_positions", "batch_size", "text_length", "threads", "device", "precision", "precision_scope")
+    names = ["shape", "n_positions", "batch_size", "text_length", "threads", "device", "precision", "precision_scope"]
+    names += [] if arguments.what == "loss" else ["method", "backend"]
     report: dict[str, Any] = {
         "what": WHAT[arguments.what],
         **{name: getattr(arguments, name) for name in names},
-        **({} if arguments.what == "loss" else {"method": arguments.method}),
         **({"budget": arguments.budget, "calls": answers["zopog"][-1]["calls"]} if arguments.what == "run" else {}),
         "machine": machine(),
         "versions": versions(),

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from zopog_models.frozen.device_oracle import DeviceOracle
 from zopog_models.frozen.model import FrozenModel, load_model
 from zopog_models.frozen.oracle import FrozenModelOracle
+from zopog_models.frozen.uploading_oracle import UploadingOracle
 from zopog_models.graph import GraphBuilder
 from zopog_models.runners.session import Session
 from zopog_models.tasks.encoding import Encoded
@@ -20,7 +22,10 @@ from zopog_ref.app.bench.random_model import SHAPES, Shape
 from zopog_ref.app.run.config import versions
 from zopog_ref.app.run.experiment import method_of
 from zopog_ref.app.run.presets import PRESETS
-from zopog_ref.objective import Ledger, ModelObjective, cross_entropy
+from zopog_ref.app.tune.backends import open_backend, stream_of
+from zopog_ref.backend import NUMPY
+from zopog_ref.method import Method
+from zopog_ref.objective import Ledger, ModelObjective, Objective, cross_entropy
 from zopog_ref.zeroth_order import projection
 
 DIM, SCALE = 500, 100.0  # of the projection, as published for RoBERTa-large
@@ -40,18 +45,21 @@ class Work:
     budget: int
     precision: str
     precision_scope: str
+    backend: str
 
 
 def work(given: Work) -> int:
     """Say ready; then answer every line with what it names: a loss, an iteration, a run, or the products alone."""
-    model = load_model(given.worker, device=given.device, threads=given.threads)
+    backend = open_backend(given.backend, _method(given, 1), given.device)
+    stream = stream_of(backend, given.device)
+    model = load_model(given.worker, device=given.device, threads=given.threads, stream=stream)
     with np.load(given.worker / "inputs.npz") as file:  # no pickled objects: NumPy's default refuses them
         inputs = dict(file)
     reduced = None if given.precision == "fp32" else model.reduced(given.precision)
     jobs: dict[str, Callable[[], dict[str, Any]]] = {
         "loss": lambda: _loss(reduced or model, inputs),
-        "iteration": _iteration(given, model, reduced, inputs),
-        "run": lambda: _run(given, model, reduced, inputs),
+        "iteration": _iteration(given, backend, model, reduced, inputs),
+        "run": lambda: _run(given, backend, model, reduced, inputs),
         "gemm": Products(model, SHAPES[given.shape], inputs).run,
     }
     _say({"runtime": "ONNX Runtime", "versions": versions(), "precision": given.precision})
@@ -75,17 +83,21 @@ def _loss(model: FrozenModel, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _oracle(
-    given: Work, model: FrozenModel, reduced: FrozenModel | None, inputs: dict[str, np.ndarray]
-) -> FrozenModelOracle:
+    given: Work,
+    model: FrozenModel,
+    reduced: FrozenModel | None,
+    inputs: dict[str, np.ndarray],
+    kind: type[FrozenModelOracle] = FrozenModelOracle,
+    **where: Any,
+) -> Any:
     texts = list(inputs["text_ids"])
     lengths = np.array([len(text) for text in texts])
     encoded = Encoded(texts, inputs["answer_position"], 0, lengths, lengths)
     n = given.n_positions
     a = projection(0, n, model.embedding_size, DIM, scale=SCALE, embedding_std=model.embedding_std)
     differences = given.precision_scope == "all"
-    return FrozenModelOracle(
-        model, encoded, inputs["label_ids"], inputs["candidates"], a, n, reduced=reduced, differences=differences
-    )
+    told = (model, encoded, inputs["label_ids"], inputs["candidates"], a, n)
+    return kind(*told, reduced=reduced, differences=differences, **where)
 
 
 def _method(given: Work, candidates: int) -> Any:
@@ -93,16 +105,38 @@ def _method(given: Work, candidates: int) -> Any:
     return method_of(preset.changed(n_positions=given.n_positions, n_candidates=candidates, dim=DIM), 0)
 
 
+def _searched(
+    given: Work,
+    backend: Any,
+    model: FrozenModel,
+    reduced: FrozenModel | None,
+    inputs: dict[str, np.ndarray],
+    ledger: Ledger,
+) -> tuple[Method, Objective]:
+    """The method and its objective as `tune.backends.on_backend` has them."""
+    method, labels = _method(given, len(inputs["candidates"])), inputs["labels"]
+    if backend is NUMPY:
+        return method, ModelObjective(_oracle(given, model, reduced, inputs), labels, ledger)
+    memory = backend.device
+    if not method.has_kernels:
+        oracle = _oracle(given, model, reduced, inputs, UploadingOracle, memory=memory)
+        return method, ModelObjective(oracle, labels, ledger)
+    from zopog_kernels import DeviceObjective
+
+    method.backend = backend
+    oracle = _oracle(given, model, reduced, inputs, DeviceOracle, memory=memory)
+    return method, DeviceObjective(oracle.logits, labels, ledger, backend, lengths=oracle.lengths)
+
+
 def _iteration(
-    given: Work, model: FrozenModel, reduced: FrozenModel | None, inputs: dict[str, np.ndarray]
+    given: Work, backend: Any, model: FrozenModel, reduced: FrozenModel | None, inputs: dict[str, np.ndarray]
 ) -> Callable[[], dict[str, Any]]:
     """One step of the method after the other, each from the state that the one before left."""
     kept: dict[str, Any] = {}
 
     def step() -> dict[str, Any]:
         if not kept:  # made in the first round, which only warms up
-            kept["objective"] = ModelObjective(_oracle(given, model, reduced, inputs), inputs["labels"], Ledger(10**9))
-            kept["method"] = _method(given, len(inputs["candidates"]))
+            kept["method"], kept["objective"] = _searched(given, backend, model, reduced, inputs, Ledger(10**9))
             kept["state"] = kept["method"].init()
         examples = np.arange(len(inputs["labels"]))
         kept["state"] = kept["method"].step(kept["state"], kept["objective"], examples)
@@ -111,7 +145,9 @@ def _iteration(
     return step
 
 
-def _run(given: Work, model: FrozenModel, reduced: FrozenModel | None, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
+def _run(
+    given: Work, backend: Any, model: FrozenModel, reduced: FrozenModel | None, inputs: dict[str, np.ndarray]
+) -> dict[str, Any]:
     """A whole run: the budget, and a dev score (of the same rows) as often as a run takes one."""
     oracle, labels = _oracle(given, model, reduced, inputs), inputs["labels"]
     rows = np.arange(len(labels))
@@ -122,8 +158,7 @@ def _run(given: Work, model: FrozenModel, reduced: FrozenModel | None, inputs: d
         return search.DevScore(float((logits.argmax(-1) == labels).mean()), float(cross_entropy(logits, labels).mean()))
 
     ledger = Ledger(given.budget, batch_size=len(labels))
-    objective = ModelObjective(oracle, labels, ledger)
-    method = _method(given, len(inputs["candidates"]))
+    method, objective = _searched(given, backend, model, reduced, inputs, ledger)
     result = search.run(method, objective, rows=len(labels), batch_size=len(labels), dev=dev)
     return {"loss": result.curve[0].diagnostics["loss"], "calls": ledger.calls, "sequences": ledger.sequences}
 

@@ -21,7 +21,7 @@ from zopog_ref.app.compare.gathering import document
 from zopog_ref.app.compare.live import LiveTable
 from zopog_ref.app.compare.options import add_arguments, make_curve, make_plan
 from zopog_ref.app.compare.page import page
-from zopog_ref.app.compare.plan import Plan, check_data, check_started
+from zopog_ref.app.compare.plan import Plan, check_candidates, check_data, check_started
 from zopog_ref.app.compare.schedule import Errors, run_cells
 from zopog_ref.app.compare.table import table
 from zopog_ref.app.errors import InputError
@@ -46,8 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     plan = make_plan(arguments)
     _check_folder(plan)
-    check_started(plan.cells())
-    tokens = check_data(plan).tokenizer.id_to_token
+    fewer = check_started(plan.cells())
+    model = check_data(plan)
+    check_candidates(fewer, model)
+    tokens = model.tokenizer.id_to_token
     what = f"{_counted(plan)}, {counted(plan.budget, 'call')} each"
     with _held(plan):
         errors = _run(plan, plan.cells(), what, arguments)
@@ -63,7 +65,6 @@ def _curve(arguments: argparse.Namespace) -> int:
     each, budgets = make_curve(arguments)
     _check_folder(each)
     plan = checked(each, budgets)
-    plan.check_started()
     what = f"{_counted(each)}, budgets {', '.join(map(str, budgets))}"
     with _held(each):
         errors = _run(each, plan.cells(), what, arguments)

@@ -145,12 +145,33 @@ def costs(experiment: Experiment, config: RunConfig) -> tuple[int, int]:
     return step_price(own.method(), own.ledger(), rows, own.preset.batch_size), reserved(own, config)
 
 
-def check_started(cells: Sequence[Cell]) -> None:
-    """Errors: InputError when a cell's folder holds a run that is not this one."""
+def check_started(cells: Sequence[Cell]) -> list[tuple[Cell, int]]:
+    """Runs that have fewer candidates than the plan, and how many: `check_candidates` asks their texts for the reason.
+
+    Errors: InputError when a cell's folder holds a run that is not this one.
+    """
+    fewer = []
     for cell in cells:
         if not (cell.folder / "config.json").exists():
             continue
-        wanted, found = cell.config.named(), read_run(cell.folder)[0].named()
-        if changed := [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]:
-            was = ", ".join(f"{name} {quoted(found.get(name))} (now {wanted.get(name)!r})" for name in changed)
-            raise InputError(f"{cell.folder} was started with {was}: choose another --out, or give what it had")
+        wanted, found = cell.config.named(), read_run(cell.folder)[0]
+        named, least = found.named(), found.preset.n_candidates
+        changed = [name for name in {**wanted, **named} if named.get(name) != wanted.get(name)]
+        if changed == ["n_candidates"] and least < cell.config.preset.n_candidates:
+            fewer.append((cell, least))
+        elif changed:
+            raise _other(cell, {name: (named.get(name), wanted.get(name)) for name in changed})
+    return fewer
+
+
+def check_candidates(fewer: Sequence[tuple[Cell, int]], model: FrozenModel) -> None:
+    """Errors: InputError when a run has fewer candidates than the plan asks for, and its texts hold more."""
+    for cell, found in fewer:
+        own = cell.config
+        if own.shots is None or prepare(model, own.task, own.preset, own.seed, own.shots).preset.n_candidates != found:
+            raise _other(cell, {"n_candidates": (found, own.preset.n_candidates)})
+
+
+def _other(cell: Cell, changed: Mapping[str, tuple[object, object]]) -> InputError:
+    was = ", ".join(f"{name} {quoted(found)} (now {wanted!r})" for name, (found, wanted) in changed.items())
+    return InputError(f"{cell.folder} was started with {was}: choose another --out, or give what it had")

@@ -24,7 +24,7 @@ from zopog_ref.app.doctor.endpoint import add_endpoint_arguments, endpoint_text,
 from zopog_ref.app.doctor.local import examine_model, model_text
 from zopog_ref.app.output import show, show_json
 
-_OTHERS = ("huggingface_hub", "openvino", "cma", "cmaes", "scikit-learn", "onnx", "torch")
+_OTHERS = ("huggingface_hub", "openvino", "cma", "cmaes", "threadpoolctl", "scikit-learn", "onnx", "torch")
 PACKAGES = ("numpy", *RUNTIMES, "tokenizers", *CUPYS, *_OTHERS)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from zopog_models.frozen.device_oracle import DeviceOracle
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.frozen.oracle import FrozenModelOracle
+from zopog_models.frozen.uploading_oracle import UploadingOracle
 from zopog_models.prompts.bundle import Prompt, shared_source
 from zopog_models.prompts.predicting import chosen, votes
 from zopog_models.prompts.readout import PromptReadout, word_columns
@@ -33,6 +34,7 @@ from zopog_ref.search import DevScore
 from zopog_ref.zeroth_order import projection
 
 INT64 = NDArray[np.int64]
+Bound = TypeVar("Bound", bound=DeviceOracle)
 
 
 @dataclass
@@ -175,8 +177,16 @@ class Experiment(Drawn):
 
     def bound_oracle(self, memory: DeviceMemory) -> DeviceOracle:
         """The training rows, read where the arrays of a device lie. Errors: ValueError when the model cannot."""
+        return self._bound(DeviceOracle, memory)
+
+    def bound_objective(self, memory: DeviceMemory, ledger: Ledger, journal: Journal | None = None) -> ModelObjective:
+        """`objective` for mathematics on the host and a model bound on a device. Errors: as `bound_oracle`."""
+        oracle = self._bound(UploadingOracle, memory)
+        return ModelObjective(oracle, self.train.labels, ledger, self.loss, journal)
+
+    def _bound(self, kind: type[Bound], memory: DeviceMemory) -> Bound:
         questions = self._questions("train")
-        return DeviceOracle(self.model, *questions, memory=memory, reduced=self.reduced, differences=self.differences)
+        return kind(self.model, *questions, memory=memory, reduced=self.reduced, differences=self.differences)
 
     def _questions(self, split: str) -> tuple[Encoded, Any, INT64, NDArray[np.float32], int]:
         """What any oracle is told of a split's rows and the run's prompts."""

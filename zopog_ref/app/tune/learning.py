@@ -183,7 +183,9 @@ def _opened(
     """The run's model, and the run on it."""
     # Opened first: what is missing is said before the model is loaded, and the model computes on its stream.
     searches = config.method not in SEARCHLESS
-    backend = open_backend(config.backend or "numpy", method_of(config.preset, config.seed)) if searches else NUMPY
+    backend: Any = NUMPY
+    if searches:
+        backend = open_backend(config.backend or "numpy", method_of(config.preset, config.seed), machine.device)
     model = open_model(
         config.model, machine, pooling=config.pooling, temperature=config.temperature, remote=config.remote,
         stream=stream_of(backend, machine.device), should_stop=should_stop,

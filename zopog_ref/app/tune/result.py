@@ -222,6 +222,8 @@ def taught_said(run: Finished) -> list[str]:
     about = run.result.get("readout", {})
     if about.get("kind", "none") == "none" or "rows" not in about:
         return []
+    if run.name == "manual + centred":  # which --refit leaves as it is
+        return [f"no label taught what is deployed: scores less their mean over {about['rows']} rows"]
     if about["rows"] > len(run.found.splits["train"].rows):
         return [f"the readout learned from {about['rows']} rows, those of training and of dev"]
     if run.config.refit:
@@ -229,16 +231,22 @@ def taught_said(run: Finished) -> list[str]:
     return [f"the readout learned from {about['rows']} rows; with --refit the dev rows teach it too, in the end"]
 
 
+def _cut(text: str, letters: int) -> str:
+    """The text on one line, at most so long."""
+    line = " ".join(text.split())
+    return line if len(line) <= letters else line[: letters - 1] + "…"
+
+
 def examples_said(run: Finished, count: int = 3) -> list[str]:
     """The first test rows whose answer changes: the manual prompt's, and that of what is deployed."""
     p, texts, kept = run.probabilities(), run.texts, run.predictions
     if texts is None or kept is None or not kept.manual.size:
         return []
-    classes, before, after = list(run.config.task.labels), kept.manual.argmax(1), p[run.name].argmax(1)
+    classes = [_cut(name, 24) for name in run.config.task.labels]
+    before, after = kept.manual.argmax(1), p[run.name].argmax(1)
     rows = np.flatnonzero(before != after)[:count]
     lines = ["test texts, before (manual) and after:"] if len(rows) else []
     for i in rows:
-        text = " | ".join(texts[i])
-        shown = text if len(text) <= 60 else text[:59] + "…"
-        lines.append(f"  {shown}: {classes[before[i]]} -> {classes[after[i]]} (true: {classes[kept.labels[i]]})")
+        text = _cut(" | ".join(texts[i]), 60)
+        lines.append(f"  {text}: {classes[before[i]]} -> {classes[after[i]]} (true: {classes[kept.labels[i]]})")
     return lines

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from zopog_ref.app.compare.cells import Cell
-from zopog_ref.app.compare.plan import Plan, Variant, check_started, costs, first_runs
+from zopog_ref.app.compare.plan import Plan, Variant, check_candidates, check_started, costs, first_runs
 from zopog_ref.app.errors import InputError
 from zopog_ref.app.run.presets import TEMPLATE_ALONE
 from zopog_ref.methods import METHODS
@@ -67,10 +67,6 @@ class CurvePlan:
         variants = [variant.at(budget) for variant in self.each.variants]
         return replace(self.each, budget=budget, variants=variants, out=self.each.out / f"calls-{budget}")
 
-    def check_started(self) -> None:
-        """Errors: InputError when a folder holds a run that is not the one of this plan."""
-        check_started([point.cell for point in self.points()])
-
     def _before(self, budget: int) -> int:
         return max((other for other in self.budgets if other < budget), default=0)
 
@@ -91,9 +87,9 @@ def _again(variant: Variant, templates: int) -> bool:
 def checked(each: Plan, budgets: Sequence[int]) -> CurvePlan:
     """The curve, after the model was loaded and each task's first run was built.
 
-    Errors: as `check_data`; InputError where no budget pays anything.
+    Errors: as `check_data` and `check_started`; InputError where no budget pays anything.
     """
-    _, experiments = first_runs(each)
+    model, experiments = first_runs(each)
     for task, experiment in experiments.items():
         if experiment.test is None:
             raise InputError(f"the task {task} has no test rows: a curve needs them, so give --test, or more rows")
@@ -109,4 +105,6 @@ def checked(each: Plan, budgets: Sequence[int]) -> CurvePlan:
         raise InputError(
             f"--budgets ends with {budgets[-1]} calls, and the cheapest of these runs costs {min(least.values())}"
         )
-    return CurvePlan(each, budgets, least)
+    plan = CurvePlan(each, budgets, least)
+    check_candidates(check_started([point.cell for point in plan.points()]), model)
+    return plan

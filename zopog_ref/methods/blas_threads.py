@@ -1,0 +1,37 @@
+"""One thread of linear algebra for the evolution strategies, so that their points have the same bits everywhere.
+
+The strategies are replayed from the losses told (`cma_es`, `catcma`). Eigenvectors by several threads of BLAS differ in
+the last digits from those by one, so a run of d = 500 that was resumed on another number of cores would go on as
+another run.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+__all__ = ["one_blas_thread"]
+
+_LIMIT = threading.Lock()  # the limit is the process's: one use at a time, so that the number before is put back
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """BLAS computes with one thread inside. Errors: ImportError without threadpoolctl, which finds the BLAS in use.
+
+    A BLAS that threadpoolctl does not know (Apple's Accelerate) keeps its own.
+    """
+    with _LIMIT, _libraries().limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache
+def _libraries() -> Any:
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError as error:
+        raise ImportError(
+            'the number of BLAS threads is set by threadpoolctl: pip install "threadpoolctl>=3.5"'
+        ) from error
+    return ThreadpoolController()
