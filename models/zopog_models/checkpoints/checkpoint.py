@@ -70,8 +70,9 @@ class Checkpoint:
         """The standard deviation of all entries of the word embedding matrix."""
         words = self.word_embeddings
         blocks = range(0, len(words), 4096)  # in float64, but never the whole matrix at once
-        mean = sum(words[i : i + 4096].sum(dtype=np.float64) for i in blocks) / words.size
-        squares = sum(np.square(words[i : i + 4096].astype(np.float64) - mean).sum() for i in blocks)
+        with np.errstate(invalid="ignore"):  # of infinite weights: their scores are an error soon
+            mean = sum(words[i : i + 4096].sum(dtype=np.float64) for i in blocks) / words.size
+            squares = sum(np.square(words[i : i + 4096].astype(np.float64) - mean).sum() for i in blocks)
         return float(np.sqrt(squares / words.size))
 
 

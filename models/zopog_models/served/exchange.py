@@ -5,6 +5,7 @@ headers, or as endless `100 Continue`. So each exchange has one deadline (`runne
 of the connection to the last byte of the answer, at which its connection is shut.
 """
 
+import http.client
 import os
 import socket
 from typing import Any
@@ -29,6 +30,7 @@ def open_pool(
 
     def endable(connection: Any) -> Any:
         class Endable(connection):  # type: ignore[misc]
+            response_class = _FinalResponse
             second: socket.socket | None = None  # names the connection too, while TLS has taken the first socket
 
             def _new_conn(self) -> socket.socket:
@@ -79,6 +81,18 @@ def open_pool(
         for scheme, (kind, connection) in classes.items()
     }
     return pool
+
+
+class _FinalResponse(http.client.HTTPResponse):
+    """Of the answers before the answer (RFC 9110, 15.2), http.client passes over 100 alone: 103 would be the answer.
+
+    101 is left: nobody has asked for another protocol, and what follows it is none of ours.
+    """
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        passed_over = 100 < status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS
+        return version, http.HTTPStatus.CONTINUE if passed_over else status, reason
 
 
 def _through(path: str) -> socket.socket:

@@ -1,9 +1,9 @@
 """The one blotter: a message or a traceback shows three stars in place of a secret, however it was written down.
 
 A server may repeat a key as it is, as JSON (`\\/`, `\\u002f`), in a URL (`%2F`), in HTML (`&#47;`, `&amp;`), or as
-Python shows it (`\\x2f`), and a message that quotes it may have been cut. So a secret is found by its beginning,
-character by character, each in any of these forms, and is blotted as far as it goes. A text is blotted before it is
-cut.
+Python shows it (`\\x2f`), and a message that quotes it may have been cut, at either end. So a secret is found by its
+beginning, or by twelve characters anywhere in it, each in any of these forms, and is blotted as far as it goes. A text
+is blotted before it is cut.
 """
 
 import html
@@ -14,6 +14,7 @@ from urllib.parse import quote
 __all__ = ["Secrets"]
 
 _LEAST = 6  # characters of a secret's beginning that are enough to know it by
+_LEAST_WITHIN = 12  # that are enough anywhere else in it: a server may show the end alone
 _STARS = "***"
 _PARTS = re.compile(
     r"\\+|.", re.DOTALL
@@ -27,9 +28,14 @@ class Secrets:
         self._known = [[re.compile(_forms(part)) for part in _PARTS.findall(secret)] for secret in secrets if secret]
 
     def hide(self, text: str) -> str:
-        """The text with *** for every secret, and for every beginning of one of six characters or more."""
+        """The text with *** for every secret, every beginning of one of six characters or more, and any twelve."""
         parts, copied = [], 0
-        for start, end in _joined(span for characters in self._known for span in _spans(text, characters)):
+        for start, end in _joined(
+            span
+            for characters in self._known
+            for first in range(max(1, len(characters) - _LEAST_WITHIN + 1))
+            for span in _spans(text, characters[first:], _LEAST_WITHIN if first else _LEAST)
+        ):
             parts += [text[copied:start], _STARS]
             copied = end
         return "".join([*parts, text[copied:]])
@@ -59,14 +65,14 @@ def _forms(character: str) -> str:
     return "|".join(sorted(written, key=len, reverse=True))
 
 
-def _spans(text: str, characters: list[re.Pattern[str]]) -> Iterator[tuple[int, int]]:
+def _spans(text: str, characters: list[re.Pattern[str]], least: int) -> Iterator[tuple[int, int]]:
     """From where to where the secret stands, or a beginning of it that is long enough."""
     start = 0
     while found := characters[0].search(text, start):
         end, matched = found.end(), 1
         while matched < len(characters) and (further := characters[matched].match(text, end)):
             end, matched = further.end(), matched + 1
-        if matched >= min(_LEAST, len(characters)):
+        if matched >= min(least, len(characters)):
             yield found.start(), end
         start = found.start() + 1
 

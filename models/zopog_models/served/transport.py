@@ -31,7 +31,7 @@ _PART = 1 << 16
 _UNREACHED = "no connection"
 _GRACE = 5.0  # seconds that an answer under way, which may be paid for, still has when somebody asks to stop
 _TOKENS_A_BYTE = 0.3  # of a request, for its pace: what servers assume is 1 token in 4 characters
-_READ_FOR_WORDS = 1 << 20  # bytes of an error's body that are searched for the server's words
+_READ_FOR_WORDS = 1 << 16  # bytes of an error's body that are searched for the server's words
 
 
 class Answer(NamedTuple):

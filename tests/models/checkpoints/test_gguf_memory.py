@@ -62,7 +62,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_temporary_file_goes_when_the_model_is_open(small: Path) -> None:
     folder = small.parent / "tmp"
     checkpoint = load_checkpoint(small)
-    [file] = folder.glob("zopog-*/weights")
+    [file] = folder.glob("zopog-*/*")
     place, arrays = in_place(checkpoint.tensors)
     assert place == file.parent
     matrices = {name for name, array in checkpoint.tensors.items() if array.ndim == 2}
@@ -101,6 +101,54 @@ def test_parts_make_the_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     scratch.forget()
     assert list(tmp_path.iterdir()) == []
     assert np.array_equal(arrays["a"], whole)
+
+
+KILLED = """
+from zopog_models.files.scratch import Scratch
+kept = Scratch()
+kept.add("a", (2,), [[1.0, 2.0]])
+if {mapped}:
+    arrays = kept.arrays()
+print("ready", flush=True)
+input()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks of files")
+@pytest.mark.parametrize("mapped", [False, True])
+def test_what_a_killed_process_left_is_removed_and_no_living_ones(
+    mapped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL while SmolLM2 loaded left 514 MB, each time."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    others = tmp_path / "zopog-x" / "notes", tmp_path / "zopog-y" / "weights"  # of no lock, of an earlier version
+    for other in others:
+        other.parent.mkdir()
+        other.write_bytes(b"mine")
+    command = [sys.executable, "-c", KILLED.format(mapped=mapped)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        left = {path for path in tmp_path.iterdir() if path.name not in ("zopog-x", "zopog-y")}
+        own = Scratch()
+        own.add("a", (1,), [np.ones(1)])
+        own.arrays()
+        Scratch().forget()  # neither the living process's nor this one's
+        assert len(list(tmp_path.iterdir())) == 4
+        process.kill()
+        process.wait(60)
+    stranger = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: stranger)  # nor anybody else's
+    Scratch().forget()
+    assert left <= set(tmp_path.iterdir())
+    monkeypatch.undo()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    Scratch().forget()
+    assert not left & set(tmp_path.iterdir())
+    assert all(other.read_bytes() == b"mine" for other in others)
+    own.forget()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_the_folder_with_the_most_bytes_is_the_place(tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ SLOW = {
     "headers, a byte at a time": (HEAD, [b"x"]),
     "one short header after another": (HEAD, [b"a: b\r\n"]),
     "endless 100 Continue": (b"", [b"HTTP/1.1 100 Continue\r\n\r\n"]),
+    "endless 103 Early Hints": (b"", [b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"]),
     "body without an end": (HEAD + b"\r\n", [b"x"]),
     "chunks of one byte": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", [b"1\r\nx\r\n"]),
     "chunk sizes, a digit at a time": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", [b"0"]),
@@ -146,6 +147,20 @@ def test_an_answer_under_way_is_still_taken() -> None:
     with raw_server(b"d", b"o", b"n", b"e", b"", every=0.1, first=body) as url:
         found = transport(url, timeout=60, stop=lambda: True).post("/infer", b"", {}, "id", lambda answer: answer.body)
     assert found == b"done"
+
+
+@pytest.mark.parametrize("early", [b"100 Continue", b"102 Processing", b"103 Early Hints", b"199 Whatever"])
+def test_what_comes_before_the_answer_is_no_answer(early: bytes) -> None:
+    """103 was taken for the answer: "HTTP 103", and what followed for that of the next request."""
+    before = b"HTTP/1.1 " + early + b"\r\nLink: </style.css>; rel=preload\r\n\r\n"
+    with raw_server(first=2 * before + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone") as url:
+        found = transport(url, timeout=30).get("/ready")
+    assert (found.status, found.body, "link" in found.headers) == (200, b"done", False)
+
+
+def test_a_switch_to_another_protocol_is_no_answer_either() -> None:
+    with raw_server(first=b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\n\r\n") as url:
+        assert transport(url, timeout=30).get("/ready").status == 101
 
 
 def test_wait_and_exchange_by_themselves() -> None:

@@ -49,6 +49,22 @@ def test_whatever_is_cut_shows_no_part_of_it(name: str) -> None:
         assert KEY[:8] not in already_cut
 
 
+@pytest.mark.parametrize("form", ["plain", "JSON, all escaped", "URL, all escaped", "HTML, numbers", "JSON in JSON"])
+def test_twelve_characters_from_anywhere_in_it_are_hidden(form: str) -> None:
+    """Of a key whose end a server shows, as the name of the key that is wrong, all of the end was shown."""
+    key = "sk-proj-0123456789/abcdefghijklmnop"
+    write = {
+        "plain": str, "JSON, all escaped": lambda part: "".join(f"\\u{ord(c):04x}" for c in part),
+        "URL, all escaped": lambda part: "".join(f"%{ord(c):02X}" for c in part),
+        "HTML, numbers": lambda part: "".join(f"&#{ord(c)};" for c in part),
+        "JSON in JSON": lambda part: json.dumps(json.dumps(part)[1:-1].replace("/", "\\/"))[1:-1],
+    }[form]  # fmt: skip
+    for start in range(len(key)):
+        for end in range(start + 12, len(key) + 1):
+            assert Secrets(key).hide(f"<...{write(key[start:end])}>") == "<...***>"
+    assert Secrets(key).hide(f"...{key[-11:]}") == f"...{key[-11:]}"  # the last letters are shown so that it is known
+
+
 def test_a_key_of_backslashes() -> None:
     key = "0000\\\\"
     for form in (key, json.dumps(key)[1:-1], repr(key)[1:-1], quote(key)):
