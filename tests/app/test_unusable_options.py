@@ -29,6 +29,10 @@ def test_a_variable_that_is_not_set_is_no_place(
     assert not list(tmp_path.iterdir())
 
 
+LABELS = ["--labels", "0=bad,1=good", "--template", "{text} {mask}"]
+PAIR = ["--labels", "0=bad,1=good", "--template", "{text_a} {mask} {text_b}", "--method", "none"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -43,15 +47,24 @@ def test_a_variable_that_is_not_set_is_no_place(
             ["tune", "--method", "none", "--readout", "none", "--budget", 1],
             "is 1 calls and the template's scores cost 3",
         ),
+        (["tune", "--method", "random-search", "--samples", 1, "--budget", 8], "one step costs 3 and the readouts 6"),
+        (["tune", "--train", "same.tsv", *LABELS, "--method", "none"], "all training rows are one text"),
+        (["tune", "--train", "same.tsv", *LABELS, "--method", "bdpl"], "all training rows are one text"),
+        (["tune", "--train", "pair.tsv", *PAIR, "--text-column", "a", "--text-column", "a"], "the column 'a' is given"),
+        (["tune", "--train", "pair.tsv", *PAIR, "--text-column", "a", "--text-column", "label"], "the column 'label'"),
+        (["tune", "--dim", 9 * 10**9], "lower --dim 9000000000"),
     ],
 )
 def test_numbers_that_cannot_be_are_named(
     zopog: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[object], words: str
 ) -> None:
-    """They ended in a traceback, or were blamed on the run's own config.json."""
+    """They ended in a traceback, were blamed on the run's own config.json, or were named after a search."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "same.tsv").write_text("text\tlabel\n" + "one or two\t0\none or two\t1\n" * 20)
+    (tmp_path / "pair.tsv").write_text("a\tb\tlabel\n" + "one\ttwo\t0\ntwo\tone\t1\n" * 20)
     code, _, error = zopog(*arguments)
-    assert (code, words in error) == (2, True), error
+    assert (code, words in error) == (1 if "lower" in words else 2, True), error
+    assert not (tmp_path / "runs").exists()
 
 
 ENDED = """

@@ -87,7 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         sys.stderr.close()
         return 1
-    except (OSError, FloatingPointError, MemoryError) as error:
+    except MemoryError as error:
+        return _say(f"this takes more memory than there is ({error or 'no more is left'}): {_smaller(given)}", 1)
+    except (OSError, FloatingPointError) as error:
         return _say(_disk_full(error) or str(error) or type(error).__name__, 1)
 
 
@@ -178,6 +180,13 @@ def _disk_full(error: BaseException) -> str:
         return ""
     advice = "let it be written, or name another folder" if error.errno == errno.EROFS else "make room"
     return f"{FULL[error.errno]} {error.filename or 'the output'}: {advice}, then give the same command again"
+
+
+def _smaller(given: Sequence[str]) -> str:
+    """What takes less memory: of the sizes that were given the largest, or those that there are."""
+    sizes = re.findall(r"(--[a-z-]+)[ =](\d+)", " ".join(given))
+    large = [(int(size), name) for name, size in sizes if name not in ("--budget", "--seed", "--threads")]
+    return "lower {1} {0}".format(*max(large)) if large else "lower --dim, --batch-size or --samples"
 
 
 def _say(message: object, code: int) -> int:

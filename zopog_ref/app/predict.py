@@ -78,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     columns = tuple(arguments.text_column or slots)
     if len(columns) != len(slots):
         raise InputError(f"--text-column was given {len(columns)} times; this task takes {len(slots)} texts")
+    if len(set(columns)) < len(columns):
+        raise InputError(f"--text-column {columns[0]} was given twice; this task takes {len(slots)} different texts")
     own = columns if arguments.text_column else tuned.columns or columns
     texts = _texts(arguments.text, arguments.file, (columns, own), arguments.id_column, tuned.quoting)
     truncated = silent = 0

@@ -25,15 +25,16 @@ class Secrets:
     """Texts that nobody may see. Empty ones are none."""
 
     def __init__(self, *secrets: str) -> None:
-        self._known = [[re.compile(_forms(part)) for part in _PARTS.findall(secret)] for secret in secrets if secret]
+        known = [_PARTS.findall(secret) for secret in secrets if secret]
+        self._known = [([re.compile(_forms(part)) for part in parts], _starts(parts)) for parts in known]
 
     def hide(self, text: str) -> str:
         """The text with *** for every secret, every beginning of one of six characters or more, and any twelve."""
         parts, copied = [], 0
         for start, end in _joined(
             span
-            for characters in self._known
-            for first in range(max(1, len(characters) - _LEAST_WITHIN + 1))
+            for characters, starts in self._known
+            for first in starts
             for span in _spans(text, characters[first:], _LEAST_WITHIN if first else _LEAST)
         ):
             parts += [text[copied:start], _STARS]
@@ -43,6 +44,11 @@ class Secrets:
     def brief(self, text: str, most: int) -> str:
         """The text without the secrets, and only then cut to `most` characters."""
         return self.hide(text)[:most]
+
+
+def _starts(parts: list[str]) -> list[int]:
+    """Where enough of a secret begins: not at the space of `Bearer KEY`, which is none of it."""
+    return [0, *(i for i in range(1, len(parts) - _LEAST_WITHIN + 1) if parts[i] != " ")]
 
 
 def _forms(character: str) -> str:

@@ -31,7 +31,19 @@ _PART = 1 << 16
 _UNREACHED = "no connection"
 _GRACE = 5.0  # seconds that an answer under way, which may be paid for, still has when somebody asks to stop
 _TOKENS_A_BYTE = 0.3  # of a request, for its pace: what servers assume is 1 token in 4 characters
+_TELLING = ("error", "errors", "detail", "message", "msg", "reason", "title", "fault")  # keys of what is no answer
 _READ_FOR_WORDS = 1 << 16  # bytes of an error's body that are searched for the server's words
+
+_UNTRUSTED = (
+    "the server's certificate is not trusted ({}): trust its authority with SSL_CERT_FILE=FILE, or mend the certificate"
+)
+_NO_BUNDLE = "the file that SSL_CERT_FILE names holds no certificates ({}): it has to be in the form PEM"
+_HOPELESS = {
+    "CERTIFICATE_VERIFY_FAILED": _UNTRUSTED,
+    "WRONG_VERSION_NUMBER": "what listens there does not speak https ({}): write http:// in --model, or mend the port",
+    "NO_CERTIFICATE_OR_CRL_FOUND": _NO_BUNDLE,
+    "PEM lib": _NO_BUNDLE,
+}  # part of OpenSSL's words -> what to say where trying again is of no use
 
 
 class Answer(NamedTuple):
@@ -210,7 +222,7 @@ class Transport:
             found = json.loads(answer.body)
         except (ValueError, RecursionError):
             return ""
-        told = isinstance(found, dict) and any(name in found for name in ("error", "errors", "detail", "message"))
+        told = isinstance(found, dict) and any(name in found for name in _TELLING)
         return f"; the server said{self._said(answer)}" if told else ""
 
     def _once(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
@@ -253,12 +265,10 @@ class Transport:
         except urllib3.exceptions.TimeoutError as error:
             raise _Failure("no answer in time", error) from None
         except urllib3.exceptions.SSLError as error:
-            if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+            why = next((why for sign, why in _HOPELESS.items() if sign in str(error)), None)
+            if why is None:
                 raise _Failure("connection lost", error) from None
-            raise ServiceError(
-                f"the server's certificate is not trusted ({error}): trust its authority with SSL_CERT_FILE=FILE, or "
-                "mend the certificate"
-            ) from None
+            raise ServiceError(why.format(error)) from None
         except (urllib3.exceptions.HTTPError, OSError, ValueError, OverflowError) as error:
             # The last two: a chunk of 10^30 bytes is promised, a length that is no number.
             raise _Failure("connection lost", error) from None

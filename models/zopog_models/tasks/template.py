@@ -106,6 +106,9 @@ def make_task(
     columns = tuple(text_columns) if text_columns is not None else slots
     if len(columns) != len(slots) or not all(isinstance(column, str) for column in columns):
         raise TaskError(f"task {quoted(name)}: text_columns {quoted(columns)} do not match the template's {slots}")
+    if twice := [column for column in columns if [*columns, label_column].count(column) > 1]:
+        what = "as the label too" if twice[0] == label_column else "for two texts"
+        raise TaskError(f"task {quoted(name)}: the column {quoted(twice[0])} is given {what}; name each column once")
     for text in (name, template, description, *map(str, labels), *labels.values(), *columns):
         if isinstance(text, str) and not is_text(text):
             raise TaskError(f"task {quoted(name)}: {quoted(text)} is no text (half a surrogate pair)")

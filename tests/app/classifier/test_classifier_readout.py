@@ -66,7 +66,7 @@ def test_a_search_with_a_readout_keeps_to_its_budget(data: tuple[list[str], np.n
     assert clf.calls_ <= 12
     assert clf.curve_[-1].calls == clf.calls_ - 4  # 48 rows, 32 a call, at the tuned prompt and at the manual one
     assert clf.deployed_ in {"manual", "manual + centred", "manual + readout", "tuned", "tuned + readout"}
-    with pytest.raises(ValueError, match="the readout 4"):
+    with pytest.raises(ValueError, match="the readouts 4"):
         fitted(data, readout="labels", budget=5, method_options=SIZES)
 
 

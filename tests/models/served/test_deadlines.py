@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -192,8 +193,28 @@ def test_a_certificate_that_is_not_trusted_is_not_tried_again(monkeypatch: pytes
     assert len(tried) == 1
 
 
-def test_an_error_under_status_200_shows_the_words_of_the_server() -> None:
-    body = b'{"error": {"message": "model is still loading"}}'
+def test_a_port_without_tls_and_a_bundle_without_certificates_are_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both were tried again as a lost connection, for a minute."""
+    with raw_server(first=b"HTTP/1.1 400 Bad Request\r\n\r\n") as url:
+        with pytest.raises(ServiceError, match=r"does not speak https.*write http://") as caught:
+            transport(url.replace("http:", "https:"), retries=8, timeout=PATIENCE).get("/ready")
+        assert "attempts" not in str(caught.value)
+        for content in ("no certificate", "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n"):
+            (tmp_path / "bundle").write_text(content)
+            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "bundle"))
+            with pytest.raises(ServiceError, match=r"SSL_CERT_FILE names holds no certificates"):
+                transport(url.replace("http:", "https:"), retries=8, timeout=PATIENCE).get("/ready")
+
+
+@pytest.mark.parametrize(
+    "error",
+    ['{"error": {"message": "model is still loading"}}', '{"code": 503, "msg": "model is still loading"}',
+     '{"fault": "model is still loading"}', '{"title": "model is still loading", "status": 503}'],
+)  # fmt: skip
+def test_an_error_under_status_200_shows_the_words_of_the_server(error: str) -> None:
+    body = error.encode()
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
 
     def read(answer: Answer) -> None:

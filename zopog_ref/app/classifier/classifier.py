@@ -47,7 +47,7 @@ from zopog_ref.app.run.experiment import Experiment
 from zopog_ref.app.run.folder import RunFolder
 from zopog_ref.app.run.presets import SEARCHLESS
 from zopog_ref.app.track.watchers import Watchers
-from zopog_ref.app.tune.ending import end, reads, reserved
+from zopog_ref.app.tune.ending import check_end, end, reads, reserved
 from zopog_ref.app.tune.models import keep_requests, probe
 from zopog_ref.app.tune.outlay import missing_words
 from zopog_ref.objective import Ledger
@@ -248,6 +248,7 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
         folder: RunFolder | None = None
         self.run_folder_: Path | None = None
         try:
+            check_end(experiment, config)
             if self.run_folder is not None:
                 self.run_folder_ = Path(self.run_folder) / data.fingerprint(saved)
                 known = (self.run_folder_ / "config.json").exists()
@@ -262,8 +263,6 @@ class PromptClassifier(Fitted, ClassifierMixin, BaseEstimator):  # type: ignore[
             kept_back = reserved(experiment, config)
             ledger.budget -= kept_back
             price = search.step_price(method, ledger, rows, preset.batch_size)
-            if ledger.budget < price:
-                raise InputError(f"budget is {preset.budget} calls; one step costs {price}, the readout {kept_back}")
             with closing(Progress(preset.budget, price, not self.verbose, kept_back)) as progress:
 
                 def on_step(record: search.Record) -> None:

@@ -19,7 +19,6 @@ from zopog_models.errors import Stopped
 from zopog_models.tasks.encoding import encode
 from zopog_models.tasks.task_files import Rows
 from zopog_models.tasks.template import replace_template
-from zopog_ref.app.errors import InputError
 from zopog_ref.app.output import say
 from zopog_ref.app.run.config import RunConfig
 from zopog_ref.app.run.experiment import Experiment
@@ -165,9 +164,6 @@ class Board:
 def find(experiment: Experiment, config: RunConfig, ledger: Ledger) -> Found:
     """The rounds above. Errors: TaskError for instructions that are none; what the model raises."""
     board, task, model, train = Board(experiment, config, ledger), config.task, experiment.model, experiment.train
-    if not board.left:
-        price, left = ledger.price(1, 1), ledger.left
-        raise InputError(f"--budget is {left} calls; one prompt on one mini-batch costs {price} here: raise it")
     given = config.templates or (task.template,)
     every = templates(task, model, given, train)
     first = every[: len(given) if len(given) >= FULL else max(TOGETHER, len(given))]

@@ -48,6 +48,7 @@ from zopog_ref.app.tune.readings import (
 from zopog_ref.app.tune.refit import dev_price, refitted
 from zopog_ref.app.tune.worth import beats_chance, measured
 from zopog_ref.objective import Ledger
+from zopog_ref.search import step_price
 
 FLOAT64 = NDArray[np.float64]
 INT64 = NDArray[np.int64]
@@ -131,25 +132,47 @@ def reserved(experiment: Experiment, config: RunConfig) -> int:
     return sum(price(experiment, count) + bool(config.refit) * dev_price(experiment, count) for count in prompts)
 
 
+def check_end(experiment: Experiment, config: RunConfig) -> None:
+    """Before anything is asked or kept: whether the rows and the budget are enough for one step and for the end.
+
+    Errors: InputError.
+    """
+    budget, kept_back = experiment.preset.budget, reserved(experiment, config)
+    if config.method not in SEARCHLESS:
+        method, rows = experiment.method(), len(experiment.train.labels)
+        step = step_price(method, experiment.ledger(), rows, experiment.preset.batch_size)
+        if budget < kept_back + step:
+            readouts = f" and the readouts {kept_back}: raise it, or choose readout none" if kept_back else ": raise it"
+            raise InputError(f"budget is {budget} calls; one step costs {step}{readouts}")
+    if not reads(config):
+        return
+    check_scores(config.readout or "none", experiment.model.scores)
+    if groups_of(experiment.train).max() == 0:
+        raise InputError("all training rows are one text, and a readout learns from differences: give other texts")
+    if config.method in SEARCHLESS:
+        several = len(config.templates or (experiment.task.template,))
+        cost = price(experiment, several) + bool(config.refit) * dev_price(experiment, several)
+        if config.method == AUTO:  # it chooses among what can be paid for
+            if budget < (cost := experiment.ledger().price(1, 1)):
+                raise InputError(f"budget is {budget} calls; one prompt on one mini-batch costs {cost} here: raise it")
+        elif budget < cost:
+            raise InputError(f"budget is {budget} calls and the template's scores cost {cost}: raise it")
+
+
 def end(
     experiment: Experiment, config: RunConfig, tuned: Prompt | None, ledger: Ledger, paid: FLOAT64 | None = None
 ) -> Ending:
     """Ask for what is missing, fit, choose. tuned: what was searched for; None: nothing was.
 
     paid (M, rows, C): what the search has paid for of the tuned prompts on the training rows, which is not asked again.
-    Errors: InputError for a readout that cannot be had; PromptError, TaskError.
+    Whether it can be had and paid for, `check_end` has said before. Errors: PromptError, TaskError.
     """
     asked, dev = config.readout or "none", experiment.dev
-    check_scores(asked, experiment.model.scores)
-    if groups_of(experiment.train).max() == 0:
-        raise InputError("all training rows are one text, and a readout learns from differences: give other texts")
     if config.method == AUTO:
         return _of_arms(experiment, config, ledger)
     tokens = 0 if asked in ("none", "centred", "labels") else config.readout_tokens or TOKENS
     manual = template_prompt(experiment, config.templates or (experiment.task.template,))
     cost = price(experiment, len(manual.ids)) + bool(config.refit) * dev_price(experiment, len(manual.ids))
-    if tuned is None and cost > ledger.left:
-        raise InputError(f"budget is {ledger.budget} calls and the template's scores cost {cost}: raise it")
     # A search that was begun before the baselines were kept back from its budget may have left too little for them.
     own = (
         ledger if tuned is None or cost <= ledger.left else replace(ledger, budget=cost, calls=0, sequences=0, tokens=0)

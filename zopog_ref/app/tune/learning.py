@@ -30,7 +30,7 @@ from zopog_ref.app.run.saved_run import read_result
 from zopog_ref.app.track.watchers import Watchers, tracked
 from zopog_ref.app.tune.backends import on_backend, open_backend, stream_of
 from zopog_ref.app.tune.checks import check_numbers, check_precision, check_run, check_workers
-from zopog_ref.app.tune.ending import end, reads, reserved
+from zopog_ref.app.tune.ending import check_end, end, reads, reserved
 from zopog_ref.app.tune.models import check_place, continued, go_on, keep_requests, open_model, probe
 from zopog_ref.app.tune.outlay import few_steps, missing_words, planned, words_and_position
 from zopog_ref.app.tune.precision import use_precision
@@ -195,6 +195,7 @@ def _opened(
         raise InputError("this run was made by PromptClassifier.fit, which goes on with it when it is repeated")
     experiment = prepare(model, config.task, config.preset, config.seed, config.shots)
     experiment.backend = backend
+    check_end(experiment, config)
     return model, experiment
 
 
@@ -231,16 +232,11 @@ def _searched(
     folder: RunFolder, experiment: Experiment, config: RunConfig, ledger: Ledger, should_stop: Callable[[], bool],
     quiet: bool, watchers: Watchers,
 ) -> search.SearchResult:  # fmt: skip
-    """The search, with what its readout will cost kept back. Errors: Interrupted after saving; InputError."""
+    """The search, with what its readout will cost kept back. Errors: Interrupted after saving."""
     method, preset, rows = experiment.method(), experiment.preset, len(experiment.train.labels)
     kept_back = reserved(experiment, config)
     ledger.budget -= kept_back
     price = search.step_price(method, ledger, rows, preset.batch_size)
-    if ledger.left < price:
-        raise InputError(
-            f"--budget is {preset.budget} calls; one step costs {price} and the readouts {kept_back}: raise it, or use "
-            "--readout none"
-        )
     method, objective = on_backend(experiment.backend, experiment, ledger, folder)
     folder.warn = say
     with closing(Progress(preset.budget, price, quiet, kept_back)) as progress:
