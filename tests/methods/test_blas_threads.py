@@ -5,11 +5,15 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
+from zopog_ref.methods import METHODS
 from zopog_ref.methods.blas_threads import one_blas_thread
+from zopog_ref.methods.catcma import CatCMA, MixedSearch
+from zopog_ref.methods.cma_es import CmaEs
 
 threadpoolctl = pytest.importorskip("threadpoolctl", reason="it is in the methods extra")
 
@@ -59,6 +63,25 @@ def test_threads_come_in_one_after_the_other() -> None:
     assert counts() == {3}
 
 
+def test_a_limit_of_another_thread_does_not_stand_in_the_way() -> None:
+    """The fixture's, of this thread: threadpoolctl leaves OpenBLAS to the thread that set a limit first."""
+    seen: list[set[int]] = []
+
+    def search() -> None:
+        with one_blas_thread():
+            seen.append(counts())
+        seen.append(counts())
+
+    for _ in range(2):
+        thread = threading.Thread(target=search)
+        thread.start()
+        thread.join()
+    assert seen == [{1}, {3}] * 2
+    with one_blas_thread():
+        assert counts() == {1}
+    assert counts() == {3}
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_that_is_forked_meanwhile_is_as_free_as_its_parent() -> None:
@@ -88,6 +111,41 @@ def test_a_child_that_is_forked_meanwhile_is_as_free_as_its_parent() -> None:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     assert status == 0
-    with one_blas_thread():  # this process came in and out, too
-        assert counts() == {1}
+    others: list[set[int]] = []  # of another thread of this process, which waits for none either
+
+    def second() -> None:
+        with one_blas_thread():
+            others.append(counts())
+
+    thread = threading.Thread(target=second, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert others == [{1}]
     assert counts() == {3}
+
+
+class Watched:
+    """A strategy that notes how many threads BLAS has when it is used."""
+
+    def __init__(self, strategy: Any) -> None:
+        self.strategy, self.seen = strategy, []
+
+    def __getattr__(self, name: str) -> Any:
+        self.seen.append((name, counts()))
+        return getattr(self.strategy, name)
+
+
+@pytest.mark.parametrize("name", ["bbt", "catcma"])
+def test_strategies_compute_inside(name: str) -> None:
+    for package in METHODS[name].packages:
+        pytest.importorskip(package, reason="it is in the methods extra")
+    search: Any
+    if name == "bbt":
+        search = CmaEs(4, 1.0, 6, seed=1)
+    else:
+        search = MixedSearch((2, 3, 4), CatCMA.Settings(popsize=6), 1, np.zeros((0, 6)))
+    watched = search._strategy = Watched(search._strategy)
+    search.ask()
+    search.tell(np.arange(6.0))
+    assert {used for used, _ in watched.seen} == {"ask", "tell"}
+    assert all(found == {1} for _, found in watched.seen)

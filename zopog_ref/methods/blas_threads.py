@@ -26,8 +26,14 @@ def one_blas_thread() -> Iterator[None]:
     Errors: ImportError without threadpoolctl, which finds the BLAS in use. A BLAS that it does not know (Apple's
     Accelerate) keeps its own.
     """
-    with _LIMIT, _libraries().limit(limits=1, user_api="blas"):
-        yield
+    with _LIMIT:
+        libraries = _libraries()
+        for library in libraries.lib_controllers:
+            # From 3.8 on a limit does nothing, and does not say so, while another thread (scikit-learn's) has set one.
+            if take_over := getattr(library, "clear_controlling_thread", None):
+                take_over(force=True)
+        with libraries.limit(limits=1, user_api="blas"):
+            yield
 
 
 @cache

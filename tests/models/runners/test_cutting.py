@@ -31,6 +31,7 @@ def test_equal_rows_fill_the_turns_of_a_gpu() -> None:
     """640 rows of 116 tokens and width 1,024 on 132 multiprocessors: 18 turns, where chunks of 256 took 20."""
     turn = local.turn_tokens(1024)
     assert turn == 4224
+    assert local.turn_tokens(2**20) == 256  # one tile, be it cut into as many columns as it may
     found = sizes(Cut(256, turn=turn), np.full(640, 116))
     assert sum(-(-rows * 116 // turn) for rows in found) == 18
     assert len(found) == 3
