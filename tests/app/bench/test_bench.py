@@ -49,8 +49,9 @@ def test_a_step_and_a_run(zopog: Run, what: str, method: str) -> None:
     assert "gflops" not in report
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("method", ["zo-pog", "bbt"])
-def test_steps_and_runs_of_a_bound_model_are_those_of_the_host(method: str, tmp_path: Path) -> None:
+def test_steps_and_runs_of_a_bound_model_are_those_of_the_host(method: str, precision: str, tmp_path: Path) -> None:
     """What --backend cupy measures, on arrays that refuse implicit copies."""
     needs_compiler()
     if method == "bbt":
@@ -58,16 +59,19 @@ def test_steps_and_runs_of_a_bound_model_are_those_of_the_host(method: str, tmp_
     shape = Shape(1, 16, 2, 160)
     write_random_model(tmp_path, shape)
     write_random_inputs(tmp_path / "inputs.npz", shape, 3, 4, 8)
-    given = worker.Work(tmp_path, "mini", 3, 1, "cpu", method, 80, "fp32", "policy", "cupy")
+    given = worker.Work(tmp_path, "mini", 3, 1, "cpu", method, 80, precision, "all", "cupy")
     model, inputs = load_model(tmp_path, threads=1), dict(np.load(tmp_path / "inputs.npz"))
+    reduced = None if precision == "fp32" else model.reduced(precision)
     device = StrictDevice()
     found = {}
     for backend in (NUMPY, KernelBackend(device)):
-        step = worker._iteration(given, backend, model, None, inputs)
-        run = worker._run(given, backend, model, None, inputs)
+        step = worker._iteration(given, backend, model, reduced, inputs)
+        run = worker._run(given, backend, model, reduced, inputs)
         assert (run["calls"], run["sequences"]) == (80, 320)
         found[backend is NUMPY] = [step()["loss"], step()["loss"], run["loss"]]
     assert found[False] == pytest.approx(found[True], rel=1e-4)
+    full = worker._iteration(given, NUMPY, model, None, inputs)()["loss"]
+    assert (abs(found[False][0] / full - 1) > 1e-6) == (precision == "int8")
     assert device.uploads > 0
 
 
