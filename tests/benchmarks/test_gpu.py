@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -81,6 +82,14 @@ def test_a_result_is_on_the_disk_at_once(tmp_path: Path) -> None:
 def test_the_limits_fit_in_nine_minutes() -> None:
     assert sum(stage.limit for stage in STAGES) <= TOTAL == 540
     assert {stage.name for stage in STAGES} <= set(WORK)
+
+
+def test_the_two_tries_of_the_page_have_time_for_their_stages() -> None:
+    limits, tried = {stage.name: stage.limit for stage in STAGES}, []
+    for limit, names in re.findall(r"--limit (\d+) --stages (\S+)", (ROOT / "docs" / "gpu.md").read_text()):
+        tried += names.split(",")
+        assert sum(limits[name] for name in names.split(",")) <= int(limit)
+    assert sorted(tried) == sorted(limits)
 
 
 @pytest.fixture

@@ -152,6 +152,17 @@ def test_without_cupy_the_command_says_what_to_install(
 SEARCHES = SMALL[SMALL.index("--n-positions") :]
 
 
+@pytest.mark.parametrize("options", [["sspt"], ["zo-pog", "--readout-folds", "2"], ["bdpl", "--readout-folds", "2"]])
+def test_whatever_has_no_kernels_goes_over(
+    options: list[str], zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mini-batches, and directions of the host: their rows go over as well."""
+    common = ("tune", "--task", small_task, "--method", *options, *SEARCHES, "--budget", "400")
+    counted = on_both(zopog, common, tmp_path, monkeypatch)
+    same_curve((tmp_path / "numpy", tmp_path / "cupy"), 1, 1e-3)
+    assert counted.recorded >= len(counted.ends)
+
+
 @pytest.mark.parametrize("method", ["bbt", "catcma", "random-search", "ensembles", "cma-elbo", "abc-smc"])
 def test_a_method_without_kernels_on_a_bound_model(
     method: str, zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -205,11 +216,9 @@ def test_a_decoder_s_points_are_read_through_the_host(
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (
-            "bbt",
-            "BBT runs in NumPy only (zo-pog and bdpl have kernels), and the model is on device cpu: add --device cuda",
-        ),
-        ("clip-tuning", "ClipTuning runs in NumPy only (zo-pog and bdpl have kernels), and its thinned networks"),
+        ("bbt", "BBT runs in NumPy only ({}), and the model is on device cpu: add --device cuda"),
+        ("zo-pog --readout-folds 2", "ZOPoG runs in NumPy only ({}), and the model is on device cpu"),
+        ("clip-tuning", "ClipTuning runs in NumPy only ({}), and its thinned networks"),
     ],
 )
 def test_a_backend_with_nothing_to_do_is_refused(
@@ -217,8 +226,18 @@ def test_a_backend_with_nothing_to_do_is_refused(
 ) -> None:
     pytest.importorskip("cma", reason="it is in the methods extra")
     Counted("cuda").patch(monkeypatch)
-    command = ("tune", "--task", small_task, "--method", method, "--backend", "cupy", "--out", tmp_path / "run")
+    command = (
+        "tune",
+        "--task",
+        small_task,
+        "--method",
+        *method.split(),
+        "--backend",
+        "cupy",
+        "--out",
+        tmp_path / "run",
+    )
     code, _, errors = zopog(*command)
     assert code == 2
-    assert message in errors
+    assert message.format("zo-pog and bdpl have kernels, without --readout-folds") in errors
     assert not (tmp_path / "run").exists()
