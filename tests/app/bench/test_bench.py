@@ -108,6 +108,30 @@ def test_unusable_options(zopog: Run, options: list, words: str) -> None:
     assert words in error
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--text-length", 3), "--text-length is 3; it must be at least 4"),
+        (("--batch-size", 0), "--batch-size is 0; it must be at least 1"),
+        (("--n-positions", -1), "--n-positions is -1; it must be at least 0"),
+        (("--n-positions", 505), "--n-positions 505 and --text-length 8 do not fit into the 512 tokens"),
+        (("--precision", "fp16"), "--precision fp16 is for --device cuda, and this is --device cpu"),
+    ],
+)
+def test_what_no_side_can_do_is_said_before_weights_are_written(
+    zopog: Run, options: tuple[object, ...], words: str
+) -> None:
+    code, _, error = zopog("bench", "loss", *SMALL, *options)
+    assert (code, error.count("\n")) == (2, 1)
+    assert words in error
+
+
+def test_the_smallest_row_and_the_longest(zopog: Run) -> None:
+    for n, length in ((0, 4), (504, 8)):
+        assert zopog("bench", "loss", *SMALL, "--n-positions", n, "--text-length", length)[0] == 0
+    assert "--n-positions is 0; it must be at least 1" in zopog("bench", "iteration", *SMALL, "--n-positions", 0)[2]
+
+
 def test_a_table_for_people(zopog: Run) -> None:
     code, out, _ = zopog("bench", "loss", *SMALL[:-1], "--peer", OURSELVES)
     assert code == 0
