@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.gpu import large, staging
 from benchmarks.gpu.oracle import TO_HOST, count_events, longest
 from benchmarks.gpu.runner import SKIPPED, Results, Stage, read_results, run_stages
 from benchmarks.gpu.stages import STAGES, TOTAL, WORK
 from benchmarks.gpu.staging import MANIFEST, StagingError, install, join, pack, split
 from benchmarks.gpu.tables import MEASURED, PAGES, render
+from zopog_ref.methods import METHODS
 
 ROOT = Path(__file__).parents[2]
 STAGE = """
@@ -146,6 +148,11 @@ def test_the_command_that_travels_with_the_parts_needs_nothing_else(tmp_path: Pa
     (tmp_path / "parts" / "part-003").unlink()
     done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, "not joined: part-003 is missing: carry it again\n")
+
+
+def test_all_that_the_measured_methods_need_is_carried() -> None:
+    """cma was missing on the first GPU, and its run of BBT failed there."""
+    assert {package for method in large.RUNS for package in METHODS[method].packages} <= set(staging.PACKAGES)
 
 
 def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
