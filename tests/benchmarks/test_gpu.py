@@ -155,6 +155,14 @@ def test_all_that_the_measured_methods_need_is_carried() -> None:
     assert {package for method in large.RUNS for package in METHODS[method].packages} <= set(staging.PACKAGES)
 
 
+def test_what_is_carried_needs_no_pytest() -> None:
+    """A machine that measures may have none."""
+    modules = "benchmarks.gpu.oracle, benchmarks.gpu.kernels, benchmarks.gpu.provider, benchmarks.gpu.variants"
+    modules += ", tests.kernels.parity, tests.kernels.host_bench, tests.models.tiny_decoders"
+    code = f"import sys; sys.modules['pytest'] = None; import {modules}"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     run = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), *map(str, arguments)]
     return subprocess.run(run, capture_output=True, text=True)
