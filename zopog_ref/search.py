@@ -15,6 +15,7 @@ from __future__ import annotations  # signatures show names, not what these stan
 import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from html import escape
 from typing import Any, NamedTuple, Protocol
@@ -154,7 +155,7 @@ def run(
     _LOG.info("%r starts at step %d: %d calls left, %d a step", method, len(curve), objective.ledger.left, price)
     last: list[_Scored] = []  # the prompts of the step before and their score, if it took one
     if curve and curve[-1].dev_metric is not None and curve[-1].dev_loss is not None:
-        last = [(method.prompts(state), DevScore(curve[-1].dev_metric, curve[-1].dev_loss))]
+        last = [(deepcopy(method.prompts(state)), DevScore(curve[-1].dev_metric, curve[-1].dev_loss))]
     while not (stop_reason := _stop_reason(method, state, objective, price)):
         if should_stop():
             stop_reason = "interrupted"
@@ -165,7 +166,7 @@ def run(
         state = method.step(state, objective, step_rows(method, step, rows, batch_size))
         score = None
         if dev is not None and ((step + 1) % every == 0 or _stop_reason(method, state, objective, price)):
-            prompts = method.prompts(state)
+            prompts = deepcopy(method.prompts(state))  # its next step may write into the same arrays
             known = last if kept is None or best is None else [*last, (kept.prompts, best)]
             score = _score_among(known, prompts) or dev(prompts)
             if score.beats(best):

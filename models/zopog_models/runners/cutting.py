@@ -32,7 +32,7 @@ class Cut:
     multiple: int = 1
 
     def spans(self, lengths: np.ndarray) -> list[tuple[int, int]]:
-        """Where the chunks of rows begin and end. lengths: of these, ascending, with their prompts."""
+        """Where the chunks of rows begin and end. lengths: tokens of these, as they are read."""
         if self.turn is not None and len(lengths):
             return _in_fewest_turns(-(-lengths // self.multiple) * self.multiple, self.rows, self.turn)
         at = range(0, len(lengths), self.rows)
@@ -63,11 +63,12 @@ def _in_fewest_turns(lengths: np.ndarray, most: int, turn: int) -> list[tuple[in
 
     A last turn takes as long as a full one, and rows are padded to the longest of their chunk: both are counted.
     """
-    at = np.append(np.arange(0, len(lengths), STEP), len(lengths))
+    at = np.append(np.arange(0, len(lengths), min(STEP, most)), len(lengths))
     least, begin = np.zeros(len(at)), np.zeros(len(at), np.int64)
     for end in range(1, len(at)):
         first = int(np.searchsorted(at, at[end] - most))
-        turns = -(-(at[end] - at[first:end]) * lengths[at[end] - 1] // turn)
+        longest = np.maximum.accumulate(lengths[at[first] : at[end]][::-1])[::-1][at[first:end] - at[first]]
+        turns = -(-(at[end] - at[first:end]) * longest // turn)
         costs = least[first:end] + turns + LAUNCH
         chosen = int(np.argmin(costs))
         least[end], begin[end] = costs[chosen], first + chosen

@@ -96,15 +96,18 @@ class ModelRows:
         """Whether label words are scored by all their tokens."""
         return self.label_ids.ndim == 2 and not self.pooling
 
-    def alike(self, rows: np.ndarray, cut: Cut, before: int = 0) -> list[np.ndarray]:
-        """Rows in chunks of like length, so that little is padding. before: tokens of each that are read elsewhere.
+    def alike(self, rows: np.ndarray, cut: Cut, before: int | None = None) -> list[np.ndarray]:
+        """Rows in chunks of like length, so that little is padding.
 
+        before: tokens of each that are read elsewhere, and its prompt with them; None: all is read here.
         Where a graph takes each token once, those of one prompt stand together: a chunk reads it once.
         """
         lengths, prompts, n = self.lengths[rows], self.prompt_index[rows], self.prompt_ids.shape[1]
         if cut.tokens is None or not len(rows):
             order = rows[np.argsort(lengths, kind="stable")]  # `stable` makes it unique
-            return cut(order, self.lengths[order] + n, self.cells(order))
+            here = n if before is None else -before
+            return cut(order, self.lengths[order] + here, self.cells(order))
+        before = before or 0
         shared = n > 0 and len(set(prompts.tolist())) < len(rows)
         order = rows[np.lexsort((lengths, prompts * shared))]
         common = self._in_common(rows, before)

@@ -49,8 +49,9 @@ def test_a_step_and_a_run(zopog: Run, what: str, method: str) -> None:
     assert "gflops" not in report
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("method", ["zo-pog", "bbt"])
-def test_steps_and_runs_of_a_bound_model_are_those_of_the_host(method: str, tmp_path: Path) -> None:
+def test_steps_and_runs_of_a_bound_model_are_those_of_the_host(method: str, precision: str, tmp_path: Path) -> None:
     """What --backend cupy measures, on arrays that refuse implicit copies."""
     needs_compiler()
     if method == "bbt":
@@ -58,16 +59,19 @@ def test_steps_and_runs_of_a_bound_model_are_those_of_the_host(method: str, tmp_
     shape = Shape(1, 16, 2, 160)
     write_random_model(tmp_path, shape)
     write_random_inputs(tmp_path / "inputs.npz", shape, 3, 4, 8)
-    given = worker.Work(tmp_path, "mini", 3, 1, "cpu", method, 80, "fp32", "policy", "cupy")
+    given = worker.Work(tmp_path, "mini", 3, 1, "cpu", method, 80, precision, "all", "cupy")
     model, inputs = load_model(tmp_path, threads=1), dict(np.load(tmp_path / "inputs.npz"))
+    reduced = None if precision == "fp32" else model.reduced(precision)
     device = StrictDevice()
     found = {}
     for backend in (NUMPY, KernelBackend(device)):
-        step = worker._iteration(given, backend, model, None, inputs)
-        run = worker._run(given, backend, model, None, inputs)
+        step = worker._iteration(given, backend, model, reduced, inputs)
+        run = worker._run(given, backend, model, reduced, inputs)
         assert (run["calls"], run["sequences"]) == (80, 320)
         found[backend is NUMPY] = [step()["loss"], step()["loss"], run["loss"]]
     assert found[False] == pytest.approx(found[True], rel=1e-4)
+    full = worker._iteration(given, NUMPY, model, None, inputs)()["loss"]
+    assert (abs(found[False][0] / full - 1) > 1e-6) == (precision == "int8")
     assert device.uploads > 0
 
 
@@ -102,6 +106,30 @@ def test_unusable_options(zopog: Run, options: list, words: str) -> None:
     code, _, error = zopog("bench", "loss", *SMALL, *options)
     assert code == 2
     assert words in error
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--text-length", 3), "--text-length is 3; it must be at least 4"),
+        (("--batch-size", 0), "--batch-size is 0; it must be at least 1"),
+        (("--n-positions", -1), "--n-positions is -1; it must be at least 0"),
+        (("--n-positions", 505), "--n-positions 505 and --text-length 8 do not fit into the 512 tokens"),
+        (("--precision", "fp16"), "--precision fp16 is for --device cuda, and this is --device cpu"),
+    ],
+)
+def test_what_no_side_can_do_is_said_before_weights_are_written(
+    zopog: Run, options: tuple[object, ...], words: str
+) -> None:
+    code, _, error = zopog("bench", "loss", *SMALL, *options)
+    assert (code, error.count("\n")) == (2, 1)
+    assert words in error
+
+
+def test_the_smallest_row_and_the_longest(zopog: Run) -> None:
+    for n, length in ((0, 4), (504, 8)):
+        assert zopog("bench", "loss", *SMALL, "--n-positions", n, "--text-length", length)[0] == 0
+    assert "--n-positions is 0; it must be at least 1" in zopog("bench", "iteration", *SMALL, "--n-positions", 0)[2]
 
 
 def test_a_table_for_people(zopog: Run) -> None:

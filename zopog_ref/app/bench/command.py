@@ -22,7 +22,15 @@ from typing import Any
 import numpy as np
 
 from zopog_models.runners.cores import usable_cores
-from zopog_ref.app.bench.random_model import LABEL_WORDS, SHAPES, write_random_inputs, write_random_model
+from zopog_models.runners.local import REDUCED
+from zopog_ref.app.bench.random_model import (
+    LABEL_WORDS,
+    LEAST_LENGTH,
+    SHAPES,
+    TOKENS,
+    write_random_inputs,
+    write_random_model,
+)
 from zopog_ref.app.bench.sides import Side, in_turn, machine, spread
 from zopog_ref.app.bench.worker import Work, evaluation_flops, work
 from zopog_ref.app.errors import InputError
@@ -66,10 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.worker is not None:
         return work(Work(**{field.name: getattr(arguments, field.name) for field in fields(Work)}))
     arguments.rounds = arguments.rounds or (15 if arguments.what == "loss" else 5)
-    if arguments.rounds < 2:
-        raise InputError(f"--rounds is {arguments.rounds}; a spread needs at least 2")
-    if arguments.official is not None and not (arguments.official / "models" / "modeling_roberta.py").is_file():
-        raise InputError(f"--official {arguments.official}: there is no models/modeling_roberta.py in it")
+    _check(arguments)
     with tempfile.TemporaryDirectory() as folder:
         say(f"writing random weights of shape {arguments.shape}")
         shape = SHAPES[arguments.shape]
@@ -84,6 +89,28 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         show(_text(report))
     return 0 if report["same"] else 1
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Errors: InputError for what no side could do, before weights are written."""
+    a = arguments
+    if a.rounds < 2:
+        raise InputError(f"--rounds is {a.rounds}; a spread needs at least 2")
+    least = {"n_positions": int(a.what != "loss"), "batch_size": 1, "text_length": LEAST_LENGTH}
+    for name, number in least.items():
+        if getattr(a, name) < number:
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(a, name)}; it must be at least {number}")
+    if a.n_positions + a.text_length > TOKENS:
+        raise InputError(
+            f"--n-positions {a.n_positions} and --text-length {a.text_length} do not fit into the {TOKENS} tokens "
+            "of these shapes"
+        )
+    if a.precision != "fp32" and REDUCED[a.precision] != a.device:
+        raise InputError(
+            f"--precision {a.precision} is for --device {REDUCED[a.precision]}, and this is --device {a.device}"
+        )
+    if a.official is not None and not (a.official / "models" / "modeling_roberta.py").is_file():
+        raise InputError(f"--official {a.official}: there is no models/modeling_roberta.py in it")
 
 
 def _commands(arguments: argparse.Namespace, folder: str) -> dict[str, list[str]]:

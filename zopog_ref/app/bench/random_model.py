@@ -22,6 +22,8 @@ SHAPES = {"mini": Shape(4, 256, 4, 8192), "base": Shape(12, 768, 12, 50265), "la
 LABEL_WORDS = 3
 CANDIDATES = 100
 POSITIONS = 514
+TOKENS = POSITIONS - 2  # of a row with its prompt: a RoBERTa's positions begin at 2
+LEAST_LENGTH = 4  # of a text: <s> <mask> . </s>
 
 
 def write_random_model(folder: Path, shape: Shape, seed: int = 0) -> None:

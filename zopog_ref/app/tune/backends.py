@@ -59,7 +59,8 @@ def open_backend(name: str, method: Method, device: str) -> Any:
     """
     if name == "numpy":
         return NUMPY
-    numpy_only = f"--backend {name}: {type(method).__name__} runs in NumPy only (zo-pog and bdpl have kernels)"
+    kernels = "zo-pog and bdpl have kernels, without --readout-folds"
+    numpy_only = f"--backend {name}: {type(method).__name__} runs in NumPy only ({kernels})"
     if method.thins:
         raise InputError(f"{numpy_only}, and its thinned networks are read through the host: leave out --backend")
     from zopog_kernels import BackendUnavailable, cupy_backend
