@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.app.conftest import Run
 from zopog_models.tasks.task_files import load_task
-from zopog_ref.app.run.config import RunConfig
+from zopog_ref.app.run.config import RunConfig, Served
 from zopog_ref.app.run.presets import PRESETS
 from zopog_ref.app.tune.finished import read_finished
 from zopog_ref.app.tune.next_steps import deploying, next_said
@@ -22,10 +22,13 @@ def test_a_model_here_can_be_baked() -> None:
 
 
 def test_a_served_model_is_named_again_and_cannot_be_baked() -> None:
-    served = replace(HERE, model="chat+http://127.0.0.1:8080/v1#name", remote={})  # type: ignore[arg-type]
+    address, keys = "chat+http://127.0.0.1:8080/v1#name", {"key_variable": "MY_KEY", "headers_env": ("X-T=TENANT",)}
+    served = replace(HERE, model=address, remote=Served("folder"))
     said = next_said(Path("run"), served)
-    assert "zopog predict run --model 'chat+http://127.0.0.1:8080/v1#name' --text" in said
+    assert f"zopog predict run --model '{address}' --text" in said
     assert "bake" not in said
+    served = replace(HERE, model=address, remote=Served("folder", **keys))  # without it predict asks for it
+    assert f"--model '{address}' --key-env MY_KEY --header-env X-T=TENANT --text" in next_said(Path("run"), served)
 
 
 def test_what_bake_refuses_is_not_suggested() -> None:

@@ -172,10 +172,15 @@ def probe(model: FrozenModel, experiment: Experiment, most: bool = False) -> lis
 
 
 def go_on(folder: Path, config: RunConfig) -> str:
-    """The command that continues a run: a served model is named again, and so is its key."""
-    served = "" if config.remote is None else f" --model {shlex.quote(config.model)}"
-    remote, key = config.remote, ""
-    if remote is not None:
-        key = "" if remote.key_variable is None else f" --key-env {shlex.quote(remote.key_variable)}"
-        key += "".join(f" --header-env {shlex.quote(header)}" for header in remote.headers_env)
-    return f"zopog tune --resume {shlex.quote(str(folder))}{served}{key}"
+    """The command that continues a run."""
+    return f"zopog tune --resume {shlex.quote(str(folder))}{named_again(config)}"
+
+
+def named_again(config: RunConfig) -> str:
+    """Options of a command that asks a served model once more: its address, and the variables that hold its keys."""
+    remote = config.remote
+    if remote is None:
+        return ""
+    key = "" if remote.key_variable is None else f" --key-env {shlex.quote(remote.key_variable)}"
+    key += "".join(f" --header-env {shlex.quote(header)}" for header in remote.headers_env)
+    return f" --model {shlex.quote(config.model)}{key}"

@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 from zopog_ref.app.run.config import RunConfig
+from zopog_ref.app.tune.models import named_again
 
 __all__ = ["deploying", "next_said"]
 
@@ -11,12 +12,11 @@ __all__ = ["deploying", "next_said"]
 def deploying(path: Path, config: RunConfig) -> list[str]:
     """The commands that use the prompt, which work as they stand.
 
-    A served model is named again, for texts go there. It cannot be baked, nor can a prompt after the text, nor label
-    words of several tokens.
+    A served model is named again, for texts go there, and so are the variables of its keys. It cannot be baked, nor can
+    a prompt after the text, nor label words of several tokens.
     """
     place, task = shlex.quote(str(path)), config.task
-    address = "" if config.remote is None else f" --model {shlex.quote(config.model)}"
-    commands = [f'zopog predict {place}{address} --text "..."']
+    commands = [f'zopog predict {place}{named_again(config)} --text "..."']
     if config.remote is None and task.position == "before" and not task.summed_pieces:
         commands.append(f"zopog bake {place} --out tuned.onnx")
     return [*commands, f"zopog push {place} org/name --dry-run"]
