@@ -129,6 +129,16 @@ def test_a_model_without_its_head(fresh: Path) -> None:
         load_checkpoint(fresh)
 
 
+def test_infinite_weights_are_spoken_of_by_their_scores_alone(fresh: Path) -> None:
+    """Not by a warning of NumPy's, which says no more than where it computes (an error in these tests)."""
+
+    def spoil(tensors: dict[str, np.ndarray]) -> None:
+        tensors["bert.embeddings.word_embeddings.weight"][3, 1] = np.inf
+
+    rewrite(fresh, spoil)
+    assert np.isnan(load_checkpoint(fresh).embedding_std)
+
+
 def test_wrong_dtype_and_damage(fresh: Path) -> None:
     rewrite(
         fresh, lambda tensors: tensors.update({"cls.predictions.bias": tensors["cls.predictions.bias"].astype(int)})
