@@ -148,10 +148,8 @@ def run(
     price = step_price(method, objective.ledger, rows, batch_size)
     state, curve, best, kept = _restore(method, objective, store)
     if not curve and objective.ledger.left < price:
-        raise BudgetExhausted(
-            f"one step of this method costs {price} calls and the budget is {objective.ledger.budget}: "
-            "raise the budget or use fewer samples a step"
-        )
+        costs = f"one step of this method costs {price} calls and the budget is {objective.ledger.budget}"
+        raise BudgetExhausted(f"{costs}: raise the budget or use fewer samples a step")
     _LOG.info("%r starts at step %d: %d calls left, %d a step", method, len(curve), objective.ledger.left, price)
     last: list[_Scored] = []  # the prompts of the step before and their score, if it took one
     if curve and curve[-1].dev_metric is not None and curve[-1].dev_loss is not None:
