@@ -112,14 +112,15 @@ def test_without_a_readout_it_is_the_comparison_of_version_0_2_0(zopog: Run, sma
     assert "was started with readout 'none' (now 'auto')" in error
 
 
-@pytest.mark.parametrize("more", [(), ("--curve", "--budgets", 30)])
+@pytest.mark.parametrize("more", [(), ("--curve", "--budgets", 120)])
 def test_a_comparison_whose_texts_hold_fewer_candidates_goes_on(
     zopog: Run, small_task: Path, tmp_path: Path, more: tuple[object, ...]
 ) -> None:
     given = ["compare", "--tasks", small_task, "--methods", "random-search", "--seeds", 1, "--batch-size", 4,
-             "--shots", 3, "--executor", "serial", "--out", tmp_path / "out", *(more or ("--budget", 30))]  # fmt: skip
+             "--shots", 3, "--executor", "serial", "--out", tmp_path / "out", *(more or ("--budget", 120))]  # fmt: skip
     asked_for = 8000  # of the vocabulary's 8192
-    assert zopog(*given, "--n-candidates", asked_for)[0] == 0
+    code, _, error = zopog(*given, "--n-candidates", asked_for)
+    assert code == 0, error
     [config] = (tmp_path / "out").rglob("random-search/1/config.json")
     held = json.loads(config.read_text("utf-8"))["preset"]["n_candidates"]
     assert held < asked_for
