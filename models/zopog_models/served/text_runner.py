@@ -169,7 +169,7 @@ class TextRunner(Runner):
             if first[1, 0] >= 0:
                 break
         else:
-            raise ServiceError(f"POST {self.requests.transport.url}{self.path}: {self._last_refusal}")
+            raise ServiceError(self._said_by_server(self._last_refusal))
         identity = hashlib.sha256(f"again {self._identity([text], words, None)}".encode()).hexdigest()[:32]
         again = self._ask([text], words, None, identity, lambda found: found[:, :1])
         return first, again
@@ -243,7 +243,7 @@ class TextRunner(Runner):
             return self._one_by_one(texts, words)
         if (found[:, 1] == REFUSED).any():
             self._last_refusal = _FILTERED
-            self._coverage.check(f"POST {self.requests.transport.url}{self.path}: {_FILTERED}")
+            self._coverage.check(self._said_by_server(_FILTERED))
         return found
 
     def _ask(
@@ -275,8 +275,13 @@ class TextRunner(Runner):
         self._coverage.take(identity, row[:, 1])
         if len(texts) > 1:
             return self._one_by_one(texts, words)
-        self._coverage.check(f"POST {self.requests.transport.url}{self.path}: {why}")
+        self._coverage.check(self._said_by_server(why))
         return row
+
+    def _said_by_server(self, why: str) -> str:
+        """Why, behind the address that said it; an error of the transport names it already."""
+        address = f"POST {self.requests.transport.url}{self.path}: "
+        return why if why.startswith(address) else address + why
 
     def _identity(self, texts: list[str], words: list[str], seed: int | None) -> str:
         """A hash of what is asked, and which draw it is."""

@@ -20,7 +20,7 @@ CITIES = ["a large city near the sea", "a town with many people", "a place where
           "the capital of a country", "a street with old houses", "a market for food", "a harbour with food"]  # fmt: skip
 
 
-def learned(zopog: Run, place: Path, service: Service, folder: Path, order: str, *more: object) -> dict[str, Any]:
+def tuned(zopog: Run, place: Path, service: Service, folder: Path, order: str, *more: object) -> tuple[int, str, str]:
     """A run whose test rows are ANIMALS and CITIES, two of them about food. order: of the classes."""
     place.mkdir()
     rows = [f"{text}\t{label}" for label, texts in (("x", ANIMALS), ("y", CITIES)) for text in texts]
@@ -31,12 +31,16 @@ def learned(zopog: Run, place: Path, service: Service, folder: Path, order: str,
         (place / f"{split}.tsv").write_text("text\tlabel\n" + "\n".join(kept) + "\n")
     words = {"x": "great", "y": "terrible"}
     labels = ",".join(f"{label}={words[label]}" for label in order)
-    code, _, error = zopog(
+    return zopog(
         "tune", "--train", place / "train.tsv", "--test", place / "test.tsv", "--template", "{text} it was {mask}",
         "--labels", labels, "--method", "bdpl", "--settings", "embedded", "--samples", 4, "--budget", 60,
         "--n-positions", 2, "--n-candidates", 8, "--batch-size", 4, "--shots", 6, "--tokenizer", folder,
         "--refused-share", 0.9, "--out", place / "run", *more,
     )  # fmt: skip
+
+
+def learned(zopog: Run, place: Path, *about: object) -> dict[str, Any]:
+    code, _, error = tuned(zopog, place, *about)
     assert code == 0, error
     return json.loads((place / "run" / "result.json").read_text())
 
@@ -83,3 +87,14 @@ def test_refused_texts_are_wrong_counted_and_fitted_by_no_readout(zopog: Run, tm
         about = {answer["name"]: answer for answer in found["answers"]}
         assert set(about) >= {"manual", "manual + centred", "manual + readout"}
         assert found["readout"].get("rows", 12) < 12 or found["deployed"] == "tuned"
+
+
+def test_a_filter_that_refuses_all_is_named_with_its_address_once(zopog: Run, tmp_path: Path) -> None:
+    folder = write_decoder(tmp_path / "llama", "llama")
+    with serve(load_model(folder, threads=1)) as service:
+        service.refuse = lambda request: "content filter"
+        where = ("--model", f"completions+{service.completions}", "--top-logprobs", 1000)
+        code, _, error = tuned(zopog, tmp_path / "run", service, folder, "yx", *where)
+    assert code == 1
+    assert "content filter" in error
+    assert error.count("POST ") == 1
