@@ -9,7 +9,7 @@ import numpy as np
 from zopog_models.frozen.model import FrozenModel
 from zopog_models.tasks.encoding import Encoded
 
-__all__ = ["FrozenModelOracle", "rows_at_once"]
+__all__ = ["FrozenModelOracle", "distinct_prompts", "rows_at_once"]
 
 # Offsets that may be in memory at once. Per-example directions need one (n, E) offset for every row.
 _OFFSET_BYTES = 64 * 2**20
@@ -18,6 +18,15 @@ _OFFSET_BYTES = 64 * 2**20
 def rows_at_once(width: int, chunk_rows: int) -> int:
     """Rows whose offsets, `width` float32 numbers each, are in memory at once: whole chunks, one at least."""
     return max(1, _OFFSET_BYTES // max(1, 4 * width * chunk_rows)) * chunk_rows
+
+
+def distinct_prompts(tokens: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of K prompts (K, n) at z (K, d): the U distinct points (U, d), which the prompts of a policy step share; the P
+    distinct prompts (P, n); the point of each (P,); and which of them each of the K is (K,)."""
+    points, point = np.unique(z, axis=0, return_inverse=True)
+    pairs = np.concatenate([tokens, point.reshape(-1, 1)], axis=1)  # (K, n + 1)
+    pairs, prompt = np.unique(pairs, axis=0, return_inverse=True)
+    return points, pairs[:, :-1], pairs[:, -1], prompt.reshape(len(tokens))
 
 
 class FrozenModelOracle:
@@ -83,17 +92,14 @@ class FrozenModelOracle:
         self._check(tokens, z, examples)
         if z.ndim == 3:
             return self._per_example(tokens, z, examples)
-        count, size = len(tokens), len(examples)
-        # Distinct z first: the prompts of a policy step all share one.
-        points, point = np.unique(z, axis=0, return_inverse=True)  # (U, d), (K,)
+        size = len(examples)
+        points, distinct, point, prompt = distinct_prompts(tokens, z)
         model = self._reader(len(points) == 1)
-        pairs = np.concatenate([tokens, point.reshape(-1, 1)], axis=1)  # (K, n + 1)
-        pairs, prompt = np.unique(pairs, axis=0, return_inverse=True)  # (P, n + 1), (K,)
-        offsets = self._offsets(points)[pairs[:, -1]]  # (P, n, E)
-        rows = np.tile(examples, len(pairs))
-        index = np.repeat(np.arange(len(pairs)), size)
-        logits = self._run(model, rows, pairs[:, :-1], offsets, index)  # (P·B, C)
-        return logits.reshape(len(pairs), size, self.n_classes)[prompt.reshape(count)]
+        offsets = self._offsets(points)[point]  # (P, n, E)
+        rows = np.tile(examples, len(distinct))
+        index = np.repeat(np.arange(len(distinct)), size)
+        logits = self._run(model, rows, distinct, offsets, index)  # (P·B, C)
+        return logits.reshape(len(distinct), size, self.n_classes)[prompt]
 
     def thinned(self, unit_mask: np.ndarray) -> FrozenModelOracle:
         """The same rows, read by `FrozenModel.thinned(unit_mask)`; unit_mask (layers, F)."""

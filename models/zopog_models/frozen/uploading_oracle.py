@@ -10,6 +10,7 @@ from __future__ import annotations  # signatures show names, not what these stan
 import numpy as np
 
 from zopog_models.frozen.device_oracle import DeviceOracle
+from zopog_models.frozen.oracle import distinct_prompts
 
 __all__ = ["UploadingOracle"]
 
@@ -27,13 +28,11 @@ class UploadingOracle(DeviceOracle):
         self._check(tokens, z, examples)
         if z.ndim == 3:
             return self._read_once(tokens, z, examples)
-        points, point = np.unique(z, axis=0, return_inverse=True)  # (U, d), (K,)
-        pairs = np.concatenate([tokens, point.reshape(-1, 1)], axis=1)  # (K, n + 1)
-        pairs, prompt = np.unique(pairs, axis=0, return_inverse=True)  # (P, n + 1), (K,)
-        chosen = points[pairs[:, -1]]
+        points, distinct, point, prompt = distinct_prompts(tokens, z)
+        chosen = points[point]
         if len(points) == 1:  # one point for all prompts is projected once
             chosen = np.broadcast_to(points, chosen.shape)
-        return self._read_once(pairs[:, :-1], chosen, examples)[prompt.reshape(len(tokens))]
+        return self._read_once(distinct, chosen, examples)[prompt]
 
     def _read_once(self, tokens: np.ndarray, z: np.ndarray, examples: np.ndarray) -> np.ndarray:
         shared = not z.strides[0]  # one point, broadcast to all prompts
